@@ -1,0 +1,157 @@
+//! What was asked of a container: written once, when it is created (`containers/<id>/config.json`).
+
+use crate::model::bytes::ByteString;
+use crate::model::id::{ChainId, ContainerId, ImageId};
+use crate::model::mount::Mount;
+use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::security::Security;
+use crate::model::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ContainerConfig {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) image: ImageUse,
+    pub(crate) process: Process,
+    pub(crate) hostname: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(crate) domainname: String,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) network: NetworkMode,
+    #[serde(default)]
+    pub(crate) resources: Resources,
+    #[serde(default)]
+    pub(crate) ulimits: Vec<Ulimit>,
+    #[serde(default)]
+    pub(crate) devices: Vec<Device>,
+    #[serde(default)]
+    pub(crate) device_rules: Vec<DeviceRule>,
+    #[serde(default)]
+    pub(crate) security: Security,
+    /// In the order they are mounted: shorter targets first.
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mount>,
+    /// Bytes of /dev/shm.
+    pub(crate) shm_size: u64,
+    #[serde(default)]
+    pub(crate) log: LogConfig,
+    #[serde(default)]
+    pub(crate) restart: RestartPolicy,
+    /// Number of the signal that asks the program to end.
+    pub(crate) stop_signal: i32,
+    /// Seconds until SIGKILL; -1 waits for ever.
+    pub(crate) stop_timeout: i64,
+    /// Removed by its monitor when it ends.
+    #[serde(default)]
+    pub(crate) auto_remove: bool,
+    /// The engine's own tiny pid 1 reaps zombies and passes signals on.
+    #[serde(default)]
+    pub(crate) init: bool,
+    /// Ports the image or the user documents (`80/tcp`).
+    #[serde(default)]
+    pub(crate) expose: BTreeSet<String>,
+    /// Where the id was written, for `inspect`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) cidfile: Option<PathBuf>,
+    /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) volumes_from: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ImageUse {
+    pub(crate) id: ImageId,
+    /// As the user typed it.
+    pub(crate) reference: String,
+    /// Base first.
+    pub(crate) layers: Vec<ChainId>,
+}
+
+/// What runs: the words after merging with the image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Process {
+    pub(crate) entrypoint: Vec<ByteString>,
+    pub(crate) cmd: Vec<ByteString>,
+    /// All of it, `NAME=value`, defaults included; HOME is added at start if missing, from the container's passwd.
+    pub(crate) env: Vec<ByteString>,
+    /// Absolute; made if absent.
+    pub(crate) workdir: ByteString,
+    /// `user[:group]`, names or numbers, against the container's own files; empty is root.
+    pub(crate) user: String,
+    pub(crate) tty: bool,
+    /// `-i`: stdin is a pipe that stays open, else /dev/null.
+    pub(crate) open_stdin: bool,
+    /// stdin closes when the first client that is attached to it ends.
+    pub(crate) stdin_once: bool,
+    /// Streams that the creating command attaches to.
+    pub(crate) attach: Streams,
+}
+
+impl Process {
+    /// The words that are executed.
+    pub(crate) fn argv(&self) -> impl Iterator<Item = &ByteString> {
+        self.entrypoint.iter().chain(&self.cmd)
+    }
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Streams {
+    pub(crate) stdin: bool,
+    pub(crate) stdout: bool,
+    pub(crate) stderr: bool,
+}
+
+/// `--net`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum NetworkMode {
+    /// A private namespace with loopback only.
+    None,
+    Host,
+    Container(ContainerId),
+    /// A network namespace by path.
+    Ns(PathBuf),
+}
+
+/// `--log-driver`, `--log-opt`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LogConfig {
+    pub(crate) driver: LogDriver,
+    /// Bytes of one file before it is rotated; `None` never rotates.
+    pub(crate) max_size: Option<u64>,
+    /// Files kept, the current one included; at least 1.
+    pub(crate) max_file: u32,
+}
+
+impl Default for LogConfig {
+    /// 10 MB × 3 (decisions.md, F129).
+    fn default() -> Self {
+        LogConfig { driver: LogDriver::JsonFile, max_size: Some(10_000_000), max_file: 3 }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum LogDriver {
+    JsonFile,
+    None,
+}
+
+/// `--restart`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum RestartPolicy {
+    #[default]
+    No,
+    OnFailure {
+        /// 0 is for ever.
+        max: u32,
+    },
+    Always,
+    UnlessStopped,
+}

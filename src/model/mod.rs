@@ -1,0 +1,14 @@
+//! The nouns of the engine as plain serde data: no I/O, no decisions. Every module may use them.
+
+pub(crate) mod bytes;
+pub(crate) mod container;
+pub(crate) mod digest;
+pub(crate) mod id;
+pub(crate) mod image;
+pub(crate) mod mount;
+pub(crate) mod reference;
+pub(crate) mod resources;
+pub(crate) mod security;
+pub(crate) mod signal;
+pub(crate) mod state;
+pub(crate) mod time;

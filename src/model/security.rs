@@ -1,0 +1,29 @@
+//! How a container is confined, as asked for.
+
+use serde::{Deserialize, Serialize};
+
+/// `--privileged`, `--cap-add`, `--security-opt` and the rest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Security {
+    pub(crate) privileged: bool,
+    /// Names as `CHOWN`, or `ALL`.
+    pub(crate) cap_add: Vec<String>,
+    pub(crate) cap_drop: Vec<String>,
+    pub(crate) seccomp: Seccomp,
+    pub(crate) no_new_privileges: bool,
+    /// `systempaths=unconfined`: nothing in /proc and /sys is masked or read-only.
+    pub(crate) unmasked: bool,
+    pub(crate) read_only: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Seccomp {
+    /// The built-in profile (unconfined if privileged).
+    #[default]
+    Default,
+    Unconfined,
+    /// A profile in docker's JSON form: its text, read when the container was made.
+    Profile(String),
+}

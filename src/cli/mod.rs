@@ -1,0 +1,1 @@
+//! argv → typed arguments → one call → text.

@@ -1,0 +1,1 @@
+//! A container as docker-shaped JSON.

@@ -1,0 +1,1 @@
+//! A directory tree ↔ a tar: unpacking, whiteouts, compression, overlay mounts.

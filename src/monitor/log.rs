@@ -1,0 +1,1 @@
+//! The json-file log: written without loss, rotated.

@@ -1,0 +1,3 @@
+//! One small process per running container.
+
+pub(crate) mod log;

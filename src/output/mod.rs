@@ -1,0 +1,1 @@
+//! Text for people and programs: tables, templates, sizes, times.

@@ -1,0 +1,1 @@
+//! Capability sets by name.

@@ -1,0 +1,1 @@
+//! Raw system calls behind safe functions: the only unsafe code of the engine. Knows no container.

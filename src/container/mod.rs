@@ -1,6 +1,14 @@
-//! What can be done to a container.
+//! What can be done to a container: one file per verb.
 
+pub(crate) mod attach;
 pub(crate) mod config;
+pub(crate) mod create;
+pub(crate) mod exec;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod remove;
+pub(crate) mod start;
+pub(crate) mod status;
+pub(crate) mod stop;
+pub(crate) mod wait;

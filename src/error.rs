@@ -41,7 +41,11 @@ pub(crate) type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
     pub(crate) fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Error { kind, chain: vec![message.into()], hint: None }
+        Error {
+            kind,
+            chain: vec![message.into()],
+            hint: None,
+        }
     }
 
     /// An error without a kind of its own.
@@ -63,7 +67,11 @@ impl Error {
 
     /// Ends the program with `code`, silently.
     pub(crate) fn status(code: u8) -> Self {
-        Error { kind: Kind::Status(code), chain: Vec::new(), hint: None }
+        Error {
+            kind: Kind::Status(code),
+            chain: Vec::new(),
+            hint: None,
+        }
     }
 
     /// One more line below the message: what the reader can do.
@@ -181,7 +189,10 @@ mod tests {
     #[test]
     fn chain_reads_from_the_outside_in() {
         let inner: Result<()> = Err(nix::errno::Errno::ENOENT.into());
-        let e = inner.context("open rootfs").with_context(|| "start web".to_owned()).unwrap_err();
+        let e = inner
+            .context("open rootfs")
+            .with_context(|| "start web".to_owned())
+            .unwrap_err();
         assert_eq!(e.to_string(), "start web: open rootfs: no such file or directory");
         assert_eq!(e.kind(), Kind::Other);
     }

@@ -1,5 +1,340 @@
-//! Flags and image → ContainerConfig (pure).
+//! Flags and image → ContainerConfig (pure). What the user says wins over the image; lists are united.
+
+use crate::error::{Error, Result};
+use crate::model::bytes::ByteString;
+use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams};
+use crate::model::id::ContainerId;
+use crate::model::image::ImageRecord;
+use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::security::Security;
+use crate::model::signal;
+use crate::model::time::Timestamp;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 /// What `run` and `create` were asked, as typed, parsed into types.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct RunArgs {}
+pub(crate) struct RunArgs {
+    /// The image as typed.
+    pub(crate) image: String,
+    pub(crate) command: Vec<ByteString>,
+    pub(crate) name: Option<String>,
+    pub(crate) cidfile: Option<PathBuf>,
+    /// `os/arch[/variant]`: refuses an image of another one.
+    pub(crate) platform: Option<String>,
+    /// An empty word clears the image's entrypoint.
+    pub(crate) entrypoint: Option<ByteString>,
+    /// `--env-file` first, then `-e`: `NAME=value`, or a bare `NAME`, which removes it.
+    pub(crate) env: Vec<ByteString>,
+    pub(crate) workdir: Option<ByteString>,
+    pub(crate) user: Option<String>,
+    pub(crate) tty: bool,
+    pub(crate) open_stdin: bool,
+    /// What this command attaches to; nothing with `-d`.
+    pub(crate) attach: Streams,
+    pub(crate) hostname: Option<String>,
+    pub(crate) domainname: Option<String>,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) expose: Vec<String>,
+    pub(crate) network: NetworkArg,
+    pub(crate) resources: Resources,
+    pub(crate) ulimits: Vec<Ulimit>,
+    pub(crate) devices: Vec<Device>,
+    pub(crate) device_rules: Vec<DeviceRule>,
+    pub(crate) security: Security,
+    /// `--mount`, `--tmpfs` and `-v` with a source. A volume without a name gets one in the merge.
+    pub(crate) mounts: Vec<Mount>,
+    /// `-v /x`: an anonymous volume, unless something else is mounted there.
+    pub(crate) volumes: Vec<PathBuf>,
+    pub(crate) volumes_from: Vec<VolumesFrom>,
+    pub(crate) shm_size: Option<u64>,
+    pub(crate) log: LogConfig,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) stop_signal: Option<i32>,
+    pub(crate) stop_timeout: Option<i64>,
+    pub(crate) auto_remove: bool,
+    pub(crate) init: bool,
+}
+
+/// `--net`, before the container it names is looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum NetworkArg {
+    #[default]
+    None,
+    Host,
+    /// As typed: a name or an id prefix.
+    Container(String),
+    Ns(PathBuf),
+}
+
+/// `--volumes-from CONTAINER[:ro|rw]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct VolumesFrom {
+    pub(crate) container: String,
+    pub(crate) read_only: Option<bool>,
+    pub(crate) typed: String,
+}
+
+/// What [`merge`] needs to know besides, gathered by `container/create.rs`.
+pub(crate) struct Facts<'a> {
+    pub(crate) id: ContainerId,
+    pub(crate) name: String,
+    pub(crate) now: Timestamp,
+    pub(crate) network: NetworkMode,
+    /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
+    pub(crate) shared_hostname: Option<String>,
+    /// The containers of `RunArgs::volumes_from`, in that order.
+    pub(crate) volumes_from: Vec<ContainerConfig>,
+    /// Makes up a name for an anonymous volume.
+    pub(crate) new_volume_name: &'a dyn Fn() -> String,
+}
+
+const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+const DEFAULT_SHM_SIZE: u64 = 64 << 20;
+const DEFAULT_STOP_TIMEOUT: i64 = 10;
+
+pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Result<ContainerConfig> {
+    check_platform(args, image)?;
+    let defaults = &image.config.config;
+    let (entrypoint, cmd) = words(args, image)?;
+    let hostname = hostname(args, &facts)?;
+    let mut expose: std::collections::BTreeSet<String> = defaults.exposed_ports.keys().cloned().collect();
+    expose.extend(args.expose.iter().cloned());
+    let mut labels = defaults.labels.clone();
+    labels.extend(args.labels.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let mut resources = args.resources.clone();
+    if resources.memory_swap.is_none() {
+        resources.memory_swap = resources.memory.and_then(|m| i64::try_from(m.saturating_mul(2)).ok());
+    }
+    let process = Process {
+        entrypoint,
+        cmd,
+        env: environment(args, &hostname, &defaults.env),
+        workdir: workdir(args, &defaults.working_dir),
+        user: args.user.clone().unwrap_or_else(|| defaults.user.clone()),
+        tty: args.tty,
+        open_stdin: args.open_stdin,
+        stdin_once: args.open_stdin && args.attach.stdin,
+        attach: args.attach,
+    };
+    Ok(ContainerConfig {
+        mounts: mounts(args, image, &facts)?,
+        id: facts.id,
+        name: facts.name,
+        created: facts.now,
+        image: ImageUse {
+            id: image.id,
+            reference: args.image.clone(),
+            layers: image.layers.clone(),
+        },
+        process,
+        hostname,
+        domainname: args.domainname.clone().unwrap_or_default(),
+        labels,
+        network: facts.network,
+        resources,
+        ulimits: args.ulimits.clone(),
+        devices: args.devices.clone(),
+        device_rules: args.device_rules.clone(),
+        security: args.security.clone(),
+        shm_size: args.shm_size.unwrap_or(DEFAULT_SHM_SIZE),
+        log: args.log.clone(),
+        restart: args.restart,
+        stop_signal: args
+            .stop_signal
+            .or_else(|| signal::parse(&defaults.stop_signal))
+            .unwrap_or(signal::TERM),
+        stop_timeout: args.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
+        auto_remove: args.auto_remove,
+        init: args.init,
+        expose,
+        cidfile: args.cidfile.clone(),
+        volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
+    })
+}
+
+fn check_platform(args: &RunArgs, image: &ImageRecord) -> Result<()> {
+    let Some(asked) = &args.platform else { return Ok(()) };
+    let config = &image.config;
+    let has = [
+        config.os.as_str(),
+        config.architecture.as_str(),
+        config.variant.as_str(),
+    ];
+    // A bare word is an architecture, as `amd64`, or an os.
+    let matches = match asked.split('/').collect::<Vec<_>>()[..] {
+        [one] => one == has[0] || one == has[1],
+        [os, arch] => os == has[0] && arch == has[1],
+        [os, arch, variant] => [os, arch, variant] == has,
+        _ => false,
+    };
+    match matches {
+        true => Ok(()),
+        false => Err(Error::other(format!(
+            "image '{}' was found but its platform ({}/{}) does not match the specified platform ({asked})",
+            args.image, has[0], has[1]
+        ))),
+    }
+}
+
+/// Entrypoint and command (F047, F049). An entrypoint given by the user takes the image's command with it.
+fn words(args: &RunArgs, image: &ImageRecord) -> Result<(Vec<ByteString>, Vec<ByteString>)> {
+    let defaults = &image.config.config;
+    let (entrypoint, image_cmd) = match &args.entrypoint {
+        Some(word) if word.is_empty() => (Vec::new(), &[][..]),
+        Some(word) => (vec![word.clone()], &[][..]),
+        None => (defaults.entrypoint.clone(), defaults.cmd.as_slice()),
+    };
+    let cmd = if args.command.is_empty() {
+        image_cmd.to_vec()
+    } else {
+        args.command.clone()
+    };
+    if entrypoint.is_empty() && cmd.is_empty() {
+        return Err(Error::other("No command specified").with_hint("the image has none: name one after the image"));
+    }
+    Ok((entrypoint, cmd))
+}
+
+fn hostname(args: &RunArgs, facts: &Facts<'_>) -> Result<String> {
+    match (&args.hostname, &facts.network) {
+        (Some(_), NetworkMode::Container(_)) => {
+            Err(Error::usage("conflicting options: hostname and the network mode").with_hint("it has that container's"))
+        }
+        (Some(name), _) => Ok(name.clone()),
+        (None, _) => Ok(facts
+            .shared_hostname
+            .clone()
+            .unwrap_or_else(|| facts.id.short().to_owned())),
+    }
+}
+
+fn workdir(args: &RunArgs, image: &ByteString) -> ByteString {
+    match &args.workdir {
+        Some(dir) => dir.clone(),
+        None if image.is_empty() => "/".into(),
+        None if image.as_bytes().starts_with(b"/") => image.clone(),
+        None => [b"/", image.as_bytes()].concat().into(),
+    }
+}
+
+/// The engine's own, then the image's, then the user's; the last one of a name wins, in the place of the first.
+fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) -> Vec<ByteString> {
+    let mut env: Vec<ByteString> = vec![
+        DEFAULT_PATH.into(),
+        format!("HOSTNAME={hostname}").into(),
+        "container=barge".into(),
+    ];
+    if args.tty {
+        env.push("TERM=xterm".into());
+    }
+    for new in image.iter().chain(&args.env) {
+        let (name, value) = new.split_env();
+        let old = env.iter().position(|e| e.split_env().0 == name);
+        match (old, value) {
+            (Some(at), Some(_)) => env[at] = new.clone(),
+            (None, Some(_)) => env.push(new.clone()),
+            (Some(at), None) => {
+                env.remove(at);
+            }
+            (None, None) => {}
+        }
+    }
+    env
+}
+
+/// What is mounted, short targets first. Explicit mounts must not meet; they win over `--volumes-from`, where the first
+/// container wins (F141); anonymous volumes fill what is left (F139).
+fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<Mount>> {
+    let mut all: Vec<Mount> = Vec::new();
+    let covered = |all: &[Mount], target: &Path| all.iter().any(|m| m.target == target);
+    for mount in &args.mounts {
+        if covered(&all, &mount.target) {
+            return Err(Error::usage(format!(
+                "Duplicate mount point: {}",
+                mount.target.display()
+            )));
+        }
+        all.push(mount.clone());
+    }
+    for (from, other) in args.volumes_from.iter().zip(&facts.volumes_from) {
+        for mount in other
+            .mounts
+            .iter()
+            .filter(|m| !matches!(m.source, Source::Tmpfs { .. }))
+        {
+            if !covered(&all, &mount.target) {
+                all.push(inherited(mount, from.read_only == Some(true)));
+            }
+        }
+    }
+    let from_image = image
+        .config
+        .config
+        .volumes
+        .keys()
+        .map(|target| clean_target(Path::new(target)));
+    for target in args.volumes.iter().map(|t| Ok(t.clone())).chain(from_image) {
+        let target = target?;
+        if !covered(&all, &target) {
+            let source = Source::Volume {
+                name: String::new(),
+                anonymous: true,
+                copy_up: true,
+                subpath: None,
+            };
+            all.push(Mount {
+                source,
+                target,
+                read_only: false,
+                propagation: Propagation::default(),
+            });
+        }
+    }
+    for mount in &mut all {
+        if let Source::Volume { name, anonymous, .. } = &mut mount.source
+            && name.is_empty()
+        {
+            *name = (facts.new_volume_name)();
+            *anonymous = true;
+        }
+    }
+    all.sort_by_key(|m| m.target.components().count());
+    Ok(all)
+}
+
+/// A mount of another container: never more writable than there, and its volume has its content already.
+fn inherited(mount: &Mount, read_only: bool) -> Mount {
+    let mut mount = mount.clone();
+    mount.read_only |= read_only;
+    if let Source::Volume { copy_up, .. } = &mut mount.source {
+        *copy_up = false;
+    }
+    mount
+}
+
+/// A mount's target, cleaned as text: absolute, without `.`, `..` and double slashes, never `/` (F144).
+pub(crate) fn clean_target(target: &Path) -> Result<PathBuf> {
+    if !target.is_absolute() {
+        return Err(Error::usage(format!("{} is not an absolute path", target.display())));
+    }
+    let mut clean = PathBuf::from("/");
+    for part in target.components() {
+        match part {
+            std::path::Component::Normal(name) => clean.push(name),
+            std::path::Component::ParentDir => {
+                clean.pop();
+            }
+            _ => {}
+        }
+    }
+    match clean == Path::new("/") {
+        true => Err(Error::usage(format!("Illegal bind destination: {}", target.display()))),
+        false => Ok(clean),
+    }
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

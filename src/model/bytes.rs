@@ -118,7 +118,11 @@ mod tests {
         for bytes in [&b"plain"[..], b"", b"caf\xc3\xa9", b"\xff\x00\xfe", b"a\0b"] {
             let s = ByteString::from(bytes.to_vec());
             let json = serde_json::to_string(&s).unwrap();
-            assert_eq!(serde_json::from_str::<ByteString>(&json).unwrap().as_bytes(), bytes, "{json}");
+            assert_eq!(
+                serde_json::from_str::<ByteString>(&json).unwrap().as_bytes(),
+                bytes,
+                "{json}"
+            );
         }
     }
 

@@ -131,7 +131,11 @@ pub(crate) struct LogConfig {
 impl Default for LogConfig {
     /// 10 MB × 3 (decisions.md, F129).
     fn default() -> Self {
-        LogConfig { driver: LogDriver::JsonFile, max_size: Some(10_000_000), max_file: 3 }
+        LogConfig {
+            driver: LogDriver::JsonFile,
+            max_size: Some(10_000_000),
+            max_file: 3,
+        }
     }
 }
 

@@ -65,9 +65,11 @@ impl FromStr for Digest {
     type Err = Error;
 
     fn from_str(s: &str) -> Result<Self> {
-        s.strip_prefix("sha256:")
-            .and_then(Digest::from_hex)
-            .ok_or_else(|| Error::other(format!("invalid digest '{s}': want sha256: and 64 lower-case hex digits")))
+        s.strip_prefix("sha256:").and_then(Digest::from_hex).ok_or_else(|| {
+            Error::other(format!(
+                "invalid digest '{s}': want sha256: and 64 lower-case hex digits"
+            ))
+        })
     }
 }
 
@@ -92,13 +94,22 @@ mod tests {
     #[test]
     fn digest_of_nothing() {
         let d = Digest::of(b"");
-        assert_eq!(d.to_string(), "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
+        assert_eq!(
+            d.to_string(),
+            "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+        );
         assert_eq!(d.to_string().parse::<Digest>().unwrap(), d);
     }
 
     #[test]
     fn other_forms_are_refused() {
-        for s in ["", "sha256:", "sha512:00", "e3b0", "sha256:E3B0C44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"] {
+        for s in [
+            "",
+            "sha256:",
+            "sha512:00",
+            "e3b0",
+            "sha256:E3B0C44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
+        ] {
             assert!(s.parse::<Digest>().is_err(), "{s}");
         }
     }

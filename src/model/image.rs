@@ -67,7 +67,10 @@ pub(crate) struct RootFs {
 
 impl Default for RootFs {
     fn default() -> Self {
-        RootFs { kind: "layers".to_owned(), diff_ids: Vec::new() }
+        RootFs {
+            kind: "layers".to_owned(),
+            diff_ids: Vec::new(),
+        }
     }
 }
 

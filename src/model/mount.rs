@@ -78,6 +78,9 @@ impl Propagation {
     }
 
     pub(crate) fn as_str(self) -> &'static str {
-        Propagation::NAMES.iter().find(|(_, p)| *p == self).map_or("rprivate", |(n, _)| n)
+        Propagation::NAMES
+            .iter()
+            .find(|(_, p)| *p == self)
+            .map_or("rprivate", |(n, _)| n)
     }
 }

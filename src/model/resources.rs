@@ -73,12 +73,20 @@ pub(crate) struct Access {
 }
 
 impl Access {
-    pub(crate) const ALL: Access = Access { read: true, write: true, mknod: true };
+    pub(crate) const ALL: Access = Access {
+        read: true,
+        write: true,
+        mknod: true,
+    };
 
     /// Any of the letters `rwm`, each at most once, at least one.
     pub(crate) fn parse(s: &str) -> Option<Access> {
         let has = |c| s.matches(c).count() == 1;
-        let access = Access { read: has('r'), write: has('w'), mknod: has('m') };
+        let access = Access {
+            read: has('r'),
+            write: has('w'),
+            mknod: has('m'),
+        };
         let letters = [access.read, access.write, access.mknod].iter().filter(|b| **b).count();
         (letters > 0 && letters == s.len()).then_some(access)
     }

@@ -31,11 +31,18 @@ pub(crate) struct LiveState {
 pub(crate) enum Phase {
     /// Being set up: the program has not been executed yet.
     Starting,
-    Running { init: ProcessRef, started: Timestamp },
+    Running {
+        init: ProcessRef,
+        started: Timestamp,
+    },
     /// Waiting to be started again by its restart policy; `exit` is how the last cycle ended.
-    Restarting { exit: Exit },
+    Restarting {
+        exit: Exit,
+    },
     /// The program ended; the monitor releases what is left.
-    Stopping { exit: Exit },
+    Stopping {
+        exit: Exit,
+    },
 }
 
 /// How a start-to-exit cycle ended.

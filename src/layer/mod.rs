@@ -1,1 +1,3 @@
 //! A directory tree ↔ a tar: unpacking, whiteouts, compression, overlay mounts.
+
+pub(crate) mod overlay;

@@ -1,1 +1,7 @@
 //! Raw system calls behind safe functions: the only unsafe code of the engine. Knows no container.
+
+pub(crate) mod clone;
+pub(crate) mod exe;
+pub(crate) mod interface;
+pub(crate) mod mount;
+pub(crate) mod process;

@@ -1,0 +1,290 @@
+//! From a container's configuration to the list of steps that start it: pure, so that a test reads a whole start as
+//! text. What the steps need from the host is in [`Facts`], looked up before; what they name by number (mounts,
+//! namespaces) is opened by [`super::prepare`] before the clone.
+
+use crate::error::{Error, Result};
+use crate::model::bytes::ByteString;
+use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::mount::{Mount, Propagation, Source};
+use crate::runtime::capability::Capabilities;
+use crate::runtime::device::DeviceNode;
+use crate::runtime::rootfs::{self, Links, Node};
+use crate::runtime::step::Step;
+use crate::runtime::user::Identity;
+use std::path::{Path, PathBuf};
+
+/// What the plan depends on besides the configuration.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Holds hosts, hostname and resolv.conf; the container's root is attached on top of it.
+    pub(crate) run_dir: PathBuf,
+    pub(crate) identity: Identity,
+    pub(crate) capabilities: Capabilities,
+    /// Where each of the configuration's mounts comes from, in its order; `None` for a tmpfs.
+    pub(crate) sources: Vec<Option<VolumeSource>>,
+    pub(crate) devices: Vec<DeviceNode>,
+    /// Filesystems of /sys/fs/cgroup: options and directory of each; the first may be a tmpfs to hold the others.
+    pub(crate) cgroup_mounts: Vec<CgroupMount>,
+    pub(crate) seccomp: bool,
+    /// The soft and hard limit of open files; a program's caller has none of its own left.
+    pub(crate) open_files: u64,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct VolumeSource {
+    pub(crate) path: PathBuf,
+    pub(crate) directory: bool,
+}
+
+/// One filesystem below /sys/fs/cgroup of a container.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupMount {
+    /// `cgroup2`, `cgroup` or `tmpfs`.
+    pub(crate) kind: &'static str,
+    pub(crate) options: Vec<String>,
+    pub(crate) target: PathBuf,
+}
+
+/// A mount that is made before the clone and attached by a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attachment {
+    pub(crate) what: What,
+    pub(crate) read_only: bool,
+    pub(crate) propagation: Propagation,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum What {
+    /// /dev with its nodes.
+    Dev { console: bool },
+    /// /dev/pts; the container's terminal is one of it.
+    Pts,
+    /// The container's terminal as /dev/console.
+    Console,
+    Tmpfs { options: Vec<String>, flags: TmpfsFlags },
+    Path { path: PathBuf, recursive: bool },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct TmpfsFlags {
+    pub(crate) noexec: bool,
+    pub(crate) nosuid: bool,
+    pub(crate) nodev: bool,
+}
+
+/// A start, described.
+#[derive(Debug, Clone)]
+pub(crate) struct Plan {
+    /// `CLONE_NEW*`.
+    pub(crate) namespaces: i32,
+    pub(crate) attachments: Vec<Attachment>,
+    pub(crate) steps: Vec<Step>,
+}
+
+impl Plan {
+    fn attach(&mut self, attachment: Attachment, target: impl Into<PathBuf>, node: Node, links: Links) {
+        self.steps.push(Step::Attach { mount: self.attachments.len(), target: target.into(), node, links });
+        self.attachments.push(attachment);
+    }
+}
+
+/// Describes the start of a container's init.
+pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
+    let namespaces = libc::CLONE_NEWNS
+        | libc::CLONE_NEWPID
+        | libc::CLONE_NEWUTS
+        | libc::CLONE_NEWIPC
+        | if config.network == NetworkMode::None { libc::CLONE_NEWNET } else { 0 };
+    let mut plan = Plan { namespaces, attachments: Vec::new(), steps: vec![Step::DieWithMonitor, Step::EnterCgroups] };
+    match config.network {
+        NetworkMode::None => plan.steps.push(Step::LoopbackUp),
+        NetworkMode::Container(_) | NetworkMode::Ns(_) => plan.steps.push(Step::JoinNamespace(0)),
+        NetworkMode::Host => {}
+    }
+    plan.steps.extend([
+        Step::NewCgroupNamespace,
+        Step::NewSessionKeyring,
+        Step::PrivateMounts,
+        Step::AttachRoot(facts.run_dir.clone()),
+    ]);
+    system_mounts(&mut plan, config, facts);
+    identity_files(&mut plan, facts);
+    for (mount, source) in config.mounts.iter().zip(&facts.sources) {
+        volume(&mut plan, mount, source.as_ref())?;
+    }
+    plan.steps.extend(facts.devices.iter().cloned().map(Step::MakeNode));
+    confine_system_paths(&mut plan, config);
+    if config.security.read_only {
+        plan.steps.push(Step::RootReadOnly);
+    }
+    plan.steps.push(Step::PivotRoot);
+    plan.steps.push(Step::Hostname(config.hostname.clone()));
+    if !config.domainname.is_empty() {
+        plan.steps.push(Step::Domainname(config.domainname.clone()));
+    }
+    limits(&mut plan, config, facts);
+    plan.steps.extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams]);
+    plan.steps.push(Step::Workdir(config.process.workdir.clone()));
+    let argv: Vec<_> = config.process.argv().cloned().collect();
+    if argv.is_empty() {
+        return Err(Error::usage("no command specified"));
+    }
+    let confinement = Confinement {
+        identity: &facts.identity,
+        capabilities: facts.capabilities,
+        seccomp: facts.seccomp,
+        no_new_privileges: config.security.no_new_privileges,
+    };
+    plan.steps.extend(confinement.steps(config.init));
+    plan.steps.push(Step::Exec { argv, env: environment(&config.process.env, &facts.identity) });
+    Ok(plan)
+}
+
+/// Who a program runs as and what it may do: the last steps before exec, for init and `exec` alike.
+pub(crate) struct Confinement<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) capabilities: Capabilities,
+    pub(crate) seccomp: bool,
+    pub(crate) no_new_privileges: bool,
+}
+
+impl Confinement<'_> {
+    /// With `init`, pid 1 stays behind as a reaper and the program is its child.
+    pub(crate) fn steps(&self, init: bool) -> Vec<Step> {
+        let root = self.identity.uid == 0;
+        let mut steps = vec![
+            Step::BoundingSet(self.capabilities),
+            Step::Become(self.identity.clone()),
+            // A change of user has cleared the parent-death signal (PR_SET_PDEATHSIG(2const)).
+            Step::DieWithMonitor,
+            Step::CloseTheRest,
+        ];
+        if self.no_new_privileges {
+            steps.push(Step::NoNewPrivileges);
+        }
+        if init {
+            steps.push(Step::Init(self.capabilities.before_exec(root, true)));
+        }
+        let loads_as_admin = self.seccomp && !self.no_new_privileges;
+        steps.push(Step::Capabilities(self.capabilities.before_exec(root, !loads_as_admin)));
+        if self.seccomp {
+            steps.push(Step::Seccomp);
+        }
+        steps
+    }
+}
+
+/// HOME comes from the container's passwd if nobody set it.
+pub(crate) fn environment(env: &[ByteString], identity: &Identity) -> Vec<ByteString> {
+    let mut env = env.to_vec();
+    if !env.iter().any(|e| e.split_env().0 == b"HOME") {
+        let home = [b"HOME=", identity.home.as_bytes()].concat();
+        env.push(home.into());
+    }
+    env
+}
+
+const NOTHING_RUNS: TmpfsFlags = TmpfsFlags { noexec: true, nosuid: true, nodev: true };
+
+fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
+    let read_only = !config.security.privileged;
+    let made = |what| Attachment { what, read_only: false, propagation: Propagation::Rprivate };
+    let mount = |kind, target: &str, read_only| Step::Mount { kind, options: Vec::new(), target: target.into(), read_only };
+    plan.steps.push(mount("proc", "/proc", false));
+    let tty = config.process.tty;
+    plan.attach(made(What::Dev { console: tty }), "/dev", Node::Directory, Links::Refuse);
+    plan.attach(made(What::Pts), "/dev/pts", Node::Directory, Links::Refuse);
+    if tty {
+        plan.attach(made(What::Console), "/dev/console", Node::File, Links::Refuse);
+    }
+    let covered = |target: &str| config.mounts.iter().any(|m| m.target == Path::new(target));
+    if !covered("/dev/shm") {
+        let options = vec!["mode=1777".to_owned(), format!("size={}", config.shm_size)];
+        let shm = What::Tmpfs { options, flags: NOTHING_RUNS };
+        plan.attach(made(shm), "/dev/shm", Node::Directory, Links::Refuse);
+    }
+    plan.steps.push(mount("mqueue", "/dev/mqueue", false));
+    plan.steps.push(mount("sysfs", "/sys", read_only));
+    for group in &facts.cgroup_mounts {
+        plan.steps.push(Step::Mount {
+            kind: group.kind,
+            options: group.options.clone(),
+            target: group.target.clone(),
+            read_only: read_only && group.kind != "tmpfs",
+        });
+    }
+    if read_only && facts.cgroup_mounts.first().is_some_and(|m| m.kind == "tmpfs") {
+        plan.steps.push(Step::ReadOnly("/sys/fs/cgroup".into()));
+    }
+}
+
+/// Files the engine writes for each start. A volume of the user's at the same place goes on top.
+fn identity_files(plan: &mut Plan, facts: &Facts) {
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let what = What::Path { path: facts.run_dir.join(name), recursive: false };
+        let attachment = Attachment { what, read_only: false, propagation: Propagation::Rprivate };
+        plan.attach(attachment, Path::new("/etc").join(name), Node::File, Links::Follow);
+    }
+}
+
+fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Result<()> {
+    // A mount inside /proc could hide what the masks protect (CVE-2019-16884); docker refuses it as well.
+    if mount.target.starts_with("/proc") {
+        return Err(Error::usage(format!("mount on {}: nothing can be mounted inside /proc", mount.target.display())));
+    }
+    let (what, node) = match (&mount.source, source) {
+        (Source::Tmpfs { size, mode, options }, _) => (tmpfs(*size, *mode, options)?, Node::Directory),
+        (Source::Bind { non_recursive, .. }, Some(s)) => {
+            (What::Path { path: s.path.clone(), recursive: !non_recursive }, node_of(s))
+        }
+        (Source::Volume { .. }, Some(s)) => (What::Path { path: s.path.clone(), recursive: true }, node_of(s)),
+        (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
+    };
+    let attachment = Attachment { what, read_only: mount.read_only, propagation: mount.propagation };
+    plan.attach(attachment, &mount.target, node, Links::Follow);
+    Ok(())
+}
+
+fn node_of(source: &VolumeSource) -> Node {
+    if source.directory { Node::Directory } else { Node::File }
+}
+
+/// Docker's options: nosuid, nodev and noexec unless asked otherwise.
+fn tmpfs(size: Option<u64>, mode: Option<u32>, extra: &[String]) -> Result<What> {
+    let mut flags = NOTHING_RUNS;
+    let mut options = vec![format!("mode={:o}", mode.unwrap_or(0o1777))];
+    options.extend(size.map(|bytes| format!("size={bytes}")));
+    for option in extra {
+        match option.as_str() {
+            "exec" => flags.noexec = false,
+            "noexec" => flags.noexec = true,
+            "suid" => flags.nosuid = false,
+            "nosuid" => flags.nosuid = true,
+            "dev" => flags.nodev = false,
+            "nodev" => flags.nodev = true,
+            "rw" | "ro" | "defaults" | "relatime" | "noatime" | "nodiratime" | "strictatime" | "async" | "sync" => {}
+            other => match other.split_once('=').map(|(key, _)| key) {
+                Some("nr_inodes" | "nr_blocks" | "uid" | "gid" | "mpol" | "huge") => options.push(other.to_owned()),
+                _ => return Err(Error::usage(format!("invalid tmpfs option '{other}'"))),
+            },
+        }
+    }
+    Ok(What::Tmpfs { options, flags })
+}
+
+fn confine_system_paths(plan: &mut Plan, config: &ContainerConfig) {
+    if config.security.privileged || config.security.unmasked {
+        return;
+    }
+    plan.steps.extend(rootfs::READ_ONLY.iter().map(|p| Step::ReadOnly(PathBuf::from(p))));
+    plan.steps.extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
+}
+
+fn limits(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
+    if !config.ulimits.iter().any(|l| l.name == "nofile") {
+        let open_files = facts.open_files;
+        let limit = crate::model::resources::Ulimit { name: "nofile".to_owned(), soft: open_files, hard: open_files };
+        plan.steps.push(Step::Limit(limit));
+    }
+    plan.steps.extend(config.ulimits.iter().cloned().map(Step::Limit));
+}

@@ -1,0 +1,120 @@
+//! Everything that a start needs open before the clone, so that the child only walks down its list.
+
+use crate::error::{Context as _, Error, Result};
+use crate::model::mount::Propagation;
+use crate::runtime::device;
+use crate::runtime::plan::{Attachment, What};
+use crate::sys;
+use rustix::fs::{Mode, OFlags};
+use rustix::mount::MountAttrFlags;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// What the child finds open.
+pub(crate) struct Prepared {
+    /// The container's root, mounted and attached nowhere.
+    pub(crate) root: OwnedFd,
+    pub(crate) mounts: Vec<OwnedFd>,
+    /// `tasks` of each v1 group, writable.
+    pub(crate) tasks: Vec<OwnedFd>,
+    /// The v2 group's directory.
+    pub(crate) cgroup: Option<OwnedFd>,
+    pub(crate) namespaces: Vec<OwnedFd>,
+    pub(crate) streams: ChildStreams,
+    pub(crate) seccomp: Vec<libc::sock_filter>,
+}
+
+/// The program's ends of its streams.
+pub(crate) struct ChildStreams {
+    pub(crate) stdin: OwnedFd,
+    pub(crate) stdout: OwnedFd,
+    pub(crate) stderr: OwnedFd,
+    pub(crate) terminal: bool,
+}
+
+/// A terminal of the container's own /dev/pts.
+pub(crate) struct Terminal {
+    pub(crate) master: OwnedFd,
+    pub(crate) slave: OwnedFd,
+}
+
+/// The mounts of a plan, and the terminal if one of them asks for it.
+pub(crate) fn open_mounts(attachments: &[Attachment], tty: bool) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
+    let mut mounts = Vec::with_capacity(attachments.len());
+    let mut terminal = None;
+    let mut pts: Option<OwnedFd> = None;
+    for attachment in attachments {
+        let mount = match &attachment.what {
+            What::Dev { console } => device::new_dev(*console)?,
+            What::Pts => {
+                let fs = new_pts()?;
+                if tty {
+                    terminal = Some(open_terminal(fs.as_fd())?);
+                    pts = Some(fs.try_clone()?);
+                }
+                fs
+            }
+            What::Console => {
+                let pts = pts.as_ref().ok_or_else(|| Error::other("a console without a terminal"))?;
+                sys::mount::clone_tree(pts.as_fd(), Path::new("0"), false).context("clone the terminal")?
+            }
+            What::Tmpfs { options, flags } => {
+                let options: Vec<_> = options.iter().map(String::as_str).collect();
+                let mut attributes = MountAttrFlags::empty();
+                for (on, flag) in [
+                    (flags.noexec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+                    (flags.nosuid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+                    (flags.nodev, MountAttrFlags::MOUNT_ATTR_NODEV),
+                ] {
+                    attributes.set(flag, on);
+                }
+                sys::mount::new_filesystem("tmpfs", &options, attributes).context("make a tmpfs")?
+            }
+            What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
+                .with_context(|| format!("clone the mount of {}", path.display()))?,
+        };
+        adjust(mount.as_fd(), attachment)?;
+        mounts.push(mount);
+    }
+    Ok((mounts, terminal))
+}
+
+/// Read-only and propagation, with everything mounted below: a read-only bind with a writable mount inside is none.
+fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment) -> Result<()> {
+    let (propagation, recursive) = match attachment.propagation {
+        Propagation::Rprivate => (libc::MS_PRIVATE, true),
+        Propagation::Private => (libc::MS_PRIVATE, false),
+        Propagation::Rshared => (libc::MS_SHARED, true),
+        Propagation::Shared => (libc::MS_SHARED, false),
+        Propagation::Rslave => (libc::MS_SLAVE, true),
+        Propagation::Slave => (libc::MS_SLAVE, false),
+    };
+    let from_host = matches!(attachment.what, What::Path { .. });
+    if from_host {
+        let attributes = sys::mount::Attributes { set: 0, propagation, recursive };
+        sys::mount::set_attributes(mount, attributes).context("set mount propagation")?;
+    }
+    if attachment.read_only {
+        let attributes =
+            sys::mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: 0, recursive: from_host };
+        sys::mount::set_attributes(mount, attributes).context("make the mount read-only")?;
+    }
+    Ok(())
+}
+
+fn new_pts() -> Result<OwnedFd> {
+    let options = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    sys::mount::new_filesystem("devpts", &options, attributes).context("make /dev/pts")
+}
+
+/// The pair is made by descriptors alone, so that no path of the container is trusted (TIOCGPTPEER, Linux 4.13).
+fn open_terminal(pts: BorrowedFd<'_>) -> Result<Terminal> {
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
+    let master = rustix::fs::openat(pts, "ptmx", flags, Mode::empty()).context("open a terminal")?;
+    rustix::pty::unlockpt(&master).context("unlock the terminal")?;
+    use rustix::pty::OpenptFlags;
+    let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
+        .context("open the terminal's other side")?;
+    Ok(Terminal { master, slave })
+}

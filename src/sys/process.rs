@@ -1,0 +1,228 @@
+//! Processes: identity, signals by pidfd, waiting, what a child inherits.
+#![allow(unsafe_code)]
+
+use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ended {
+    Code(i32),
+    Signal(i32),
+}
+
+/// A pidfd of a running process; `None` if there is none of that pid.
+pub(crate) fn pidfd_open(pid: i32) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else { return Ok(None) };
+    match rustix::process::pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(rustix::io::Errno::SRCH | rustix::io::Errno::INVAL) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Sends any signal, real-time ones too. A process that has ended is not an error.
+pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
+    // SAFETY: a plain system call on an open descriptor; a null siginfo is allowed.
+    let r = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+    };
+    match r {
+        0 => Ok(()),
+        _ => match io::Error::last_os_error() {
+            e if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+            e => Err(e),
+        },
+    }
+}
+
+/// Waits until the process has ended (also one that is not our child), or until `timeout`; whether it has.
+pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout: Option<std::time::Duration>) -> io::Result<bool> {
+    let deadline = timeout.map(|t| std::time::Instant::now() + t);
+    loop {
+        let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
+        let timespec = left.map(|l| rustix::event::Timespec { tv_sec: l.as_secs().cast_signed(), tv_nsec: l.subsec_nanos().into() });
+        let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
+        match rustix::event::poll(&mut fds, timespec.as_ref()) {
+            Ok(n) => return Ok(n > 0),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Reaps our child that has ended.
+pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
+    loop {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+            Ok(Some(status)) => {
+                return Ok(match (status.exit_status(), status.terminating_signal()) {
+                    (Some(code), _) => Ended::Code(code),
+                    (None, Some(signal)) => Ended::Signal(signal),
+                    (None, None) => Ended::Code(255),
+                });
+            }
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+/// Field 22 of /proc/PID/stat, clock ticks since boot; `None` if the process is gone or a zombie.
+pub(crate) fn start_time(pid: i32) -> Option<u64> {
+    let mut buffer = [0_u8; 512];
+    let path = format!("/proc/{pid}/stat");
+    let fd = rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
+    let n = rustix::io::read(&fd, &mut buffer).ok()?;
+    parse_start_time(&buffer[..n])
+}
+
+/// The command may hold spaces and parentheses, so fields are counted from the last `)`.
+fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    let close = stat.iter().rposition(|b| *b == b')')?;
+    let mut fields = std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Starts `exe` as a process of its own session that is nobody's child: two forks, then exec. It gets `fds` as
+/// descriptors 3, 4, …, /dev/null as 0, 1 and 2, no environment, no signal blocked or ignored, and nothing else.
+///
+/// # Errors
+/// Only of the first fork; what fails later shows as the closing of `fds`.
+pub(crate) fn spawn_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let super::clone::Fork::Parent { pidfd, .. } = super::clone::clone3(0, None)? else {
+        // The middle process: it leaves the caller's session, so that the next one can't get a terminal.
+        if nix::unistd::setsid().is_ok()
+            && let Ok(super::clone::Fork::Child) = super::clone::clone3(0, None)
+        {
+            let _ = exec_detached(exe, argv0, fds);
+        }
+        exit_now(0);
+    };
+    reap(pidfd.as_fd()).map(|_| ())
+}
+
+fn exec_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+    reset_signals()?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    // First out of the way of 0..n, then into place: a source may itself be a number that is a target.
+    let top = rustix::io::fcntl_dupfd_cloexec(exe, 64)?;
+    let mut moved = Vec::with_capacity(fds.len() + 3);
+    for fd in [null.as_fd(); 3].iter().chain(fds) {
+        moved.push(rustix::io::fcntl_dupfd_cloexec(fd, 64)?);
+    }
+    for (target, fd) in (0..).zip(&moved) {
+        dup_onto(fd.as_fd(), target)?;
+    }
+    close_from(u32::try_from(moved.len()).unwrap_or(u32::MAX))?;
+    nix::unistd::execveat(top, c"", &[argv0], &[] as &[&CStr], nix::fcntl::AtFlags::AT_EMPTY_PATH)?;
+    Ok(())
+}
+
+/// Makes descriptor `target` another name of `fd`, kept over exec.
+pub(crate) fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
+    // SAFETY: dup2 of an open descriptor onto a number; whatever was there belonged to this process's standard
+    // streams or to descriptors about to be replaced by exec.
+    let r = unsafe { libc::dup2(fd.as_raw_fd(), target) };
+    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Marks every descriptor from `first` on close-on-exec (Linux 5.11; closes them one by one where that is unknown).
+pub(crate) fn close_from(first: u32) -> io::Result<()> {
+    // SAFETY: changes flags of descriptors only; none is closed under its owner.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };
+    if r == 0 {
+        return Ok(());
+    }
+    for entry in std::fs::read_dir("/proc/self/fd")? {
+        let Some(fd) = entry?.file_name().to_str().and_then(|s| s.parse::<i32>().ok()) else { continue };
+        if fd.cast_unsigned() >= first {
+            // SAFETY: sets a flag on a descriptor number; EBADF of one just closed is harmless.
+            unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+    }
+    Ok(())
+}
+
+/// Every signal to its default, none blocked: what a program expects from its parent.
+pub(crate) fn reset_signals() -> io::Result<()> {
+    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
+    for signal in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
+        // SAFETY: the default action runs no code of ours.
+        unsafe { nix::sys::signal::sigaction(signal, &default) }?;
+    }
+    for signal in 34..=64 {
+        // SAFETY: as above, for the real-time signals; 32 and 33 belong to the C library.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    SigSet::empty().thread_set_mask()?;
+    Ok(())
+}
+
+/// Ends this process without running anything of the parent's that a fork copied (buffers, exit handlers).
+pub(crate) fn exit_now(code: i32) -> ! {
+    // SAFETY: _exit has no preconditions.
+    unsafe { libc::_exit(code) }
+}
+
+/// A new, empty session keyring, so that no key of the caller's is seen (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
+pub(crate) fn new_session_keyring() -> io::Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
+    // SAFETY: a null name asks for an anonymous keyring.
+    let r = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    match r {
+        -1 => match io::Error::last_os_error() {
+            // A kernel without keys has none to leak.
+            e if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EDQUOT)) => Ok(()),
+            e => Err(e),
+        },
+        _ => Ok(()),
+    }
+}
+
+/// Makes a terminal the controlling one of this session (a session leader's, which has none yet).
+pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: TIOCSCTTY takes an int by value.
+    let r = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
+    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Gives freed heap pages back to the kernel: a monitor lives long and needs little.
+pub(crate) fn trim_heap() {
+    // SAFETY: glibc's own, safe at any time.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// sethostname(2) for the domain name.
+pub(crate) fn set_domainname(name: &[u8]) -> io::Result<()> {
+    // SAFETY: pointer and length are of one slice.
+    let r = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn start_time_counts_from_the_last_parenthesis() {
+        let stat = b"12 (a) b) c) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 100 200 300";
+        assert_eq!(parse_start_time(stat), Some(987_654));
+        assert_eq!(parse_start_time(b"12 (x) Z 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1"), None);
+        assert_eq!(parse_start_time(b"junk"), None);
+    }
+
+    #[test]
+    fn own_start_time_is_known_and_stable() {
+        let pid = std::process::id().cast_signed();
+        assert!(start_time(pid).is_some());
+        assert_eq!(start_time(pid), start_time(pid));
+    }
+}

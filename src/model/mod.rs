@@ -5,6 +5,7 @@ pub(crate) mod container;
 pub(crate) mod digest;
 pub(crate) mod id;
 pub(crate) mod image;
+pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod reference;
 pub(crate) mod resources;

@@ -1,1 +1,335 @@
-//! Capability sets by name.
+//! Capability sets: what a container may have, and how its first process comes to have exactly that.
+//!
+//! [`from_config`] decides (docker's rules); the child then, in this order:
+//!
+//! 1. [`Capabilities::limit_bounding`], while it still has CAP_SETPCAP;
+//! 2. [`keep_over_user_change`], then groups, gid and uid;
+//! 3. [`Capabilities::before_exec`] and [`Capabilities::assume`];
+//! 4. `sys::seccomp::load`, then `execve`.
+//!
+//! After the `execve` root has what the bounding set holds, and anyone else has nothing that the file does not give.
+//! The inheritable set stays empty: filled, it gave file capabilities to users who should have none (CVE-2022-24769,
+//! CVE-2022-27649 to 27651, CVE-2022-29162); so does the ambient set (CVE-2016-8867).
+
+use crate::error::{Error, Result};
+use crate::model::security::Security;
+use caps::Capability;
+use rustix::io;
+use rustix::thread::{CapabilitySet, CapabilitySets};
+use std::str::FromStr;
+
+/// A set of capabilities, one bit each, as the kernel numbers them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Capabilities(u64);
+
+/// What a container has if nothing else is asked for: docker's fourteen.
+const DEFAULT: Capabilities = Capabilities::of(&[
+    Capability::CAP_CHOWN,
+    Capability::CAP_DAC_OVERRIDE,
+    Capability::CAP_FSETID,
+    Capability::CAP_FOWNER,
+    Capability::CAP_MKNOD,
+    Capability::CAP_NET_RAW,
+    Capability::CAP_SETGID,
+    Capability::CAP_SETUID,
+    Capability::CAP_SETFCAP,
+    Capability::CAP_SETPCAP,
+    Capability::CAP_NET_BIND_SERVICE,
+    Capability::CAP_SYS_CHROOT,
+    Capability::CAP_KILL,
+    Capability::CAP_AUDIT_WRITE,
+]);
+
+/// The container's set, of what this engine has to give.
+pub(crate) fn from_config(security: &Security) -> Result<Capabilities> {
+    resolve(security, available()?)
+}
+
+/// What this process could hand on: permitted, and still within its bounding set.
+fn available() -> Result<Capabilities> {
+    let permitted = rustix::thread::capabilities(None)?.permitted;
+    let bounded = bits(permitted.bits())
+        .filter(|bit| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(*bit)) == Ok(true));
+    Ok(Capabilities(bounded.sum()))
+}
+
+/// The single bits of `set`, lowest first.
+fn bits(set: u64) -> impl Iterator<Item = u64> {
+    (0..u64::BITS).map(|n| 1 << n).filter(move |bit| set & bit != 0)
+}
+
+/// Docker's rules: privileged is everything; `ALL` to add beats everything but single drops; `ALL` to drop leaves what
+/// is added; else the defaults, less the drops, plus the adds. What the engine lacks is left out in silence where it
+/// was not asked for by its name, and is an error where it was.
+fn resolve(security: &Security, available: Capabilities) -> Result<Capabilities> {
+    let add = Named::parse(&security.cap_add, "--cap-add")?;
+    let drop = Named::parse(&security.cap_drop, "--cap-drop")?;
+    if security.privileged {
+        return Ok(available);
+    }
+    let lacking = add.set.without(available);
+    if let Some(name) = lacking.names().first() {
+        return Err(Error::other(format!(
+            "--cap-add: the engine itself does not have {name}"
+        )));
+    }
+    match (add.all, drop.all) {
+        (true, true) => Err(Error::usage("--cap-add=ALL and --cap-drop=ALL contradict each other")),
+        (true, false) => Ok(available.without(drop.set)),
+        (false, true) => Ok(add.set),
+        (false, false) => Ok(DEFAULT.without(drop.set).and(add.set).within(available)),
+    }
+}
+
+/// The names of one flag.
+#[derive(Default)]
+struct Named {
+    all: bool,
+    set: Capabilities,
+}
+
+impl Named {
+    fn parse(names: &[String], flag: &str) -> Result<Named> {
+        let mut named = Named::default();
+        for name in names {
+            if name.eq_ignore_ascii_case("ALL") {
+                named.all = true;
+            } else {
+                let one = Capabilities::named(name)
+                    .ok_or_else(|| Error::usage(format!("{flag}: unknown capability: \"{name}\"")))?;
+                named.set = named.set.and(one);
+            }
+        }
+        Ok(named)
+    }
+}
+
+impl Capabilities {
+    pub(crate) const SYS_ADMIN: Capabilities = Capabilities::of(&[Capability::CAP_SYS_ADMIN]);
+
+    pub(crate) const fn of(list: &[Capability]) -> Capabilities {
+        let (mut bits, mut i) = (0, 0);
+        while i < list.len() {
+            bits |= 1 << list[i] as u8;
+            i += 1;
+        }
+        Capabilities(bits)
+    }
+
+    /// One capability by its name, with or without `CAP_`, in any case.
+    pub(crate) fn named(name: &str) -> Option<Capabilities> {
+        Capability::from_str(&caps::to_canonical(name))
+            .ok()
+            .map(|c| Capabilities::of(&[c]))
+    }
+
+    /// The names of those this engine knows, `CAP_` first, in the kernel's order.
+    pub(crate) fn names(self) -> Vec<String> {
+        let mut known: Vec<_> = caps::all()
+            .into_iter()
+            .filter(|c| self.contains(Capabilities::of(&[*c])))
+            .collect();
+        known.sort_unstable_by_key(Capability::index);
+        known.iter().map(ToString::to_string).collect()
+    }
+
+    pub(crate) const fn contains(self, other: Capabilities) -> bool {
+        other.0 & !self.0 == 0
+    }
+
+    const fn and(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 | other.0)
+    }
+
+    const fn without(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 & !other.0)
+    }
+
+    const fn within(self, other: Capabilities) -> Capabilities {
+        Capabilities(self.0 & other.0)
+    }
+
+    /// Takes every other capability out of the caller's bounding set for ever, those this engine has no name for too:
+    /// the kernel says EINVAL behind its last one.
+    pub(crate) fn limit_bounding(self) -> io::Result<()> {
+        for bit in bits(!self.0) {
+            match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(bit)) {
+                Err(io::Errno::INVAL) => break,
+                result => result?,
+            }
+        }
+        Ok(())
+    }
+
+    /// What the caller needs right before `execve`, out of the container's set `self`: as root the set itself, else
+    /// nothing, so that the program is looked up with the user's own rights; and CAP_SYS_ADMIN as long as the seccomp
+    /// filter can't be loaded without. The `execve` takes that away again, as it isn't in the bounding set.
+    pub(crate) const fn before_exec(self, root: bool, no_new_privileges: bool) -> Capabilities {
+        let own = if root { self } else { Capabilities(0) };
+        if no_new_privileges {
+            own
+        } else {
+            own.and(Capabilities::SYS_ADMIN)
+        }
+    }
+
+    /// Makes this the caller's effective and permitted set. Its inheritable set becomes empty, and with it, by the
+    /// kernel's own rule, the ambient set.
+    pub(crate) fn assume(self) -> io::Result<()> {
+        let set = CapabilitySet::from_bits_retain(self.0);
+        let sets = CapabilitySets {
+            effective: set,
+            permitted: set,
+            inheritable: CapabilitySet::empty(),
+        };
+        rustix::thread::set_capabilities(None, sets)
+    }
+}
+
+/// Lets the permitted set outlive the change from root to another user, until the next `execve`.
+pub(crate) fn keep_over_user_change() -> io::Result<()> {
+    rustix::thread::set_keep_capabilities(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::Command;
+
+    /// An engine without CAP_SYS_RESOURCE, with one capability newer than this program.
+    const ENGINE: Capabilities = Capabilities((1 << 42) - 1).without(Capabilities(1 << 24));
+
+    fn security(privileged: bool, add: &[&str], drop: &[&str]) -> Security {
+        let owned = |names: &[&str]| names.iter().map(ToString::to_string).collect();
+        Security {
+            privileged,
+            cap_add: owned(add),
+            cap_drop: owned(drop),
+            ..Security::default()
+        }
+    }
+
+    fn set(names: &[&str]) -> Capabilities {
+        names
+            .iter()
+            .map(|n| Capabilities::named(n).unwrap())
+            .fold(Capabilities(0), Capabilities::and)
+    }
+
+    #[test]
+    fn names_are_known_in_every_spelling() {
+        for name in ["CAP_SYS_ADMIN", "SYS_ADMIN", "sys_admin", "cap_Sys_Admin"] {
+            assert_eq!(Capabilities::named(name), Some(Capabilities::SYS_ADMIN), "{name}");
+        }
+        for name in ["", "CAP_", "CAP_ALL", "SYS ADMIN", "CAP_CAP_SYS_ADMIN", "21"] {
+            assert_eq!(Capabilities::named(name), None, "{name}");
+        }
+        let all = Capabilities((1 << 41) - 1);
+        assert_eq!(all.names().len(), 41);
+        assert_eq!(
+            all.names()
+                .iter()
+                .map(|n| Capabilities::named(n).unwrap().0)
+                .sum::<u64>(),
+            all.0
+        );
+        assert_eq!(DEFAULT.0, 0xa804_25fb, "docker's mask");
+    }
+
+    #[test]
+    fn adds_and_drops_are_dockers() {
+        let cases: [(&str, Security, Capabilities); 9] = [
+            ("nothing", security(false, &[], &[]), DEFAULT),
+            ("privileged", security(true, &[], &[]), ENGINE),
+            ("privileged, drops", security(true, &[], &["ALL"]), ENGINE),
+            (
+                "add",
+                security(false, &["net_admin"], &[]),
+                DEFAULT.and(set(&["NET_ADMIN"])),
+            ),
+            (
+                "drop",
+                security(false, &[], &["CAP_MKNOD"]),
+                DEFAULT.without(set(&["MKNOD"])),
+            ),
+            ("drop all, add", security(false, &["CHOWN"], &["all"]), set(&["CHOWN"])),
+            (
+                "add all, drop",
+                security(false, &["ALL"], &["SYS_ADMIN"]),
+                ENGINE.without(Capabilities::SYS_ADMIN),
+            ),
+            (
+                "add wins over its own drop",
+                security(false, &["MKNOD"], &["MKNOD"]),
+                DEFAULT,
+            ),
+            (
+                "drop of what the engine lacks",
+                security(false, &[], &["SYS_RESOURCE"]),
+                DEFAULT,
+            ),
+        ];
+        for (what, security, wanted) in cases {
+            assert_eq!(resolve(&security, ENGINE).unwrap(), wanted, "{what}");
+        }
+        let poor = ENGINE.without(set(&["MKNOD"]));
+        assert_eq!(
+            resolve(&security(false, &[], &[]), poor).unwrap(),
+            DEFAULT.without(set(&["MKNOD"]))
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_given_is_named() {
+        let cases = [
+            (
+                security(false, &["SYS_RESOURCE"], &[]),
+                "--cap-add: the engine itself does not have CAP_SYS_RESOURCE",
+            ),
+            (security(false, &["FLY"], &[]), "--cap-add: unknown capability: \"FLY\""),
+            (security(true, &[], &["FLY"]), "--cap-drop: unknown capability: \"FLY\""),
+            (
+                security(false, &["ALL"], &["ALL"]),
+                "--cap-add=ALL and --cap-drop=ALL contradict each other",
+            ),
+        ];
+        for (security, message) in cases {
+            assert_eq!(resolve(&security, ENGINE).unwrap_err().to_string(), message);
+        }
+    }
+
+    /// The five sets of a program executed by a thread that went through the steps of the module's comment; the change
+    /// of user is the thread's own, by the raw system call.
+    fn executed(uid: u32, no_new_privileges: bool) -> Vec<String> {
+        let child = move || {
+            DEFAULT.within(available().unwrap()).limit_bounding().unwrap();
+            keep_over_user_change().unwrap();
+            rustix::thread::set_thread_uid(rustix::thread::Uid::from_raw(uid)).unwrap();
+            DEFAULT.before_exec(uid == 0, no_new_privileges).assume().unwrap();
+            let output = Command::new("grep")
+                .args(["^Cap", "/proc/self/status"])
+                .output()
+                .unwrap();
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let text = std::thread::spawn(child).join().unwrap();
+        text.lines().map(|line| line.replace(":\t", " ")).collect()
+    }
+
+    #[test]
+    fn an_executed_program_has_its_set_and_nothing_more() {
+        let none = "0000000000000000";
+        let own = "00000000a80425fb";
+        for no_new_privileges in [false, true] {
+            let sets = |eff: &str| {
+                ["Inh", "Prm", "Eff", "Bnd", "Amb"]
+                    .iter()
+                    .zip([none, eff, eff, own, none])
+                    .map(|(name, value)| format!("Cap{name} {value}"))
+                    .collect::<Vec<_>>()
+            };
+            assert_eq!(executed(0, no_new_privileges), sets(own));
+            assert_eq!(executed(1000, no_new_privileges), sets(none));
+        }
+    }
+}

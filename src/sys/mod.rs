@@ -1,1 +1,3 @@
 //! Raw system calls behind safe functions: the only unsafe code of the engine. Knows no container.
+
+pub(crate) mod tree;

@@ -13,3 +13,4 @@ pub(crate) mod security;
 pub(crate) mod signal;
 pub(crate) mod state;
 pub(crate) mod time;
+pub(crate) mod volume;

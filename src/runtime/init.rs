@@ -17,24 +17,17 @@ pub(crate) fn stay(own: Capabilities) -> Result<()> {
         Fork::Child => {
             // A group of its own in the foreground, so that the terminal's keys reach it and not pid 1.
             let _ = rustix::process::setpgid(None, None);
-            let _ = rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid());
+            let _ = rustix::termios::tcsetpgrp(std::io::stdin(), rustix::process::getpid());
             SigSet::empty().thread_set_mask()?;
             Ok(())
         }
         Fork::Parent { pid, .. } => {
             let _ = own.assume();
             let _ = nix::sys::prctl::set_name(c"init");
-            close_all();
+            // The end of the error pipe among them: it must close when the child executes.
+            let _ = sys::process::close_all();
             sys::process::exit_now(reap_until(Pid::from_raw(pid), all));
         }
-    }
-}
-
-/// The end of the error pipe among them: it must close when the child executes.
-fn close_all() {
-    let limit = 1024;
-    for fd in 0..limit {
-        let _ = nix::unistd::close(fd);
     }
 }
 

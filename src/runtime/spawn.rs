@@ -54,15 +54,11 @@ impl Starting {
     pub(crate) fn executed(self) -> Result<Init> {
         let mut bytes = Vec::new();
         std::fs::File::from(self.errors).read_to_end(&mut bytes).context("read from the container's first process")?;
-        if bytes.is_empty() && !sys::process::pidfd_wait(self.pidfd.as_fd(), Some(std::time::Duration::ZERO))? {
+        if bytes.is_empty() {
             return Ok(Init { pid: self.pid, pidfd: self.pidfd, _alive: self._alive });
         }
-        if !bytes.is_empty() {
-            sys::process::reap(self.pidfd.as_fd())?;
-            return Err(decode(&bytes));
-        }
-        // Executed, and already at its end: the caller's loop finds that out as of any other.
-        Ok(Init { pid: self.pid, pidfd: self.pidfd, _alive: self._alive })
+        sys::process::reap(self.pidfd.as_fd())?;
+        Err(decode(&bytes))
     }
 }
 

@@ -5,3 +5,4 @@ pub(crate) mod exe;
 pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod tree;

@@ -5,7 +5,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::CStr;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -149,6 +149,24 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Closes every descriptor, the standard ones too: only for a process that uses none from here on.
+pub(crate) fn close_all() -> io::Result<()> {
+    // SAFETY: the caller never touches a descriptor again; it ends by `exit_now`, which runs no destructor.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0) };
+    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Takes over a descriptor that this process was started with, by its number.
+pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_SETFD on a number; it fails with EBADF if nothing is there.
+    let r = unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    if r == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: it is open (checked above), and each number is taken over once, at the start.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Every signal to its default, none blocked: what a program expects from its parent.

@@ -1,0 +1,115 @@
+//! Small files that are whole at any moment: written beside their name, synced if they must survive a power cut, and
+//! renamed over it. The temporary name is fixed (`.<name>.new`), since a record has one writer at a time (its lock's
+//! holder); one left by a crash is overwritten by the next write.
+
+use crate::error::{Context, Error, Result};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Whether a write must survive a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Durability {
+    /// On the disk when the call returns.
+    Synced,
+    /// Whole or absent after a crash of the process; after a power cut, nobody asks.
+    Volatile,
+}
+
+/// Replaces `dir/name`, or makes it, mode 0600.
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8], durability: Durability) -> Result<()> {
+    let temporary = dir.join(format!(".{name}.new"));
+    let written = write_new(&temporary, bytes, durability).and_then(|_| std::fs::rename(&temporary, dir.join(name)));
+    if let Err(e) = written {
+        let _ = std::fs::remove_file(&temporary);
+        return Err(e).with_context(|| format!("write {}", dir.join(name).display()));
+    }
+    match durability {
+        Durability::Synced => sync_dir(dir),
+        Durability::Volatile => Ok(()),
+    }
+}
+
+/// Writes a file that nobody reads yet.
+pub(crate) fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> std::io::Result<File> {
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(bytes)?;
+    if durability == Durability::Synced {
+        file.sync_data()?;
+    }
+    Ok(file)
+}
+
+/// The names in `dir` are on the disk when this returns.
+pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
+    File::open(dir)
+        .and_then(|d| d.sync_all())
+        .with_context(|| format!("sync {}", dir.display()))
+}
+
+/// `None` if there is no such file, or no such directory.
+pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    let mut file = match File::open(path) {
+        Ok(file) => file,
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("open {}", path.display())),
+    };
+    let mut bytes = Vec::with_capacity(8192);
+    file.read_to_end(&mut bytes)
+        .with_context(|| format!("read {}", path.display()))?;
+    Ok(Some(bytes))
+}
+
+/// `None` if there is no such file; an error that names it if it is damaged.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    let Some(bytes) = read(path)? else { return Ok(None) };
+    serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(path, &e))
+}
+
+fn damaged(path: &Path, e: &serde_json::Error) -> Error {
+    Error::other(format!("{} is damaged: {e}", path.display()))
+}
+
+pub(crate) fn to_json(record: &impl Serialize) -> Result<Vec<u8>> {
+    let mut bytes = serde_json::to_vec(record)?;
+    bytes.push(b'\n');
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::testing::Scratch;
+
+    #[test]
+    fn a_record_is_replaced_whole() {
+        let s = Scratch::new();
+        let dir = s.root();
+        for text in ["\"first\"", "\"2\""] {
+            replace(dir, "x.json", text.as_bytes(), Durability::Synced).unwrap();
+            assert_eq!(read(&dir.join("x.json")).unwrap().unwrap(), text.as_bytes());
+        }
+        assert!(!dir.join(".x.json.new").exists());
+    }
+
+    #[test]
+    fn absent_and_damaged_are_told_apart() {
+        let s = Scratch::new();
+        let path = s.root().join("x.json");
+        assert_eq!(read_json::<String>(&path).unwrap(), None);
+        assert_eq!(read_json::<String>(&s.root().join("format/x.json")).unwrap(), None);
+        for bytes in [&b""[..], b"\0\0\0\0", b"\"half", b"{}"] {
+            std::fs::write(&path, bytes).unwrap();
+            let e = read_json::<String>(&path).unwrap_err();
+            assert!(e.to_string().contains("x.json is damaged"), "{e}");
+        }
+    }
+}

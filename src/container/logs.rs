@@ -1,1 +1,0 @@
-//! Reading the log: all, tail, since, follow.

@@ -35,6 +35,13 @@ pub(crate) struct StoreLock {
     _file: File,
 }
 
+impl StoreLock {
+    /// `file` is the store's lock file, locked.
+    pub(super) fn from_locked(file: File) -> StoreLock {
+        StoreLock { _file: file }
+    }
+}
+
 /// The right to change `tags.json`.
 #[derive(Debug)]
 pub(super) struct TagsLock {

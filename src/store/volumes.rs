@@ -63,9 +63,7 @@ impl Store {
         anonymous: bool,
     ) -> Result<StagedVolume> {
         check(name)?;
-        if self.sweep()? {
-            self.sweep_names()?;
-        }
+        self.sweep_left_overs()?;
         let stage = self.stage()?;
         let volume = Volume {
             name: name.to_owned(),

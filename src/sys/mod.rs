@@ -1,3 +1,4 @@
 //! Raw system calls behind safe functions: the only unsafe code of the engine. Knows no container.
 
+pub(crate) mod seccomp;
 pub(crate) mod tree;

@@ -2,11 +2,13 @@
 
 pub(crate) mod attach;
 pub(crate) mod config;
+mod connection;
 pub(crate) mod create;
 pub(crate) mod exec;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
+mod reap;
 pub(crate) mod remove;
 pub(crate) mod start;
 pub(crate) mod status;

@@ -159,3 +159,14 @@ pub(crate) enum RestartPolicy {
     Always,
     UnlessStopped,
 }
+
+impl ContainerConfig {
+    /// The volumes made for this container without a name given: they go with it.
+    pub(crate) fn anonymous_volumes(&self) -> impl Iterator<Item = &str> {
+        use crate::model::mount::Source;
+        self.mounts.iter().filter_map(|m| match &m.source {
+            Source::Volume { name, anonymous: true, .. } => Some(name.as_str()),
+            _ => None,
+        })
+    }
+}

@@ -76,3 +76,13 @@ pub(crate) enum Status {
     /// The record can't be read; the text says why. Such a container is listed and can be removed.
     Damaged(String),
 }
+
+impl LiveState {
+    /// The container's first process, if it has one.
+    pub(crate) fn running(&self) -> Option<ProcessRef> {
+        match self.phase {
+            Phase::Running { init, .. } => Some(init),
+            Phase::Starting | Phase::Restarting { .. } | Phase::Stopping { .. } => None,
+        }
+    }
+}

@@ -137,11 +137,11 @@ impl Capabilities {
         other.0 & !self.0 == 0
     }
 
-    const fn and(self, other: Capabilities) -> Capabilities {
+    pub(crate) const fn and(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 | other.0)
     }
 
-    const fn without(self, other: Capabilities) -> Capabilities {
+    pub(crate) const fn without(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 & !other.0)
     }
 

@@ -96,9 +96,7 @@ impl Store {
     /// when it ends. The caller sees to it that name and id are valid.
     pub(crate) fn new_container(&self, config: &ContainerConfig) -> Result<()> {
         names::check(&config.name)?;
-        if self.sweep()? {
-            self.sweep_names()?;
-        }
+        self.sweep_left_overs()?;
         // Refuses early, before anything is written; under the lock the claim decides.
         self.check_name_free(&config.name)?;
         let durability = if config.auto_remove {
@@ -174,6 +172,7 @@ impl Store {
             Some(name) => vec![name.to_owned()],
             None => self.names_of(id),
         };
+        let image = self.config(id).map(|config| config.image.id);
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -190,6 +189,10 @@ impl Store {
         drop(held);
         let cleared = self.clear_live(id);
         drop(doomed);
+        if let Ok(image) = image {
+            // The container is gone either way; `rmi` says what stands in the way.
+            let _ = self.drop_orphans_of(&image);
+        }
         cleared
     }
 }

@@ -29,10 +29,24 @@ impl AsFd for ContainerLock {
     }
 }
 
+impl ContainerLock {
+    /// The lock that a monitor was started with: the same open file, and so the same lock.
+    pub(crate) fn from_inherited(fd: std::os::fd::OwnedFd) -> ContainerLock {
+        ContainerLock { file: fd.into() }
+    }
+}
+
 /// The store's lock. Shared: references to layers, volumes and images may be added. Exclusive: they may be dropped.
 #[derive(Debug)]
 pub(crate) struct StoreLock {
     _file: File,
+}
+
+impl StoreLock {
+    /// `file` is the store's lock file, locked.
+    pub(super) fn from_locked(file: File) -> StoreLock {
+        StoreLock { _file: file }
+    }
 }
 
 /// The right to change `tags.json`.

@@ -23,16 +23,26 @@
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed
 
+mod blobs;
 mod containers;
-mod file;
+pub(crate) mod file;
+mod gc;
+mod images;
+mod layers;
 mod lock;
+mod mount_points;
 mod names;
 mod staging;
+mod tags;
 mod volumes;
 
 pub(crate) use file::Durability;
+pub(crate) use images::no_such_image;
+pub(crate) use layers::{LayerRecord, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use staging::Stage;
+pub(crate) use tags::Tags;
+pub(crate) use volumes::StagedVolume;
 
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;

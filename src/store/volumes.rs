@@ -63,9 +63,7 @@ impl Store {
         anonymous: bool,
     ) -> Result<StagedVolume> {
         check(name)?;
-        if self.sweep()? {
-            self.sweep_names()?;
-        }
+        self.sweep_left_overs()?;
         let stage = self.stage()?;
         let volume = Volume {
             name: name.to_owned(),
@@ -89,6 +87,24 @@ impl Store {
             stage,
             name: name.to_owned(),
         })
+    }
+
+    /// Fills a volume that is empty: `fill` gets a staged directory, which takes the empty one's place at once.
+    pub(crate) fn fill_volume(
+        &self,
+        name: &str,
+        fill: impl FnOnce(std::os::fd::BorrowedFd<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let staged = self.stage_volume(name, BTreeMap::new(), false)?;
+        let data = staged.data()?;
+        fill(std::os::fd::AsFd::as_fd(&data))?;
+        rustix::fs::syncfs(&data)?;
+        // rename(2) replaces an empty directory, and refuses one that another process has filled meanwhile.
+        match rustix::fs::rename(staged.stage.path().join("_data"), self.volume_dir(name)) {
+            Ok(()) => file::sync_dir(&self.volumes_root().join(name)),
+            Err(rustix::io::Errno::NOTEMPTY | rustix::io::Errno::EXIST) => Ok(()),
+            Err(e) => Err(e).with_context(|| format!("fill volume {name}")),
+        }
     }
 
     /// `No such volume` if there is none.

@@ -5,4 +5,5 @@ pub(crate) mod exe;
 pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 pub(crate) mod tree;

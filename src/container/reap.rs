@@ -1,0 +1,49 @@
+//! Releases what a dead monitor left, by name: the same functions that release it on the normal way.
+//!
+//! ```text
+//!   processes, cgroups   recorded in state.json before they were made: killed, removed
+//!   mounts, namespaces   went with their last process
+//!   exit                 recorded now, unless the monitor had come to it
+//!   run directory        dropped last: while it is there, somebody has to come here
+//! ```
+
+use crate::error::{Context as _, Result};
+use crate::model::id::ContainerId;
+use crate::model::state::{Exit, LiveState, Phase};
+use crate::model::time::Timestamp;
+use crate::runtime::cgroup;
+use crate::store::{ContainerLock, Durability, Store};
+
+/// Reaps the container if its monitor is dead. What is told of it afterwards is [`last_exit`].
+pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock) -> Result<()> {
+    // Looked at again under the lock: another command may have been here, and a new monitor may run.
+    let super::status::Seen::Lost(live) = super::status::look(store, id) else { return Ok(()) };
+    cgroup::kill_and_remove(&live.cgroups).with_context(|| format!("release container {}", id.short()))?;
+    let config = store.config(id);
+    if let Ok(config) = &config
+        && config.auto_remove
+    {
+        return super::remove::discard(store, config, held);
+    }
+    store.save_exit(id, &last_exit(&live), Durability::Synced)?;
+    store.clear_live(id)
+}
+
+/// How a container whose monitor is dead has ended.
+pub(super) fn last_exit(live: &LiveState) -> Exit {
+    let started = match &live.phase {
+        Phase::Stopping { exit } | Phase::Restarting { exit } => return exit.clone(),
+        Phase::Running { started, .. } => Some(*started),
+        Phase::Starting => None,
+    };
+    Exit {
+        code: 137,
+        signal: Some(libc::SIGKILL),
+        oom_killed: false,
+        started,
+        finished: Timestamp::now(),
+        error: "the container's monitor was lost".to_owned(),
+        stopped_by_user: false,
+        restarts: live.restarts,
+    }
+}

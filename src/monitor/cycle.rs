@@ -1,0 +1,231 @@
+//! One start to exit of a container: what it acquires it releases, on every way out.
+
+use crate::error::{Context as _, Error, Result};
+use crate::layer::overlay::{self, Overlay};
+use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::state::ProcessRef;
+use crate::monitor::streams::Channels;
+use crate::monitor::{identity, volumes};
+use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::plan::{self, CgroupMount, Facts};
+use crate::runtime::prepare::{self, ChildStreams, Prepared};
+use crate::runtime::spawn::{self, Init};
+use crate::runtime::{capability, device, seccomp, user};
+use crate::store::Store;
+use crate::sys;
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+
+/// Bytes of the pipes that a container writes into: a burst costs fewer turns of the monitor.
+const PIPE: usize = 256 * 1024;
+/// Open files, unless the engine itself has fewer.
+const OPEN_FILES: u64 = 1_048_576;
+
+/// A running container.
+pub(super) struct Cycle {
+    pub(super) init: Init,
+    /// Keeps the root mounted past the end of its last process: the unmount is ours, and not in line with the exit.
+    _root: OwnedFd,
+    cgroups: Vec<PathBuf>,
+}
+
+/// What a start gives besides the cycle.
+pub(super) struct Started {
+    pub(super) cycle: Cycle,
+    pub(super) channels: Channels,
+    pub(super) warnings: Vec<String>,
+}
+
+/// The groups of a container, in the order they are made: recorded before.
+pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let host = cgroup::Host::probe()?;
+    let paths = host.paths(&cgroup::base(store.instance().as_deref()), &config.id);
+    Ok((host, paths))
+}
+
+/// Prepares everything and starts the container's first process. `host` and `cgroups` are of [`cgroup_paths`].
+pub(super) fn start(
+    store: &Store,
+    config: &ContainerConfig,
+    host: &cgroup::Host,
+    cgroups: &[PathBuf],
+) -> Result<Started> {
+    let result = try_start(store, config, host);
+    match result {
+        Ok((init, root, channels, warnings)) => {
+            let cycle = Cycle { init, _root: root, cgroups: cgroups.to_vec() };
+            Ok(Started { cycle, channels, warnings })
+        }
+        Err(e) => match cgroup::kill_and_remove(cgroups) {
+            Ok(()) => Err(e),
+            Err(second) => Err(e.and(&second)),
+        },
+    }
+}
+
+impl Cycle {
+    /// pid and start time of init; `None` if it has ended already.
+    pub(super) fn process(&self) -> Option<ProcessRef> {
+        let pid = self.init.pid;
+        sys::process::start_time(pid).map(|start_time| ProcessRef { pid, start_time })
+    }
+
+    /// Ends what init's end has left (nothing, unless it shared a pid namespace), and says whether memory ran out.
+    pub(super) fn settle(&self) -> bool {
+        cgroup::oom_killed(&self.cgroups)
+    }
+
+    /// Releases everything.
+    pub(super) fn release(self) -> Result<()> {
+        cgroup::kill_and_remove(&self.cgroups)
+    }
+}
+
+type Parts = (Init, OwnedFd, Channels, Vec<String>);
+
+fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Result<Parts> {
+    identity::write(store, config)?;
+    let root = mount_root(store, config)?;
+    let identity = user::identify(root.as_fd(), &config.process.user)?;
+    let capabilities = capability::from_config(&config.security)?;
+    let filter = seccomp::program(&config.security, capabilities)?;
+    let (mut devices, mut rules) = device::resolve(&config.devices)?;
+    if config.security.privileged {
+        devices = device::host_nodes();
+    }
+    rules.extend(cgroup::DEFAULT_DEVICES.iter().copied().chain(config.device_rules.iter().copied()));
+    let rules = (!config.security.privileged).then_some(&rules[..]);
+    let base = cgroup::base(store.instance().as_deref());
+    let (group, warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
+    let facts = Facts {
+        run_dir: store.run_dir(&config.id),
+        sources: volumes::sources(store, config, root.as_fd())?,
+        identity,
+        capabilities,
+        devices,
+        cgroup_mounts: cgroup_mounts(host),
+        seccomp: filter.is_some(),
+        open_files: open_files(),
+    };
+    let plan = plan::plan(config, &facts)?;
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty)?;
+    let (streams, channels) = match terminal {
+        Some(terminal) => terminal_streams(terminal, config)?,
+        None => pipe_streams(config)?,
+    };
+    let entry = group.entry()?;
+    let prepared = Prepared {
+        root: root.try_clone()?,
+        mounts,
+        tasks: entry.v1_tasks,
+        cgroup: entry.v2,
+        namespaces: namespaces(store, config)?,
+        streams,
+        seccomp: filter.unwrap_or_default(),
+    };
+    let init = spawn::spawn(plan.namespaces, &plan.steps, prepared)?.executed()?;
+    Ok((init, root, channels, warnings))
+}
+
+/// The stack of the image's layers under the container's own, attached nowhere.
+fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
+    let dir = store.container_dir(&config.id);
+    let mut lowers = vec![store.mount_points()?];
+    lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
+    let overlay = Overlay { lowers, upper: dir.join("upper"), work: dir.join("work"), volatile: config.auto_remove };
+    overlay::mount(&overlay).context("mount the root")
+}
+
+/// Files of other filesystems' below /sys/fs/cgroup, as the container's own cgroup namespace shows them.
+fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
+    let base = PathBuf::from("/sys/fs/cgroup");
+    let mut mounts = Vec::new();
+    let filesystems = host.filesystems();
+    if !matches!(filesystems.as_slice(), [only] if only.kind == "cgroup2") && !filesystems.is_empty() {
+        let options = vec!["mode=0755".to_owned(), "size=64k".to_owned()];
+        mounts.push(CgroupMount { kind: "tmpfs", options, target: base.clone() });
+        mounts.extend(filesystems.into_iter().map(|f| CgroupMount {
+            target: base.join(&f.name),
+            kind: f.kind,
+            options: f.options,
+        }));
+    } else {
+        mounts.extend(filesystems.into_iter().map(|f| CgroupMount {
+            target: base.clone(),
+            kind: f.kind,
+            options: f.options,
+        }));
+    }
+    mounts
+}
+
+fn open_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard.min(OPEN_FILES))
+}
+
+fn terminal_streams(terminal: prepare::Terminal, config: &ContainerConfig) -> Result<(ChildStreams, Channels)> {
+    let prepare::Terminal { master, slave } = terminal;
+    let streams = ChildStreams {
+        stdin: slave.try_clone()?,
+        stdout: slave.try_clone()?,
+        stderr: slave.try_clone()?,
+        terminal: true,
+    };
+    let channels = Channels {
+        stdout: Some(master.try_clone()?),
+        stderr: None,
+        stdin: config.process.open_stdin.then(|| master.try_clone()).transpose()?,
+        terminal: Some(master),
+        slave: Some(slave),
+        stdin_once: false,
+    };
+    Ok((streams, channels))
+}
+
+fn pipe_streams(config: &ContainerConfig) -> Result<(ChildStreams, Channels)> {
+    let output = || -> Result<(OwnedFd, OwnedFd)> {
+        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        // Above /proc/sys/fs/pipe-max-size, or with the user's pages used up, the default size has to do.
+        let _ = rustix::pipe::fcntl_setpipe_size(&ours, PIPE);
+        Ok((ours, theirs))
+    };
+    let (stdout, child_stdout) = output()?;
+    let (stderr, child_stderr) = output()?;
+    let (stdin, child_stdin) = if config.process.open_stdin {
+        let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        (Some(ours), theirs)
+    } else {
+        (None, rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    let streams = ChildStreams { stdin: child_stdin, stdout: child_stdout, stderr: child_stderr, terminal: false };
+    let channels = Channels {
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        stdin,
+        stdin_once: config.process.stdin_once,
+        ..Channels::default()
+    };
+    Ok((streams, channels))
+}
+
+/// The network namespace to join, if another's is used.
+fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
+    let path = match &config.network {
+        NetworkMode::None | NetworkMode::Host => return Ok(Vec::new()),
+        NetworkMode::Ns(path) => path.clone(),
+        NetworkMode::Container(other) => {
+            let running = store.live(other)?.and_then(|l| l.running());
+            let init = running.filter(|p| sys::process::start_time(p.pid) == Some(p.start_time));
+            let init = init.ok_or_else(|| {
+                Error::conflict(format!("join the network of container {}: it is not running", other.short()))
+            })?;
+            PathBuf::from(format!("/proc/{}/ns/net", init.pid))
+        }
+    };
+    let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+        .with_context(|| format!("open network namespace {}", path.display()))?;
+    Ok(vec![fd])
+}

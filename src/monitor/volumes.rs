@@ -1,0 +1,103 @@
+//! Where a container's mounts come from: host paths, and volumes, which a first use fills with the image's content.
+
+use crate::error::{Context as _, Error, Result};
+use crate::layer;
+use crate::model::container::ContainerConfig;
+use crate::model::mount::{Mount, Source};
+use crate::runtime::plan::VolumeSource;
+use crate::runtime::rootfs::{self, Links};
+use crate::store::Store;
+use rustix::fs::{Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The source of each mount of `config`, in order; `None` for a tmpfs. `root` is the container's, for copy-up.
+pub(super) fn sources(
+    store: &Store,
+    config: &ContainerConfig,
+    root: BorrowedFd<'_>,
+) -> Result<Vec<Option<VolumeSource>>> {
+    config.mounts.iter().map(|m| source(store, config, m, root)).collect()
+}
+
+fn source(
+    store: &Store,
+    config: &ContainerConfig,
+    mount: &Mount,
+    root: BorrowedFd<'_>,
+) -> Result<Option<VolumeSource>> {
+    let path = match &mount.source {
+        Source::Tmpfs { .. } => return Ok(None),
+        Source::Bind { path, create, .. } => bind(path, *create)?,
+        Source::Volume { name, anonymous, copy_up, subpath } => {
+            let fill = copy_up.then_some((root, mount.target.as_path()));
+            volume(store, config, (name, *anonymous), fill).with_context(|| format!("prepare volume {name}"))?;
+            let dir = store.volume_dir(name);
+            match subpath {
+                None => dir,
+                Some(sub) => below(&dir, sub).with_context(|| format!("volume {name}, subpath {}", sub.display()))?,
+            }
+        }
+    };
+    let directory = std::fs::metadata(&path).with_context(|| format!("mount {}", path.display()))?.is_dir();
+    Ok(Some(VolumeSource { path, directory }))
+}
+
+/// `-v` makes a directory of what is missing, as docker does.
+fn bind(path: &Path, create: bool) -> Result<PathBuf> {
+    if create && !path.exists() {
+        std::fs::create_dir_all(path).with_context(|| format!("make bind source {}", path.display()))?;
+    }
+    Ok(path.to_owned())
+}
+
+/// A subpath that a link would lead out of the volume is refused (CVE-2017-1002101's class).
+fn below(dir: &Path, sub: &Path) -> Result<PathBuf> {
+    let root = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    rustix::fs::openat2(&root, sub, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags)?;
+    Ok(dir.join(sub))
+}
+
+/// Makes the volume if there is none. An empty one takes what the image has at the mount point, once (F142).
+fn volume(
+    store: &Store,
+    config: &ContainerConfig,
+    (name, anonymous): (&str, bool),
+    fill: Option<(BorrowedFd<'_>, &Path)>,
+) -> Result<()> {
+    let exists = store.volume_dir(name).exists();
+    let content = match fill {
+        Some((root, target)) => image_content(root, target)?,
+        None => None,
+    };
+    let Some(content) = content else {
+        return store.ensure_volume(name, anonymous).map(|_| ());
+    };
+    if !exists {
+        let staged = store.stage_volume(name, std::collections::BTreeMap::new(), anonymous)?;
+        layer::copy::tree(content.as_fd(), staged.data()?.as_fd())?;
+        rustix::fs::syncfs(staged.data()?)?;
+        staged.commit(store)?;
+        return Ok(());
+    }
+    let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
+    let used_elsewhere = || store.volume_users(name).is_ok_and(|users| users.iter().any(|u| *u != config.id));
+    if is_empty && !used_elsewhere() {
+        store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data))?;
+    }
+    Ok(())
+}
+
+/// The image's directory at the mount point, if it has one that is worth copying.
+fn image_content(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>> {
+    let place = match rootfs::open(root, target, Links::Follow) {
+        Ok(place) if rootfs::is_directory(place.as_fd()) => place,
+        Ok(_) => return Err(Error::other(format!("{} is not a directory in the container", target.display()))),
+        Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        Err(e) => return Err(e).with_context(|| format!("look at {}", target.display())),
+    };
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    Ok(Some(rustix::fs::openat(&place, ".", flags, Mode::empty())?))
+}

@@ -1,20 +1,22 @@
 //! The client's side of a container's streams: terminal, detach keys, signals, resize.
 
-use crate::error::{Error, Result};
+use crate::container::connection::{Connection, Message};
+use crate::container::detach::{DetachKeys, Matcher};
+use crate::container::status::status;
+use crate::container::wait;
+use crate::error::{Context as _, Error, Result};
 use crate::model::container::Streams;
 use crate::model::id::ContainerId;
+use crate::model::state::Status;
+use crate::monitor::frame::{self, Hello, Kind, Size};
 use crate::store::Store;
-
-/// Keys that detach, as bytes to be typed one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct DetachKeys(pub(crate) Vec<u8>);
-
-impl DetachKeys {
-    /// Docker's form: `ctrl-p,ctrl-q`; each a letter, or `ctrl-` and one of `a-z@[\]^_`. Empty never detaches.
-    pub(crate) fn parse(_keys: &str) -> Result<Self> {
-        Err(Error::other("not there yet"))
-    }
-}
+use crate::sys::terminal::Raw;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
+use std::io::{Read as _, Write as _};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
@@ -36,6 +38,215 @@ pub(crate) enum End {
 }
 
 /// `attach`: connects to the streams of a running container.
-pub(crate) fn attach(_store: &Store, _id: &ContainerId, _options: &Options) -> Result<End> {
-    Err(Error::other("not there yet"))
+pub(crate) fn attach(store: &Store, id: &ContainerId, options: &Options) -> Result<End> {
+    let config = store.config(id)?;
+    if !matches!(status(store, id), Status::Running(_)) {
+        return Err(Error::conflict("Impossible to attach to a stopped container, start it first"));
+    }
+    let mut options = options.clone();
+    // Without -i the container has no stdin to write to (F120).
+    options.streams.stdin &= config.process.open_stdin;
+    let session = Session::open(store, id, &options, config.process.tty)?;
+    let connection = Connection::open(store, id, hello(options.streams))?;
+    let connection = connection
+        .ok_or_else(|| Error::conflict("Impossible to attach to a stopped container, start it first"))?;
+    if let Some(size) = terminal_size().filter(|_| config.process.tty) {
+        connection.send(&frame::frame(Kind::Resize, &size.encode()))?;
+    }
+    session.run(connection)
+}
+
+pub(super) fn hello(streams: Streams) -> Hello {
+    let bit = |on, bit| if on { bit } else { 0 };
+    Hello(bit(streams.stdin, Hello::STDIN) | bit(streams.stdout, Hello::STDOUT) | bit(streams.stderr, Hello::STDERR))
+}
+
+/// The size of the terminal that this command is typed in.
+pub(super) fn terminal_size() -> Option<Size> {
+    let of = |fd: BorrowedFd<'_>| rustix::termios::tcgetwinsize(fd).ok();
+    let size = of(std::io::stdin().as_fd()).or_else(|| of(std::io::stdout().as_fd()))?;
+    (size.ws_row > 0 || size.ws_col > 0).then_some(Size { rows: size.ws_row, columns: size.ws_col })
+}
+
+/// Signals that tell of this command itself, and not of what is to happen to the container.
+const OWN: [Signal; 5] = [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGURG, Signal::SIGWINCH, Signal::SIGCONT];
+
+/// A command's terminal and signals while it is attached.
+pub(super) struct Session<'a> {
+    store: &'a Store,
+    id: &'a ContainerId,
+    options: &'a Options,
+    tty: bool,
+    signals: SignalFd,
+    raw: Option<Raw>,
+    /// Signals go by a connection of their own: behind input that the program does not read they would wait for ever.
+    control: Option<Connection>,
+    /// Input that the monitor has not taken yet.
+    output: Vec<u8>,
+    reading: bool,
+    keys: Matcher,
+}
+
+impl<'a> Session<'a> {
+    /// Terminal and signals are this session's from here on, until it is dropped.
+    pub(super) fn open(store: &'a Store, id: &'a ContainerId, options: &'a Options, tty: bool) -> Result<Session<'a>> {
+        let mut mask = SigSet::all();
+        for signal in [Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
+            mask.remove(signal);
+        }
+        mask.thread_block()?;
+        let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
+        let stdin_is_terminal = rustix::termios::isatty(std::io::stdin());
+        let raw = (tty && options.streams.stdin && stdin_is_terminal && std::env::var_os("NORAW").is_none())
+            .then(Raw::enter)
+            .transpose()
+            .context("set the terminal to raw mode")?;
+        Ok(Session {
+            store,
+            id,
+            options,
+            tty,
+            signals,
+            raw,
+            control: None,
+            output: Vec::new(),
+            reading: options.streams.stdin,
+            keys: Matcher::new(&options.detach_keys),
+        })
+    }
+
+    /// Serves both directions until the end.
+    pub(super) fn run(mut self, mut connection: Connection) -> Result<End> {
+        let only_stdin = !self.options.streams.stdout && !self.options.streams.stderr;
+        loop {
+            let ready = self.poll(&connection)?;
+            if ready.signals {
+                self.handle_signals(&connection)?;
+            }
+            if ready.writable {
+                let sent = connection.try_send(&self.output)?;
+                self.output.drain(..sent);
+            }
+            if ready.input && self.read_input(&connection)? {
+                return Ok(End::Detached);
+            }
+            if only_stdin && self.options.streams.stdin && !self.reading && self.output.is_empty() && !self.tty {
+                return Ok(End::StdinClosed);
+            }
+            if ready.messages {
+                if !connection.fill()? {
+                    drop(self.raw.take());
+                    return wait::wait(self.store, self.id).map_or(Ok(End::Exited(137)), |code| Ok(End::Exited(code)));
+                }
+                while let Some(message) = connection.next()? {
+                    match message {
+                        Message::Stdout(range) => write_all(&mut std::io::stdout(), connection.bytes(range))?,
+                        Message::Stderr(range) => write_all(&mut std::io::stderr(), connection.bytes(range))?,
+                        Message::Exit(code) => return Ok(End::Exited(code)),
+                    }
+                }
+            }
+        }
+    }
+
+    fn poll(&self, connection: &Connection) -> Result<Ready> {
+        let stdin = std::io::stdin();
+        let mut from_monitor = PollFlags::IN;
+        from_monitor.set(PollFlags::OUT, !self.output.is_empty());
+        let signals = self.signals.as_fd();
+        let socket = connection.fd();
+        let mut fds = vec![PollFd::new(&socket, from_monitor), PollFd::new(&signals, PollFlags::IN)];
+        if self.reading && self.output.is_empty() {
+            fds.push(PollFd::new(&stdin, PollFlags::IN));
+        }
+        match rustix::event::poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(e) => return Err(e).context("poll"),
+        }
+        let some = |n: usize, mask: PollFlags| fds.get(n).is_some_and(|fd| fd.revents().intersects(mask));
+        let readable = PollFlags::IN | PollFlags::HUP | PollFlags::ERR;
+        Ok(Ready {
+            messages: some(0, readable),
+            writable: some(0, PollFlags::OUT),
+            signals: some(1, PollFlags::IN),
+            input: some(2, readable | PollFlags::NVAL),
+        })
+    }
+
+    /// Reads what was typed or piped in; `true` if it was the detach keys.
+    fn read_input(&mut self, connection: &Connection) -> Result<bool> {
+        let mut buffer = [0; frame::MAX / 2];
+        let read = match std::io::stdin().lock().read(&mut buffer) {
+            Ok(n) => n,
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => return Ok(false),
+            // A closed or unreadable stdin is at its end.
+            Err(_) => 0,
+        };
+        if read == 0 {
+            self.reading = false;
+            self.queue(connection, &frame::frame(Kind::Stdin, b""))?;
+            return Ok(false);
+        }
+        if !self.tty {
+            self.queue(connection, &frame::frame(Kind::Stdin, &buffer[..read]))?;
+            return Ok(false);
+        }
+        let (bytes, detached) = self.keys.feed(&buffer[..read]);
+        if !bytes.is_empty() {
+            self.queue(connection, &frame::frame(Kind::Stdin, &bytes))?;
+        }
+        Ok(detached)
+    }
+
+    fn queue(&mut self, connection: &Connection, bytes: &[u8]) -> Result<()> {
+        let sent = if self.output.is_empty() { connection.try_send(bytes)? } else { 0 };
+        self.output.extend_from_slice(&bytes[sent..]);
+        Ok(())
+    }
+
+    fn handle_signals(&mut self, connection: &Connection) -> Result<()> {
+        while let Some(info) = self.signals.read_signal().context("read a signal")? {
+            let number = info.ssi_signo.cast_signed();
+            if number == libc::SIGWINCH {
+                if let Some(size) = terminal_size().filter(|_| self.tty) {
+                    let resize = frame::frame(Kind::Resize, &size.encode());
+                    let _ = self.queue(connection, &resize);
+                }
+            } else if !OWN.iter().any(|s| *s as i32 == number) {
+                self.deliver(number)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Passes a signal on; without `--sig-proxy` it does to this command what it does to any.
+    fn deliver(&mut self, signal: i32) -> Result<()> {
+        if !self.options.sig_proxy {
+            drop(self.raw.take());
+            return match Signal::try_from(signal) {
+                Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => Ok(()),
+                _ => Err(Error::status(u8::try_from(128 + signal).unwrap_or(255))),
+            };
+        }
+        if self.control.is_none() {
+            self.control = Connection::open(self.store, self.id, Hello(0))?;
+        }
+        if let Some(control) = &self.control {
+            // The container may just have ended: then there is nobody to tell.
+            let _ = control.send(&frame::frame(Kind::Signal, &signal.to_be_bytes()));
+        }
+        Ok(())
+    }
+}
+
+struct Ready {
+    messages: bool,
+    writable: bool,
+    signals: bool,
+    input: bool,
+}
+
+/// Past Rust's line buffer: bytes go out as they came.
+fn write_all(stream: &mut impl std::io::Write, bytes: &[u8]) -> Result<()> {
+    stream.write_all(bytes).and_then(|()| stream.flush()).context("write output")
 }

@@ -4,6 +4,7 @@ pub(crate) mod attach;
 pub(crate) mod config;
 mod connection;
 pub(crate) mod create;
+pub(crate) mod detach;
 pub(crate) mod exec;
 pub(crate) mod inspect;
 pub(crate) mod list;

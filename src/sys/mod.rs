@@ -7,3 +7,4 @@ pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
+pub(crate) mod terminal;

@@ -91,6 +91,27 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// How a process that nobody has reaped yet has ended: exit code (128+n by signal n) and signal; `None` if it is none.
+pub(crate) fn zombie_status(pid: i32, start_time: u64) -> Option<(u8, Option<i32>)> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let close = stat.iter().rposition(|b| *b == b')')?;
+    let fields: Vec<_> = std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().collect();
+    // Fields 3, 22 and 52 of proc_pid_stat(5).
+    let same = *fields.first()? == "Z" && fields.get(19)?.parse() == Ok(start_time);
+    let status: i32 = fields.get(49)?.parse().ok().filter(|_| same)?;
+    match (status & 0x7f, status >> 8 & 0xff) {
+        (0, code) => Some((u8::try_from(code).ok()?, None)),
+        (signal, _) => Some((u8::try_from(128 + signal).ok()?, Some(signal))),
+    }
+}
+
+/// Whether a process is stopped (SIGSTOP, or traced).
+pub(crate) fn is_stopped(pid: i32) -> bool {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let close = stat.iter().rposition(|b| *b == b')');
+    close.and_then(|c| stat.get(c + 2)).is_some_and(|state| matches!(state, b'T' | b't'))
+}
+
 /// Starts `exe` as a process of its own session that is nobody's child: two forks, then exec. It gets `fds` as
 /// descriptors 3, 4, …, /dev/null as 0, 1 and 2, no environment, no signal blocked or ignored, and nothing else.
 ///

@@ -1,0 +1,28 @@
+//! The caller's terminal in raw mode, restored on every way out of the process: by dropping, or by a signal's handler
+//! where nothing is dropped.
+
+use rustix::termios::{OptionalActions, Termios};
+use std::io;
+
+/// stdin in raw mode; dropped, it is as it was.
+#[derive(Debug)]
+pub(crate) struct Raw {
+    before: Termios,
+}
+
+impl Raw {
+    /// cfmakeraw(3): keys such as Ctrl-C come as bytes and make no signals (F125).
+    pub(crate) fn enter() -> io::Result<Raw> {
+        let before = rustix::termios::tcgetattr(io::stdin())?;
+        let mut raw = before.clone();
+        raw.make_raw();
+        rustix::termios::tcsetattr(io::stdin(), OptionalActions::Drain, &raw)?;
+        Ok(Raw { before })
+    }
+}
+
+impl Drop for Raw {
+    fn drop(&mut self) {
+        let _ = rustix::termios::tcsetattr(io::stdin(), OptionalActions::Drain, &self.before);
+    }
+}

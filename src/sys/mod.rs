@@ -2,3 +2,4 @@
 
 pub(crate) mod seccomp;
 pub(crate) mod tree;
+pub(crate) mod bpf;

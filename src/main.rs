@@ -40,4 +40,14 @@ mod runtime;
 mod store;
 mod sys;
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match cli::run(std::env::args_os()) {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            cli::report(&failure.error);
+            ExitCode::from(failure.code)
+        }
+    }
+}

@@ -1,7 +1,8 @@
 //! The client's side of a container's streams: terminal, detach keys, signals, resize.
 
 use crate::container::connection::{Connection, Message};
-use crate::container::detach::{DetachKeys, Matcher};
+pub(crate) use crate::container::detach::DetachKeys;
+use crate::container::detach::Matcher;
 use crate::container::status::status;
 use crate::container::wait;
 use crate::error::{Context as _, Error, Result};
@@ -15,7 +16,6 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::Errno;
-use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 #[derive(Debug, Clone)]
@@ -85,6 +85,8 @@ pub(super) struct Session<'a> {
     output: Vec<u8>,
     reading: bool,
     keys: Matcher,
+    /// The streams of the container itself, not of an `exec` in it.
+    of_container: bool,
 }
 
 impl<'a> Session<'a> {
@@ -112,7 +114,13 @@ impl<'a> Session<'a> {
             output: Vec::new(),
             reading: options.streams.stdin,
             keys: Matcher::new(&options.detach_keys),
+            of_container: true,
         })
+    }
+
+    /// This session is about an `exec`.
+    pub(super) fn of_exec(self) -> Session<'a> {
+        Session { of_container: false, ..self }
     }
 
     /// Serves both directions until the end.
@@ -136,17 +144,23 @@ impl<'a> Session<'a> {
             if ready.messages {
                 if !connection.fill()? {
                     drop(self.raw.take());
-                    return wait::wait(self.store, self.id).map_or(Ok(End::Exited(137)), |code| Ok(End::Exited(code)));
+                    return Ok(End::Exited(self.lost()));
                 }
                 while let Some(message) = connection.next()? {
                     match message {
-                        Message::Stdout(range) => write_all(&mut std::io::stdout(), connection.bytes(range))?,
-                        Message::Stderr(range) => write_all(&mut std::io::stderr(), connection.bytes(range))?,
+                        Message::Stdout(range) => write_all(std::io::stdout().as_fd(), connection.bytes(range))?,
+                        Message::Stderr(range) => write_all(std::io::stderr().as_fd(), connection.bytes(range))?,
                         Message::Exit(code) => return Ok(End::Exited(code)),
                     }
                 }
             }
         }
+    }
+
+    /// The other side went without saying how it ended: the container's record knows, or it was killed.
+    fn lost(&self) -> u8 {
+        let of_container = self.of_container.then(|| wait::wait(self.store, self.id).ok());
+        of_container.flatten().unwrap_or(137)
     }
 
     fn poll(&self, connection: &Connection) -> Result<Ready> {
@@ -176,9 +190,9 @@ impl<'a> Session<'a> {
     /// Reads what was typed or piped in; `true` if it was the detach keys.
     fn read_input(&mut self, connection: &Connection) -> Result<bool> {
         let mut buffer = [0; frame::MAX / 2];
-        let read = match std::io::stdin().lock().read(&mut buffer) {
+        let read = match rustix::io::read(std::io::stdin(), &mut buffer) {
             Ok(n) => n,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::Interrupted | std::io::ErrorKind::WouldBlock) => return Ok(false),
+            Err(Errno::INTR | Errno::AGAIN) => return Ok(false),
             // A closed or unreadable stdin is at its end.
             Err(_) => 0,
         };
@@ -247,6 +261,17 @@ struct Ready {
 }
 
 /// Past Rust's line buffer: bytes go out as they came.
-fn write_all(stream: &mut impl std::io::Write, bytes: &[u8]) -> Result<()> {
-    stream.write_all(bytes).and_then(|()| stream.flush()).context("write output")
+fn write_all(stream: BorrowedFd<'_>, mut bytes: &[u8]) -> Result<()> {
+    while !bytes.is_empty() {
+        match rustix::io::write(stream, bytes) {
+            Ok(n) => bytes = &bytes[n..],
+            Err(Errno::INTR) => {}
+            // Whoever shares this descriptor with us made it non-blocking.
+            Err(Errno::AGAIN) => {
+                rustix::event::poll(&mut [PollFd::from_borrowed_fd(stream, PollFlags::OUT)], None)?;
+            }
+            Err(e) => return Err(e).context("write output"),
+        }
+    }
+    Ok(())
 }

@@ -1,27 +1,52 @@
 //! Runs a further program in a running container.
 
-use crate::container::attach::DetachKeys;
-use crate::error::{Error, Result};
-use crate::model::bytes::ByteString;
+use crate::container::attach::{self, DetachKeys, End, Options, Session};
+use crate::container::connection::Connection;
+use crate::container::status::status;
+use crate::error::{Error, Kind, Result};
+use crate::model::container::Streams;
 use crate::model::id::ContainerId;
+use crate::model::state::{Phase, Status};
+use crate::monitor::exec::{self, ExecSpec};
+use crate::monitor::launch::FirstClient;
 use crate::store::Store;
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
+use std::os::fd::AsFd as _;
 
 #[derive(Debug, Clone)]
 pub(crate) struct ExecArgs {
-    pub(crate) argv: Vec<ByteString>,
+    pub(crate) spec: ExecSpec,
     pub(crate) detach: bool,
-    pub(crate) interactive: bool,
-    pub(crate) tty: bool,
-    /// `NAME=value`, added to the container's own.
-    pub(crate) env: Vec<ByteString>,
-    /// Instead of the container's.
-    pub(crate) user: Option<String>,
-    pub(crate) workdir: Option<ByteString>,
-    pub(crate) privileged: bool,
     pub(crate) detach_keys: DetachKeys,
 }
 
 /// The program's exit code; 0 at once if detached.
-pub(crate) fn exec(_store: &Store, _id: &ContainerId, _args: &ExecArgs) -> Result<u8> {
-    Err(Error::other("not there yet"))
+pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u8> {
+    match status(store, id) {
+        Status::Running(live) if matches!(live.phase, Phase::Running { .. }) => {}
+        Status::Damaged(why) => return Err(Error::other(why)),
+        _ => return Err(Error::new(Kind::Conflict, format!("Container {id} is not running"))),
+    }
+    if args.detach {
+        return exec::launch(store, id, &args.spec, None).map(|()| 0);
+    }
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let options = Options {
+        streams: Streams { stdin: args.spec.interactive, stdout: true, stderr: true },
+        sig_proxy: false,
+        detach_keys: args.detach_keys.clone(),
+    };
+    let client = FirstClient {
+        socket: theirs.as_fd(),
+        wants: attach::hello(options.streams),
+        size: args.spec.tty.then(attach::terminal_size).flatten(),
+    };
+    let session = Session::open(store, id, &options, args.spec.tty)?.of_exec();
+    exec::launch(store, id, &args.spec, Some(&client))?;
+    drop(theirs);
+    match session.run(Connection::new(ours))? {
+        End::Exited(code) => Ok(code),
+        End::Detached | End::StdinClosed => Ok(0),
+    }
 }

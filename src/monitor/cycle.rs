@@ -5,23 +5,17 @@ use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::state::ProcessRef;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, volumes};
+use crate::monitor::{identity, stdio, volumes};
 use crate::runtime::cgroup::{self, Cgroup};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, ChildStreams, Prepared};
+use crate::runtime::prepare::{self, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::Store;
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
-use rustix::pipe::PipeFlags;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-
-/// Bytes of the pipes that a container writes into: a burst costs fewer turns of the monitor.
-const PIPE: usize = 256 * 1024;
-/// Open files, unless the engine itself has fewer.
-const OPEN_FILES: u64 = 1_048_576;
 
 /// A running container.
 pub(super) struct Cycle {
@@ -107,13 +101,13 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
         devices,
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
-        open_files: open_files(),
+        open_files: stdio::open_files(),
     };
     let plan = plan::plan(config, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty)?;
     let (streams, channels) = match terminal {
-        Some(terminal) => terminal_streams(terminal, config)?,
-        None => pipe_streams(config)?,
+        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin)?,
+        None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
     let prepared = Prepared {
@@ -159,56 +153,6 @@ fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
         }));
     }
     mounts
-}
-
-fn open_files() -> u64 {
-    use nix::sys::resource::{Resource, getrlimit};
-    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard.min(OPEN_FILES))
-}
-
-fn terminal_streams(terminal: prepare::Terminal, config: &ContainerConfig) -> Result<(ChildStreams, Channels)> {
-    let prepare::Terminal { master, slave } = terminal;
-    let streams = ChildStreams {
-        stdin: slave.try_clone()?,
-        stdout: slave.try_clone()?,
-        stderr: slave.try_clone()?,
-        terminal: true,
-    };
-    let channels = Channels {
-        stdout: Some(master.try_clone()?),
-        stderr: None,
-        stdin: config.process.open_stdin.then(|| master.try_clone()).transpose()?,
-        terminal: Some(master),
-        slave: Some(slave),
-        stdin_once: false,
-    };
-    Ok((streams, channels))
-}
-
-fn pipe_streams(config: &ContainerConfig) -> Result<(ChildStreams, Channels)> {
-    let output = || -> Result<(OwnedFd, OwnedFd)> {
-        let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        // Above /proc/sys/fs/pipe-max-size, or with the user's pages used up, the default size has to do.
-        let _ = rustix::pipe::fcntl_setpipe_size(&ours, PIPE);
-        Ok((ours, theirs))
-    };
-    let (stdout, child_stdout) = output()?;
-    let (stderr, child_stderr) = output()?;
-    let (stdin, child_stdin) = if config.process.open_stdin {
-        let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        (Some(ours), theirs)
-    } else {
-        (None, rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
-    };
-    let streams = ChildStreams { stdin: child_stdin, stdout: child_stdout, stderr: child_stderr, terminal: false };
-    let channels = Channels {
-        stdout: Some(stdout),
-        stderr: Some(stderr),
-        stdin,
-        stdin_once: config.process.stdin_once,
-        ..Channels::default()
-    };
-    Ok((streams, channels))
 }
 
 /// The network namespace to join, if another's is used.

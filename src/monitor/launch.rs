@@ -53,12 +53,6 @@ pub(crate) fn launch(
     lock: BorrowedFd<'_>,
     client: Option<&FirstClient<'_>>,
 ) -> Result<Vec<String>> {
-    let (ours, theirs) = rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )?;
     let message = Launch {
         root: store.root().to_owned(),
         run_root: store.run_root().to_owned(),
@@ -66,15 +60,25 @@ pub(crate) fn launch(
         client: client.map(|c| c.wants),
         size: client.and_then(|c| c.size),
     };
-    rustix::net::send(&ours, &serde_json::to_vec(&message)?, SendFlags::NOSIGNAL).context("write to the monitor")?;
+    let fds: Vec<_> = [lock].into_iter().chain(client.map(|c| c.socket)).collect();
+    start(&format!("{TITLE}{id}"), &message, &fds).context("start the monitor")
+}
+
+/// Starts this engine's program as a process of its own under the given name, tells it `message`, and hands over `fds`
+/// from descriptor 4 on.
+pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<Vec<String>> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    rustix::net::send(&ours, &serde_json::to_vec(message)?, SendFlags::NOSIGNAL).context("send the launch message")?;
     let exe = sys::exe::protected().context("protect the engine's own program")?;
-    let title = CString::new(format!("{TITLE}{id}")).unwrap_or_default();
-    let fds: Vec<_> = [theirs.as_fd(), lock].into_iter().chain(client.map(|c| c.socket)).collect();
-    sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
+    let title = CString::new(title).unwrap_or_default();
+    let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
+    sys::process::spawn_detached(exe.as_fd(), &title, &fds)?;
+    drop(fds);
     drop(theirs);
-    let report = receive(&ours).context("read from the monitor")?;
+    let report = receive(&ours).context("read its report")?;
     if report.is_empty() {
-        return Err(Error::other("the monitor ended before the container was started"));
+        return Err(Error::other("it ended before the program was started"));
     }
     match serde_json::from_slice(&report)? {
         Report::Started { warnings } => Ok(warnings),
@@ -83,7 +87,7 @@ pub(crate) fn launch(
 }
 
 /// One whole message; empty at the end.
-fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
+pub(super) fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
     let mut buffer = vec![0; MESSAGE];
     loop {
         match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
@@ -98,7 +102,7 @@ fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
 }
 
 /// The monitor's side of the launch.
-pub(super) struct Launcher(OwnedFd);
+pub(super) struct Launcher(pub(super) OwnedFd);
 
 /// What a monitor was started with.
 pub(super) struct Given {

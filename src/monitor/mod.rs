@@ -6,11 +6,13 @@
 
 mod client;
 mod cycle;
+pub(crate) mod exec;
 pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
 mod restart;
+mod stdio;
 mod streams;
 mod volumes;
 

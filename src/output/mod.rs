@@ -1,1 +1,9 @@
-//! Text for people and programs: tables, templates, sizes, times.
+//! Text for people and for programs: tables, templates, sizes, ages, JSON. Everything is written to a `Write`; nothing
+//! here knows where its data comes from.
+
+pub(crate) mod inspect;
+pub(crate) mod listing;
+pub(crate) mod table;
+pub(crate) mod template;
+pub(crate) mod terminal;
+pub(crate) mod units;

@@ -87,7 +87,7 @@ fn die_with_monitor(alive: BorrowedFd<'_>) -> Result<()> {
     Ok(())
 }
 
-fn enter_cgroups(tasks: &[OwnedFd]) -> Result<()> {
+pub(super) fn enter_cgroups(tasks: &[OwnedFd]) -> Result<()> {
     for group in tasks {
         rustix::io::write(group, b"0").context("enter the cgroup")?;
     }

@@ -7,6 +7,7 @@ pub(crate) mod capability;
 pub(crate) mod cgroup;
 pub(crate) mod device;
 mod init;
+pub(crate) mod join;
 pub(crate) mod plan;
 pub(crate) mod prepare;
 pub(crate) mod rootfs;

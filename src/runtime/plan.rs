@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::resources::Ulimit;
 use crate::runtime::capability::Capabilities;
 use crate::runtime::device::DeviceNode;
 use crate::runtime::rootfs::{self, Links, Node};
@@ -122,7 +123,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     if !config.domainname.is_empty() {
         plan.steps.push(Step::Domainname(config.domainname.clone()));
     }
-    limits(&mut plan, config, facts);
+    plan.steps.extend(limit_steps(config, facts.open_files));
     plan.steps.extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams]);
     plan.steps.push(Step::Workdir(config.process.workdir.clone()));
     let argv: Vec<_> = config.process.argv().cloned().collect();
@@ -134,6 +135,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         capabilities: facts.capabilities,
         seccomp: facts.seccomp,
         no_new_privileges: config.security.no_new_privileges,
+        tied: true,
     };
     plan.steps.extend(confinement.steps(config.init));
     plan.steps.push(Step::Exec { argv, env: environment(&config.process.env, &facts.identity) });
@@ -146,6 +148,8 @@ pub(crate) struct Confinement<'a> {
     pub(crate) capabilities: Capabilities,
     pub(crate) seccomp: bool,
     pub(crate) no_new_privileges: bool,
+    /// It dies with the process that started it.
+    pub(crate) tied: bool,
 }
 
 impl Confinement<'_> {
@@ -155,10 +159,12 @@ impl Confinement<'_> {
         let mut steps = vec![
             Step::BoundingSet(self.capabilities),
             Step::Become(self.identity.clone()),
-            // A change of user has cleared the parent-death signal (PR_SET_PDEATHSIG(2const)).
-            Step::DieWithMonitor,
             Step::CloseTheRest,
         ];
+        if self.tied {
+            // Again: a change of user has cleared the parent-death signal (PR_SET_PDEATHSIG(2const)).
+            steps.push(Step::DieWithMonitor);
+        }
         if self.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
@@ -280,11 +286,11 @@ fn confine_system_paths(plan: &mut Plan, config: &ContainerConfig) {
     plan.steps.extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
 }
 
-fn limits(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
-    if !config.ulimits.iter().any(|l| l.name == "nofile") {
-        let open_files = facts.open_files;
-        let limit = crate::model::resources::Ulimit { name: "nofile".to_owned(), soft: open_files, hard: open_files };
-        plan.steps.push(Step::Limit(limit));
+/// The limits asked for, and one for open files: what the caller had is not the container's.
+pub(crate) fn limit_steps(config: &ContainerConfig, open_files: u64) -> Vec<Step> {
+    let mut limits = config.ulimits.clone();
+    if !limits.iter().any(|l| l.name == "nofile") {
+        limits.push(Ulimit { name: "nofile".to_owned(), soft: open_files, hard: open_files });
     }
-    plan.steps.extend(config.ulimits.iter().cloned().map(Step::Limit));
+    limits.into_iter().map(Step::Limit).collect()
 }

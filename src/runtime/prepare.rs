@@ -4,6 +4,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::model::mount::Propagation;
 use crate::runtime::device;
 use crate::runtime::plan::{Attachment, What};
+use crate::runtime::rootfs::{self, Links};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use rustix::mount::MountAttrFlags;
@@ -106,6 +107,17 @@ fn new_pts() -> Result<OwnedFd> {
     let options = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     sys::mount::new_filesystem("devpts", &options, attributes).context("make /dev/pts")
+}
+
+/// A further terminal of a running container, from its own /dev/pts.
+pub(crate) fn terminal_inside(root: BorrowedFd<'_>) -> Result<Terminal> {
+    const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
+    let pts = rootfs::open(root, Path::new("/dev/pts"), Links::Refuse).context("open /dev/pts of the container")?;
+    // A container that may mount could have put anything there.
+    if i64::from(rustix::fs::fstatfs(&pts)?.f_type) != DEVPTS_SUPER_MAGIC {
+        return Err(Error::other("/dev/pts of the container holds no terminals"));
+    }
+    open_terminal(pts.as_fd())
 }
 
 /// The pair is made by descriptors alone, so that no path of the container is trusted (TIOCGPTPEER, Linux 4.13).

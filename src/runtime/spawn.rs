@@ -12,8 +12,8 @@ use std::os::fd::{AsFd, OwnedFd};
 
 /// A child on its way to execve.
 pub(crate) struct Starting {
-    pub(crate) pid: i32,
-    pub(crate) pidfd: OwnedFd,
+    pid: i32,
+    pidfd: OwnedFd,
     errors: OwnedFd,
     /// Closed by our end: how the child sees that we are alive.
     _alive: OwnedFd,
@@ -37,12 +37,15 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
         hint.map_or(error.clone(), |h| error.with_hint(h))
     });
     match forked.context("clone the container's first process")? {
-        Fork::Parent { pid, pidfd } => Ok(Starting { pid, pidfd, errors, _alive: alive }),
+        Fork::Parent { pid, pidfd } => Ok(Starting::new(pid, pidfd, errors, alive)),
         Fork::Child => {
             drop((errors, alive));
             // Until execve nobody in a shared pid namespace may look into this process (its memory is the engine's).
             let _ = nix::sys::prctl::set_dumpable(false);
-            let error = apply::apply(steps, &prepared, child_alive.as_fd());
+            let error = match sys::process::reset_signals() {
+                Ok(()) => apply::apply(steps, &prepared, child_alive.as_fd()),
+                Err(e) => Error::from(e),
+            };
             let _ = std::fs::File::from(child_errors).write_all(&encode(&error));
             sys::process::exit_now(i32::from(exit_code(&error)));
         }
@@ -50,6 +53,10 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
 }
 
 impl Starting {
+    pub(crate) fn new(pid: i32, pidfd: OwnedFd, errors: OwnedFd, alive: OwnedFd) -> Starting {
+        Starting { pid, pidfd, errors, _alive: alive }
+    }
+
     /// Waits until the program is executed, or has failed to be.
     pub(crate) fn executed(self) -> Result<Init> {
         let mut bytes = Vec::new();

@@ -5,6 +5,7 @@ pub(crate) mod exe;
 pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod process;
+pub(crate) mod bpf;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
 pub(crate) mod terminal;

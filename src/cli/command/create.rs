@@ -1,0 +1,33 @@
+//! `create`: what `run` does before it starts anything.
+
+use crate::cli::container as flags;
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::container::create;
+use crate::error::Result;
+use clap::{ArgMatches, Command};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "create",
+    about: "Create a container without starting it, and print its id",
+    examples: &[(
+        "barge create --name db -v data:/var/lib/db debian dbserver",
+        "ready for `barge start db`",
+    )],
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Program,
+    },
+};
+
+fn define(command: Command) -> Command {
+    flags::define(command)
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let args = flags::run_args(m, false)?;
+    let config = create::create(&session.store()?, &args)?;
+    session.console.line(config.id.as_str())?;
+    Ok(0)
+}

@@ -1,0 +1,41 @@
+//! `man`: writes the manual pages into a directory, for packagers and for the test that `man/` is current.
+
+use crate::cli::argument::Values;
+use crate::cli::manual;
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::error::{Context as _, Result};
+use clap::{Arg, ArgMatches, Command, value_parser};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "man",
+    about: "Write the manual pages into a directory",
+    examples: &[("barge man man/", "one file for each command")],
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Hidden,
+    },
+};
+
+fn define(command: Command) -> Command {
+    command.arg(
+        Arg::new("DIR")
+            .help("Made if it is absent")
+            .required(true)
+            .value_parser(value_parser!(OsString)),
+    )
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let dir = PathBuf::from(m.raw("DIR").unwrap_or_default());
+    std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
+    for (name, page) in manual::pages() {
+        let file = dir.join(&name);
+        std::fs::write(&file, page).with_context(|| format!("write {}", file.display()))?;
+        session.console.line(&name)?;
+    }
+    Ok(0)
+}

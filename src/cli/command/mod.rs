@@ -1,0 +1,61 @@
+//! The table of commands: one file for each, which says what it takes and does it. Nouns (`container ls`) are other
+//! ways to the same commands.
+
+mod attach;
+mod completion;
+mod create;
+mod exec;
+mod help;
+mod kill;
+mod logs;
+mod man;
+mod restart;
+mod rm;
+mod run;
+mod start;
+mod stop;
+mod version;
+mod volume;
+mod wait;
+
+use crate::cli::tree::{Body, Spec};
+
+/// In alphabetical order, as help shows them.
+pub(crate) static COMMANDS: &[Spec] = &[
+    attach::SPEC,
+    completion::SPEC,
+    CONTAINER,
+    create::SPEC,
+    exec::SPEC,
+    help::SPEC,
+    kill::SPEC,
+    logs::SPEC,
+    man::SPEC,
+    restart::SPEC,
+    rm::SPEC,
+    run::SPEC,
+    start::SPEC,
+    stop::SPEC,
+    version::SPEC,
+    volume::SPEC,
+    wait::SPEC,
+];
+
+const CONTAINER: Spec = Spec {
+    name: "container",
+    about: "Work with containers: the same commands, under their noun",
+    examples: &[],
+    body: Body::Noun(&[
+        attach::SPEC,
+        create::SPEC,
+        exec::SPEC,
+        kill::SPEC,
+        logs::SPEC,
+        restart::SPEC,
+        rm::SPEC,
+        run::SPEC,
+        start::SPEC,
+        stop::SPEC,
+        wait::SPEC,
+    ]),
+};

@@ -1,0 +1,91 @@
+//! `run`: creates a container, starts it, and stays attached to it unless told otherwise.
+
+use crate::cli::argument::{Values, flag, value};
+use crate::cli::container as flags;
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::container::attach::{DetachKeys, End, Options};
+use crate::container::{create, start};
+use crate::error::Result;
+use clap::{Arg, ArgMatches, Command};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "run",
+    about: "Create a container and run a program in it",
+    examples: &[
+        ("barge run hello", "run the built-in image's program"),
+        (
+            "barge run -i -t --rm debian bash",
+            "a shell in a container that is gone when it ends",
+        ),
+        (
+            "barge run -d --name web -v site:/srv -m 256m debian httpd",
+            "in the background, with a volume and a memory limit",
+        ),
+    ],
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Program,
+    },
+};
+
+/// Docker's keys to leave an attached container running.
+pub(super) const DETACH_KEYS: &str = "ctrl-p,ctrl-q";
+
+fn define(command: Command) -> Command {
+    let command = command
+        .arg(flag("detach", "Run in the background and print the new container's id").short('d'))
+        .arg(detach_keys())
+        .arg(sig_proxy());
+    flags::define(command)
+}
+
+pub(super) fn detach_keys() -> Arg {
+    value("detach-keys", "KEYS", "Keys to detach with [default: ctrl-p,ctrl-q]")
+}
+
+pub(super) fn sig_proxy() -> Arg {
+    flag("sig-proxy", "Pass signals on to the program [default: true]")
+}
+
+pub(super) fn keys_of(m: &ArgMatches) -> Result<DetachKeys> {
+    DetachKeys::parse(m.text("detach-keys").unwrap_or(DETACH_KEYS))
+}
+
+/// The exit code of a command that was attached.
+pub(super) fn code_of(end: End) -> u8 {
+    match end {
+        End::Exited(code) => code,
+        End::Detached | End::StdinClosed => 0,
+    }
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let detach = m.on("detach");
+    let args = flags::run_args(m, detach)?;
+    let detach_keys = keys_of(m)?;
+    let store = session.store()?;
+    let config = create::create(&store, &args)?;
+    let streams = args.attach;
+    if !streams.stdin && !streams.stdout && !streams.stderr {
+        start::start(&store, &config.id)?;
+        session.console.line(config.id.as_str())?;
+        return Ok(0);
+    }
+    let sig_proxy = m.switch("sig-proxy").unwrap_or(true);
+    let end = start::start_attached(
+        &store,
+        &config.id,
+        &Options {
+            streams,
+            sig_proxy,
+            detach_keys,
+        },
+    )?;
+    if !streams.stdout && !streams.stderr {
+        // Nothing of the program is shown, so its id is what there is to say (F121).
+        session.console.line(config.id.as_str())?;
+    }
+    Ok(code_of(end))
+}

@@ -1,0 +1,201 @@
+//! Completion, answered by the program itself: with `COMPLETE=bash` and the index of the word at the cursor in
+//! `BARGE_COMPLETE_INDEX`, it prints what may stand there, one a line. Names are read without any lock, and whatever
+//! fails means only that there is nothing to offer.
+
+use crate::cli::session::Session;
+use crate::cli::{compat, tree};
+use crate::container::status::status;
+use crate::error::Result;
+use crate::model::state::Status;
+use crate::store::Store;
+use clap::{Arg, Command};
+use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
+use std::ffi::OsString;
+use std::io::Write as _;
+
+/// `None` if this is no question for completion. `args` is the line without its first word.
+pub(crate) fn answer(args: &[OsString]) -> Option<Result<()>> {
+    match std::env::var_os("COMPLETE")?.to_str() {
+        Some("bash") => {
+            let index = std::env::var("BARGE_COMPLETE_INDEX").ok()?.parse().ok()?;
+            Some(print(args, index))
+        }
+        _ => None,
+    }
+}
+
+fn print(args: &[OsString], index: usize) -> Result<()> {
+    let mut text = Vec::new();
+    for candidate in candidates(args, index) {
+        text.extend_from_slice(candidate.get_value().as_encoded_bytes());
+        text.push(b'\n');
+    }
+    Ok(std::io::stdout().write_all(&text)?)
+}
+
+/// What may stand at `index`, where 0 is the program's own name.
+fn candidates(args: &[OsString], index: usize) -> Vec<CompletionCandidate> {
+    let (before, after) = args.split_at(index.saturating_sub(1).min(args.len()));
+    let current = after.first().cloned().unwrap_or_default();
+    let Some((words, path)) = normalised(before) else {
+        return Vec::new();
+    };
+    // 0.6's single dash: `-vol` completes as `--vol` does.
+    let current = match current.to_str() {
+        Some(text) if text.len() > 2 && text.starts_with('-') && !text.starts_with("--") => format!("-{text}").into(),
+        _ => current,
+    };
+    let mut tree = tree::displayed(&[])
+        .map(|root| with_names(root, &path, before))
+        .unwrap_or_default();
+    let line: Vec<OsString> = std::iter::once("barge".into()).chain(words).chain([current]).collect();
+    let at = line.len() - 1;
+    complete(&mut tree, line, at, None).unwrap_or_default()
+}
+
+/// The words before the cursor as clap takes them, and the command they lead to. `None` if there is no such command.
+fn normalised(before: &[OsString]) -> Option<(Vec<OsString>, Vec<String>)> {
+    let mut out = Vec::new();
+    let mut path: Vec<String> = Vec::new();
+    let mut rest = before.to_vec();
+    loop {
+        let names: Vec<&str> = path.iter().map(String::as_str).collect();
+        let spec = tree::find(&names);
+        let mut parser = tree::parser(&names)?;
+        parser.build();
+        let is_level = path.is_empty() || spec.is_some_and(tree::Spec::is_noun);
+        let words = compat::normalise(&parser, &rest);
+        if !is_level {
+            out.extend(words);
+            return Some((out, path));
+        }
+        let Some(at) = first_word(&parser, &words) else {
+            out.extend(words);
+            return Some((out, path));
+        };
+        path.push(words[at].to_str()?.to_owned());
+        out.extend_from_slice(&words[..=at]);
+        rest = words[at + 1..].to_vec();
+    }
+}
+
+/// The first word that is neither a flag nor a flag's value.
+fn first_word(command: &Command, words: &[OsString]) -> Option<usize> {
+    let mut at = 0;
+    while at < words.len() {
+        let text = words[at].to_str()?;
+        if !text.starts_with('-') {
+            return Some(at);
+        }
+        let takes_next = command.get_arguments().any(|a| {
+            let long = a.get_long().map(|l| format!("--{l}"));
+            let short = a.get_short().map(|s| format!("-{s}"));
+            a.get_action().takes_values()
+                && !a.is_require_equals_set()
+                && [long, short].into_iter().flatten().any(|f| f == text)
+        });
+        at += 1 + usize::from(takes_next);
+    }
+    None
+}
+
+/// What kind of thing a command's names are.
+#[derive(Clone, Copy)]
+enum Names {
+    Containers(fn(&Status) -> bool),
+    Images,
+    Volumes,
+    Objects,
+}
+
+fn any(_: &Status) -> bool {
+    true
+}
+
+fn running(status: &Status) -> bool {
+    matches!(status, Status::Running(_))
+}
+
+fn stopped(status: &Status) -> bool {
+    !running(status)
+}
+
+/// Names by the command and its argument (F305).
+fn names_of(command: &str, argument: &str) -> Option<Names> {
+    match (command, argument) {
+        ("attach" | "kill" | "stop" | "exec", "CONTAINER") => Some(Names::Containers(running)),
+        ("start" | "rm", "CONTAINER") => Some(Names::Containers(stopped)),
+        (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
+        (_, "IMAGE") => Some(Names::Images),
+        (_, "VOLUME") => Some(Names::Volumes),
+        (_, "OBJECT") => Some(Names::Objects),
+        _ => None,
+    }
+}
+
+/// The tree, where the arguments of the command at `path` know what there is.
+fn with_names(root: Command, path: &[String], before: &[OsString]) -> Command {
+    let Some((first, rest)) = path.split_first() else {
+        return root;
+    };
+    if root.find_subcommand(first).is_none() {
+        return root;
+    }
+    let before = before.to_vec();
+    root.mut_subcommand(first.clone(), |mut command| {
+        if !rest.is_empty() {
+            return with_names(command, rest, &before);
+        }
+        let name = first.clone();
+        command = command.mut_args(|arg| named(arg, &name, &before));
+        command
+    })
+}
+
+fn named(arg: Arg, command: &str, before: &[OsString]) -> Arg {
+    let Some(names) = names_of(command, arg.get_id().as_str()) else {
+        return arg;
+    };
+    let before = before.to_vec();
+    arg.add(ArgValueCandidates::new(move || {
+        let found = store_of(&before).map(|store| list(&store, names)).unwrap_or_default();
+        found.into_iter().map(CompletionCandidate::new).collect()
+    }))
+}
+
+/// The store that the line before the cursor names, if there is one: asking must not make it.
+fn store_of(before: &[OsString]) -> Option<Store> {
+    let mut parser = tree::parser(&[])?;
+    parser.build();
+    let words = compat::normalise(&parser, before);
+    let matches = parser
+        .try_get_matches_from_mut(std::iter::once(OsString::from("barge")).chain(words))
+        .ok()?;
+    let session = Session::of(&matches).ok()?;
+    session.has_store().then(|| session.store().ok())?
+}
+
+fn list(store: &Store, names: Names) -> Vec<String> {
+    match names {
+        Names::Containers(wanted) => containers(store, wanted),
+        Names::Images => images(store),
+        Names::Volumes => store.volume_names().unwrap_or_default(),
+        Names::Objects => {
+            let mut all = containers(store, any);
+            all.extend(images(store));
+            all
+        }
+    }
+}
+
+fn containers(store: &Store, wanted: fn(&Status) -> bool) -> Vec<String> {
+    let ids = store.container_ids().unwrap_or_default();
+    let wanted = ids.into_iter().filter(|id| wanted(&status(store, id)));
+    wanted
+        .map(|id| store.config(&id).map_or_else(|_| id.short().to_owned(), |c| c.name))
+        .collect()
+}
+
+fn images(_store: &Store) -> Vec<String> {
+    Vec::new()
+}

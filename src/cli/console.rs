@@ -1,0 +1,60 @@
+//! What a command says: data on stdout, everything else on stderr. Stdout is buffered, and flushed once at the end.
+
+use crate::error::{Error, Kind, Result};
+use std::io::{BufWriter, IsTerminal, Stdout, Write};
+
+pub(crate) struct Console {
+    out: BufWriter<Stdout>,
+}
+
+impl Console {
+    pub(crate) fn new() -> Self {
+        Console {
+            out: BufWriter::with_capacity(32 << 10, std::io::stdout()),
+        }
+    }
+
+    /// Where data goes.
+    pub(crate) fn out(&mut self) -> &mut impl Write {
+        &mut self.out
+    }
+
+    /// One line of data.
+    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
+        Ok(writeln!(self.out, "{text}")?)
+    }
+
+    /// Data reaches its reader now; before something that writes to stdout by itself, or blocks.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        // Rust's own stdout is line-buffered: it must be emptied too.
+        self.out.flush()?;
+        Ok(self.out.get_mut().flush()?)
+    }
+
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.out.get_ref().is_terminal()
+    }
+
+    /// One argument's failure, where the others go on.
+    pub(crate) fn error(&self, error: &Error) {
+        report(error);
+    }
+
+    pub(crate) fn warning(&self, text: &str) {
+        say(&format!("WARNING: {text}\n"));
+    }
+}
+
+/// `barge: what: why`, and what can be done about it.
+pub(crate) fn report(error: &Error) {
+    if matches!(error.kind(), Kind::Status(_) | Kind::BrokenPipe) {
+        return;
+    }
+    let hint = error.hint().map(|h| format!("  hint: {h}\n")).unwrap_or_default();
+    say(&format!("barge: {error}\n{hint}"));
+}
+
+/// Text on stderr, in one piece. Nobody can be told if that fails.
+pub(crate) fn say(text: &str) {
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

@@ -1,0 +1,482 @@
+//! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
+
+use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
+use crate::cli::{environment, mount, resource, security};
+use crate::container::config::{NetworkArg, RunArgs};
+use crate::error::{Error, Result};
+use crate::model::bytes::ByteString;
+use crate::model::container::{RestartPolicy, Streams};
+use crate::model::resources::Resources;
+use crate::model::security::Security;
+use crate::model::signal;
+use clap::{ArgMatches, Command};
+use std::path::PathBuf;
+
+/// Adds the flags. In the order that help shows them.
+pub(crate) fn define(command: Command) -> Command {
+    let command = process_flags(command);
+    let command = mount_flags(command.next_help_heading("Mounts"));
+    let command = limit_flags(command.next_help_heading("Limits"));
+    let command = security_flags(command.next_help_heading("Confinement"));
+    command
+        .next_help_heading(None)
+        .arg(word("IMAGE", "The image: a name, name:tag or id"))
+        .arg(rest("COMMAND", "The program and its arguments, instead of the image's"))
+}
+
+fn process_flags(command: Command) -> Command {
+    command
+        .arg(list("attach", "STREAM", "Attach to stdin, stdout or stderr").short('a'))
+        .arg(bytes("cidfile", "FILE", "Write the container's id to this new file"))
+        .arg(value("domainname", "NAME", "NIS domain name of the container"))
+        .arg(bytes(
+            "entrypoint",
+            "WORD",
+            "Program to run instead of the image's entrypoint",
+        ))
+        .arg(
+            bytes_list(
+                "env",
+                "NAME=VALUE",
+                "Set an environment variable; NAME alone takes the caller's value",
+            )
+            .short('e'),
+        )
+        .arg(bytes_list("env-file", "FILE", "Read environment variables from a file"))
+        .arg(list("expose", "PORT", "Document a port or a range of ports"))
+        .arg(
+            value(
+                "hostname",
+                "NAME",
+                "Host name; what follows the first dot is the domain name",
+            )
+            .short('h'),
+        )
+        .arg(flag("init", "Run the engine's own small init as pid 1"))
+        .arg(flag("interactive", "Keep stdin open, even if not attached").short('i'))
+        .arg(list("label", "NAME=VALUE", "Set a label").short('l'))
+        .arg(bytes_list("label-file", "FILE", "Read labels from a file"))
+        .arg(value("log-driver", "NAME", "Where output is logged: json-file or none"))
+        .arg(list(
+            "log-opt",
+            "NAME=VALUE",
+            "Log options: max-size (10m, -1 never rotates), max-file",
+        ))
+        .arg(value("name", "NAME", "Name of the container"))
+        .arg(value("network", "MODE", "Network: none, host, container:NAME or ns:PATH").alias("net"))
+        .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
+        .arg(value("platform", "OS/ARCH", "Refuse an image of another platform"))
+        .arg(value("pull", "POLICY", "When to pull the image: missing or never"))
+        .arg(value(
+            "restart",
+            "POLICY",
+            "When to start again: no, on-failure[:max], always, unless-stopped",
+        ))
+        .arg(flag(
+            "rm",
+            "Remove the container when it ends, with its anonymous volumes",
+        ))
+        .arg(value("stop-signal", "SIGNAL", "Signal that asks the program to end"))
+        .arg(
+            value(
+                "stop-timeout",
+                "SECONDS",
+                "Time to end before SIGKILL; -1 waits for ever",
+            )
+            .value_parser(whole_number),
+        )
+        .arg(flag("tty", "Give the program a terminal").short('t'))
+        .arg(
+            value(
+                "user",
+                "USER[:GROUP]",
+                "Run as this user: names of the container, or numbers",
+            )
+            .short('u'),
+        )
+        .arg(bytes("workdir", "DIR", "Working directory, made if it is absent").short('w'))
+}
+
+fn limit_flags(command: Command) -> Command {
+    let number = |name, help| value(name, "NUMBER", help).value_parser(whole_number);
+    command
+        .arg(number("blkio-weight", "Share of block I/O, 10 to 1000"))
+        .arg(number("cpu-period", "Length of a CPU period in microseconds"))
+        .arg(number("cpu-quota", "CPU time in each period, in microseconds"))
+        .arg(number("cpu-shares", "Relative share of CPU time, 1024 by default").short('c'))
+        .arg(value("cpus", "NUMBER", "Number of CPUs, such as 1.5"))
+        .arg(value("cpuset-cpus", "LIST", "CPUs to run on, such as 0-3,5"))
+        .arg(value("cpuset-mems", "LIST", "Memory nodes to use"))
+        .arg(value("memory", "BYTES", "Limit of memory, such as 512m").short('m'))
+        .arg(value(
+            "memory-reservation",
+            "BYTES",
+            "Memory to be left with when the host is short of it",
+        ))
+        .arg(value(
+            "memory-swap",
+            "BYTES",
+            "Limit of memory and swap together; -1 is no limit on swap",
+        ))
+        .arg(number("memory-swappiness", "How readily pages are swapped, 0 to 100"))
+        .arg(flag(
+            "oom-kill-disable",
+            "Let the program wait instead of killing it when its memory is used up",
+        ))
+        .arg(number("pids-limit", "Limit of processes and threads; -1 is none"))
+        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
+        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
+}
+
+fn mount_flags(command: Command) -> Command {
+    command
+        .arg(list(
+            "mount",
+            "FIELDS",
+            "Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly…]",
+        ))
+        .arg(bytes_list("tmpfs", "PATH[:OPTIONS]", "Mount a file system in memory"))
+        .arg(
+            bytes_list(
+                "volume",
+                "[SOURCE:]PATH[:OPTIONS]",
+                "Mount a volume or a host directory",
+            )
+            .short('v'),
+        )
+        .arg(list(
+            "volumes-from",
+            "CONTAINER[:ro]",
+            "Mount the volumes of another container",
+        ))
+}
+
+fn security_flags(command: Command) -> Command {
+    command
+        .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
+        .arg(list("cap-drop", "NAME", "Drop a capability, or ALL"))
+        .arg(list("device", "HOST[:PATH[:rwm]]", "Give a host device"))
+        .arg(list(
+            "device-cgroup-rule",
+            "RULE",
+            "Allow devices by number, such as 'c 1:3 rwm'",
+        ))
+        .arg(flag("privileged", "All capabilities and devices, nothing masked"))
+        .arg(flag("read-only", "Make the root file system read-only"))
+        .arg(list(
+            "security-opt",
+            "OPTION",
+            "seccomp=FILE|unconfined, no-new-privileges, systempaths=unconfined",
+        ))
+}
+
+/// What was asked. `detach` is `run -d`.
+pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
+    let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
+    let open_stdin = m.on("interactive");
+    let restart = m
+        .text("restart")
+        .map(resource::restart)
+        .transpose()?
+        .unwrap_or_default();
+    let auto_remove = m.on("rm");
+    if auto_remove && restart != RestartPolicy::No {
+        return Err(Error::usage(
+            "Conflicting options: cannot specify both --restart and --rm",
+        ));
+    }
+    pull_policy(m.text("pull"))?;
+    let (hostname, domainname) = hostname(m.text("hostname"), m.text("domainname"))?;
+    let (mounts, volumes) = mounts(m, &here)?;
+    let mut expose = Vec::new();
+    for ports in m.texts("expose") {
+        expose.extend(resource::expose(ports)?);
+    }
+    Ok(RunArgs {
+        image: m.text("IMAGE").unwrap_or_default().to_owned(),
+        command: m.raws("COMMAND").map(|w| ByteString::from(w.to_owned())).collect(),
+        name: m.text("name").map(container_name).transpose()?,
+        cidfile: m
+            .raw("cidfile")
+            .filter(|f| !f.is_empty())
+            .map(std::path::absolute)
+            .transpose()?,
+        platform: m.text("platform").filter(|p| !p.is_empty()).map(str::to_owned),
+        entrypoint: m.raw("entrypoint").map(|w| w.to_owned().into()),
+        env: environment::environment(m.raws("env-file"), m.raws("env"), |name| std::env::var_os(name))?,
+        workdir: workdir(m)?,
+        user: m.text("user").filter(|u| !u.is_empty()).map(str::to_owned),
+        tty: m.on("tty"),
+        open_stdin,
+        attach: streams(m.texts("attach"), open_stdin, detach)?,
+        hostname,
+        domainname,
+        labels: environment::labels(m.raws("label-file"), m.texts("label"))?,
+        expose,
+        network: network(m.text("network"), m.switch("networking"))?,
+        resources: resources(m)?,
+        ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
+        devices: m.texts("device").map(resource::device).collect::<Result<_>>()?,
+        device_rules: m
+            .texts("device-cgroup-rule")
+            .map(resource::device_rule)
+            .collect::<Result<_>>()?,
+        security: confinement(m)?,
+        mounts,
+        volumes,
+        volumes_from: m
+            .texts("volumes-from")
+            .map(mount::volumes_from)
+            .collect::<Result<_>>()?,
+        shm_size: m.text("shm-size").map(resource::bytes).transpose()?.filter(|n| *n > 0),
+        log: resource::log(m.text("log-driver"), m.texts("log-opt"))?,
+        restart,
+        stop_signal: m
+            .text("stop-signal")
+            .filter(|s| !s.is_empty())
+            .map(stop_signal)
+            .transpose()?,
+        stop_timeout: m.get_one::<i64>("stop-timeout").map(|t| (*t).max(-1)),
+        auto_remove,
+        init: m.on("init"),
+    })
+}
+
+/// Docker's rule for names, with the slash it once had in front.
+fn container_name(text: &str) -> Result<String> {
+    let name = text.strip_prefix('/').unwrap_or(text);
+    let good = name.len() >= 2
+        && name.len() <= 255
+        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
+    match good {
+        true => Ok(name.to_owned()),
+        false => Err(Error::usage(format!(
+            "Invalid container name ({text}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        ))),
+    }
+}
+
+pub(crate) fn stop_signal(text: &str) -> Result<i32> {
+    signal::parse(text).ok_or_else(|| Error::usage(format!("invalid signal: {text}")))
+}
+
+pub(crate) fn workdir(m: &ArgMatches) -> Result<Option<ByteString>> {
+    match m.raw("workdir").filter(|w| !w.is_empty()) {
+        Some(dir) if !dir.as_encoded_bytes().starts_with(b"/") => Err(Error::usage(format!(
+            "the working directory '{}' is invalid, it needs to be an absolute path",
+            dir.display()
+        ))),
+        dir => Ok(dir.map(|d| d.to_owned().into())),
+    }
+}
+
+/// `-h a.b.c` is host `a` in domain `b.c` (F087).
+fn hostname(host: Option<&str>, domain: Option<&str>) -> Result<(Option<String>, Option<String>)> {
+    let given = |s: Option<&str>| s.filter(|s| !s.is_empty()).map(str::to_owned);
+    let (host, domain) = match (given(host), given(domain)) {
+        (Some(full), None) => match full.split_once('.') {
+            Some((host, domain)) => (Some(host.to_owned()), Some(domain.to_owned())),
+            None => (Some(full), None),
+        },
+        other => other,
+    };
+    for name in [&host, &domain].into_iter().flatten() {
+        let good = name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        // The kernel's __NEW_UTS_LEN.
+        if name.is_empty() || name.len() > 64 || !good || name.starts_with(['-', '.']) {
+            return Err(Error::usage(format!("invalid hostname format: {name}")));
+        }
+    }
+    Ok((host, domain))
+}
+
+/// F075: without `-a` and `-d` it is stdout and stderr, and stdin with `-i`.
+fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: bool) -> Result<Streams> {
+    let mut streams = Streams::default();
+    let mut given = false;
+    for name in names {
+        given = true;
+        match name.to_ascii_lowercase().as_str() {
+            "stdin" => streams.stdin = true,
+            "stdout" => streams.stdout = true,
+            "stderr" => streams.stderr = true,
+            _ => return Err(Error::usage(format!("Unsupported stream name: {name}"))),
+        }
+    }
+    match (given, detach) {
+        (true, true) => Err(Error::usage("Conflicting options: -a and -d")),
+        (true, false) => Ok(streams),
+        (false, true) => Ok(Streams::default()),
+        (false, false) => Ok(Streams {
+            stdin: open_stdin,
+            stdout: true,
+            stderr: true,
+        }),
+    }
+}
+
+fn pull_policy(policy: Option<&str>) -> Result<()> {
+    match policy {
+        None | Some("missing" | "never") => Ok(()),
+        Some("always") => {
+            Err(Error::usage("--pull always: this version cannot pull").with_hint("import the image first"))
+        }
+        Some(other) => Err(Error::usage(format!(
+            "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
+        ))),
+    }
+}
+
+fn network(mode: Option<&str>, networking: Option<bool>) -> Result<NetworkArg> {
+    let wanted = match mode {
+        None => return Ok(NetworkArg::None),
+        Some("none") => NetworkArg::None,
+        Some("host") => NetworkArg::Host,
+        Some(text) => match text.split_once(':') {
+            Some(("container", name)) if !name.is_empty() => NetworkArg::Container(name.to_owned()),
+            Some(("container", _)) => return Err(Error::usage("Invalid container format container:<name|id>")),
+            Some(("ns", path)) if path.starts_with('/') => NetworkArg::Ns(PathBuf::from(path)),
+            _ => {
+                let e = Error::usage(format!("network {text} not found"));
+                return Err(e.with_hint("there are none, host, container:NAME and ns:PATH"));
+            }
+        },
+    };
+    match networking {
+        Some(false) if wanted != NetworkArg::None => Err(Error::usage("Conflicting options: -n=false and --network")),
+        _ => Ok(wanted),
+    }
+}
+
+fn mounts(m: &ArgMatches, here: &std::path::Path) -> Result<(Vec<crate::model::mount::Mount>, Vec<PathBuf>)> {
+    let mut mounts = Vec::new();
+    let mut volumes = Vec::new();
+    for text in m.raws("volume") {
+        match mount::volume(text, here)? {
+            mount::Volume::Anonymous(target) => volumes.push(target),
+            mount::Volume::Mounted(mount) => mounts.push(mount),
+        }
+    }
+    for text in m.texts("mount") {
+        mounts.push(mount::mount(text, here)?);
+    }
+    for text in m.raws("tmpfs") {
+        mounts.push(mount::tmpfs(text)?);
+    }
+    Ok((mounts, volumes))
+}
+
+fn confinement(m: &ArgMatches) -> Result<Security> {
+    let mut security = Security {
+        privileged: m.on("privileged"),
+        cap_add: m.texts("cap-add").map(security::capability).collect::<Result<_>>()?,
+        cap_drop: m.texts("cap-drop").map(security::capability).collect::<Result<_>>()?,
+        read_only: m.on("read-only"),
+        ..Security::default()
+    };
+    for text in m.texts("security-opt") {
+        security::option(&mut security, text)?;
+    }
+    Ok(security)
+}
+
+/// The limits, each in its range, and those that depend on each other.
+fn resources(m: &ArgMatches) -> Result<Resources> {
+    let number = |name: &str| m.get_one::<i64>(name).copied().filter(|n| *n != 0);
+    let ranged = |name: &str, low: i64, high: i64| match number(name) {
+        Some(n) if n < low || n > high => Err(Error::usage(format!(
+            "--{name} {n} is out of range: it is from {low} to {high}"
+        ))),
+        n => Ok(n.and_then(|n| u64::try_from(n).ok())),
+    };
+    let unset = |n: &i64| *n != -1;
+    let swappiness = m.get_one::<i64>("memory-swappiness").copied().filter(unset);
+    if let Some(n) = swappiness.filter(|n| !(0..=100).contains(n)) {
+        return Err(Error::usage(format!(
+            "Invalid value: {n}, valid memory swappiness range is 0-100"
+        )));
+    }
+    let quota = number("cpu-quota").filter(unset);
+    if quota.is_some_and(|q| q < 1000) {
+        return Err(Error::usage("CPU cfs quota cannot be less than 1ms (i.e. 1000)"));
+    }
+    let mut made = Resources {
+        memory: m.text("memory").map(resource::memory).transpose()?.flatten(),
+        memory_swap: m.text("memory-swap").map(resource::swap).transpose()?.flatten(),
+        memory_reservation: m
+            .text("memory-reservation")
+            .map(resource::bytes)
+            .transpose()?
+            .filter(|n| *n > 0),
+        memory_swappiness: swappiness.and_then(|n| u8::try_from(n).ok()),
+        oom_kill_disable: m.on("oom-kill-disable"),
+        cpu_shares: ranged("cpu-shares", 2, 262_144)?,
+        cpu_quota: quota,
+        cpu_period: ranged("cpu-period", 1000, 1_000_000)?,
+        nano_cpus: m.text("cpus").map(resource::cpus).transpose()?.flatten(),
+        cpuset_cpus: m
+            .text("cpuset-cpus")
+            .filter(|s| !s.is_empty())
+            .map(resource::cpu_list)
+            .transpose()?,
+        cpuset_mems: m
+            .text("cpuset-mems")
+            .filter(|s| !s.is_empty())
+            .map(resource::cpu_list)
+            .transpose()?,
+        pids: number("pids-limit").map(|n| n.max(-1)),
+        blkio_weight: ranged("blkio-weight", 10, 1000)?.and_then(|n| u16::try_from(n).ok()),
+    };
+    consistent(&mut made)?;
+    Ok(made)
+}
+
+/// Limits that make no sense together, in docker's words; `--cpus` becomes quota and period.
+fn consistent(r: &mut Resources) -> Result<()> {
+    let memory = r.memory.and_then(|m| i64::try_from(m).ok());
+    match (memory, r.memory_swap) {
+        (Some(memory), Some(swap)) if swap != -1 && swap < memory => {
+            return Err(Error::usage(
+                "Minimum memoryswap limit should be larger than memory limit, see usage",
+            ));
+        }
+        (None, Some(swap)) if swap != -1 => {
+            return Err(Error::usage(
+                "You should always set the Memory limit when using Memoryswap limit, see usage",
+            ));
+        }
+        _ => {}
+    }
+    if r.memory
+        .zip(r.memory_reservation)
+        .is_some_and(|(m, reserved)| m < reserved)
+    {
+        return Err(Error::usage(
+            "Minimum memory limit can not be less than memory reservation limit, see usage",
+        ));
+    }
+    if let Some(nano) = r.nano_cpus {
+        if r.cpu_period.is_some() {
+            return Err(Error::usage(
+                "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+            ));
+        }
+        if r.cpu_quota.is_some() {
+            return Err(Error::usage(
+                "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+            ));
+        }
+        r.cpu_period = Some(100_000);
+        r.cpu_quota = i64::try_from(nano / 10_000).ok();
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "container_tests.rs"]
+mod tests;

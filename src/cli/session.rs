@@ -1,0 +1,128 @@
+//! What every command works with: the console, and the store at the place that was asked for.
+
+use crate::cli::argument::Values as _;
+use crate::cli::console::{self, Console};
+use crate::error::{Error, Result};
+use crate::model::id::ContainerId;
+use crate::store::Store;
+use clap::ArgMatches;
+use std::ffi::OsStr;
+use std::path::PathBuf;
+
+const ROOT: &str = "/var/lib/barge";
+const RUN_ROOT: &str = "/run/barge";
+/// Containers that one command works on at a time.
+const AT_ONCE: usize = 32;
+
+pub(crate) struct Session {
+    pub(crate) console: Console,
+    pub(crate) debug: bool,
+    root: PathBuf,
+    run_root: PathBuf,
+}
+
+impl Session {
+    /// From the options of the top level, which win over the environment.
+    pub(crate) fn of(m: &ArgMatches) -> Result<Self> {
+        Ok(Session {
+            console: Console::new(),
+            debug: m.on("debug"),
+            root: directory(m.raw("root"), "BARGE_ROOT", ROOT)?,
+            run_root: directory(m.raw("run-root"), "BARGE_RUN_ROOT", RUN_ROOT)?,
+        })
+    }
+
+    /// Whether there is a store already.
+    pub(crate) fn has_store(&self) -> bool {
+        self.root.join("format").exists()
+    }
+
+    /// Opens the store; only root can.
+    pub(crate) fn store(&self) -> Result<Store> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(Error::other("only root can do this").with_hint("try it with sudo"));
+        }
+        let store = Store::open(self.root.clone(), self.run_root.clone())?;
+        Ok(store.with_notice(|text| console::say(&format!("barge: {text}\n"))))
+    }
+
+    /// Does something to each container named, whatever becomes of the others. What worked is said by its name as
+    /// typed, what did not, on stderr. The exit code.
+    pub(crate) fn each<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+        mut act: impl FnMut(&Store, &ContainerId) -> Result<Option<String>>,
+    ) -> Result<u8> {
+        let store = self.store()?;
+        self.each_name(names, |name| {
+            let id = store.resolve_container(name)?;
+            Ok(act(&store, &id)?.unwrap_or_else(|| name.to_owned()))
+        })
+    }
+
+    /// The same for what takes a while and needs no order: all are worked on at once, so that one slow container holds
+    /// up no other. Their names are said in the order given.
+    pub(crate) fn each_at_once(
+        &mut self,
+        names: &[&str],
+        act: &(dyn Fn(&Store, &ContainerId) -> Result<()> + Sync),
+    ) -> Result<u8> {
+        let store = self.store()?;
+        let one = |name: &str| store.resolve_container(name).and_then(|id| act(&store, &id));
+        let mut code = 0;
+        for group in names.chunks(AT_ONCE) {
+            if let [name] = group {
+                code |= self.each_name([*name].into_iter(), |name| one(name).map(|()| name.to_owned()))?;
+                continue;
+            }
+            let done = std::thread::scope(|scope| {
+                let threads: Vec<_> = group.iter().map(|name| scope.spawn(|| one(name))).collect();
+                let broken = || Err(Error::other("a thread ended early"));
+                threads
+                    .into_iter()
+                    .map(|t| t.join().unwrap_or_else(|_| broken()))
+                    .collect::<Vec<_>>()
+            });
+            let mut done = done.into_iter();
+            let mut next = || done.next().unwrap_or(Ok(()));
+            code |= self.each_name(group.iter().copied(), |name| next().map(|()| name.to_owned()))?;
+        }
+        Ok(code)
+    }
+
+    /// The same for things that are not containers; `act` gives the line to say.
+    pub(crate) fn each_name<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a str>,
+        mut act: impl FnMut(&str) -> Result<String>,
+    ) -> Result<u8> {
+        let mut code = 0;
+        for name in names {
+            match act(name) {
+                Ok(said) => {
+                    self.console.line(&said)?;
+                    self.console.flush()?;
+                }
+                Err(e) => {
+                    self.console.error(&e);
+                    code = 1;
+                }
+            }
+        }
+        Ok(code)
+    }
+}
+
+/// An absolute path: the store records and names things by it.
+fn directory(option: Option<&OsStr>, variable: &str, default: &str) -> Result<PathBuf> {
+    let given = option
+        .map(OsStr::to_owned)
+        .or_else(|| std::env::var_os(variable).filter(|v| !v.is_empty()));
+    let Some(given) = given else {
+        return Ok(PathBuf::from(default));
+    };
+    if given.is_empty() {
+        return Err(Error::usage(format!("the directory for {variable} is empty")));
+    }
+    Ok(std::path::absolute(given)?)
+}

@@ -1,0 +1,139 @@
+//! What is wrong with a command line, in the engine's words.
+
+use crate::error::{Context as _, Error, Result};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use std::error::Error as _;
+use std::ffi::OsString;
+
+/// Clap's complaint about `barge PATH …` as one line with a hint. `usage` is the line that shows how it should be.
+pub(crate) fn explain(error: &clap::Error, path: &str, usage: &str, words: &[OsString]) -> Error {
+    let text = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.clone()),
+        Some(ContextValue::Strings(all)) => Some(all.join(" ")),
+        _ => None,
+    };
+    let arg = text(ContextKind::InvalidArg)
+        .map(|a| name_of(&a).to_owned())
+        .unwrap_or_default();
+    let value = text(ContextKind::InvalidValue).unwrap_or_default();
+    let message = match error.kind() {
+        ErrorKind::UnknownArgument if arg.starts_with('-') => format!("unknown flag '{arg}'{}", cluster(&arg, words)),
+        ErrorKind::UnknownArgument | ErrorKind::TooManyValues => format!("unexpected argument '{arg}'"),
+        ErrorKind::MissingRequiredArgument => {
+            format!("missing {}", bare(&text(ContextKind::InvalidArg).unwrap_or_default()))
+        }
+        ErrorKind::InvalidValue if value.is_empty() => format!("flag '{arg}' needs a value"),
+        ErrorKind::InvalidUtf8 => "an argument is not UTF-8".to_owned(),
+        ErrorKind::ValueValidation | ErrorKind::InvalidValue => match error.source() {
+            Some(cause) => format!("invalid value '{value}' for '{arg}': {cause}"),
+            None => format!("invalid value '{value}' for '{arg}'"),
+        },
+        ErrorKind::ArgumentConflict => {
+            format!(
+                "Conflicting options: {arg} and {}",
+                text(ContextKind::PriorArg).as_deref().map_or("another", name_of)
+            )
+        }
+        _ => error.kind().as_str().unwrap_or("bad command line").to_owned(),
+    };
+    let suggestion = text(ContextKind::SuggestedArg);
+    let hint = match (&suggestion, error.kind()) {
+        (Some(other), _) => format!("did you mean '{}'? 'barge {path} --help' lists all", name_of(other)),
+        (None, ErrorKind::MissingRequiredArgument) => usage.to_owned(),
+        (None, _) => format!("see 'barge {path} --help'"),
+    };
+    in_command(Error::usage(message).with_hint(hint.replace("  ", " ")), path)
+}
+
+/// Where a short flag was found, if it was not alone: ` in '-abc'`.
+fn cluster(arg: &str, words: &[OsString]) -> String {
+    let Some(letter) = arg.strip_prefix('-').filter(|l| l.chars().count() == 1) else {
+        return String::new();
+    };
+    let words = words.iter().filter_map(|w| w.to_str()).take_while(|w| *w != "--");
+    let found = words
+        .filter(|w| w.starts_with('-') && !w.starts_with("--") && w.len() > 2)
+        .find(|w| w.contains(letter));
+    found.map(|w| format!(" in '{w}'")).unwrap_or_default()
+}
+
+/// The error with the command's name before it.
+pub(crate) fn in_command(error: Error, path: &str) -> Error {
+    if path.is_empty() {
+        return error;
+    }
+    let wrapped: Result<()> = Err(error).context(path);
+    wrapped.err().unwrap_or_else(|| Error::usage(path))
+}
+
+/// An unknown command, with the nearest of those that exist.
+pub(crate) fn unknown_command(word: &str, known: &[&str]) -> Error {
+    let near = known.iter().map(|k| (distance(word, k), *k)).min();
+    let error = Error::usage(format!("unknown command '{word}'"));
+    match near {
+        Some((d, name)) if d <= 1 + word.len() / 4 => error.with_hint(format!("did you mean 'barge {name}'?")),
+        _ => error.with_hint("'barge help' lists all commands"),
+    }
+}
+
+/// `--name` of `--name <NAME>`.
+fn name_of(arg: &str) -> &str {
+    arg.split([' ', '=', '[']).next().unwrap_or(arg)
+}
+
+/// `IMAGE` of `<IMAGE>...`.
+fn bare(arg: &str) -> String {
+    arg.replace(['<', '>'], "").replace("...", "")
+}
+
+/// Letters to add, drop, change or swap.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let same = usize::from(a[i - 1] != b[j - 1]);
+            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                best = best.min(rows[i - 2][j - 2] + 1);
+            }
+            row.push(best);
+        }
+        rows.push(row);
+    }
+    rows[a.len()][b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_commands_are_offered() {
+        let known = ["run", "rm", "start", "version"];
+        for (word, hint) in [
+            ("rnu", "'barge run'"),
+            ("sart", "'barge start'"),
+            ("vresion", "'barge version'"),
+            ("xyzzy", "lists all"),
+        ] {
+            let e = unknown_command(word, &known);
+            assert_eq!(e.to_string(), format!("unknown command '{word}'"));
+            assert!(e.hint().unwrap().contains(hint), "{word}: {:?}", e.hint());
+        }
+    }
+
+    #[test]
+    fn edit_distances() {
+        for (a, b, want) in [
+            ("", "abc", 3),
+            ("run", "run", 0),
+            ("rnu", "run", 1),
+            ("kil", "kill", 1),
+            ("log", "logs", 1),
+        ] {
+            assert_eq!(distance(a, b), want, "{a} {b}");
+        }
+    }
+}

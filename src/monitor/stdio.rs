@@ -1,0 +1,62 @@
+//! A program's standard streams: its ends, and the monitor's.
+
+use crate::error::Result;
+use crate::monitor::streams::Channels;
+use crate::runtime::prepare::{ChildStreams, Terminal};
+use rustix::fs::{Mode, OFlags};
+use rustix::pipe::PipeFlags;
+use std::os::fd::OwnedFd;
+
+/// Bytes of the pipes that a container writes into: a burst costs fewer turns of the monitor.
+const PIPE: usize = 256 * 1024;
+/// Open files of a program, unless the engine itself may have fewer.
+const OPEN_FILES: u64 = 1_048_576;
+
+/// The limit of open files for a program that asks for none.
+pub(super) fn open_files() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit};
+    getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard.min(OPEN_FILES))
+}
+
+/// All three streams on a terminal; without `stdin` nothing typed reaches it.
+pub(super) fn terminal(terminal: Terminal, stdin: bool) -> Result<(ChildStreams, Channels)> {
+    let Terminal { master, slave } = terminal;
+    let streams = ChildStreams {
+        stdin: slave.try_clone()?,
+        stdout: slave.try_clone()?,
+        stderr: slave.try_clone()?,
+        terminal: true,
+    };
+    let channels = Channels {
+        stdout: Some(master.try_clone()?),
+        stderr: None,
+        stdin: stdin.then(|| master.try_clone()).transpose()?,
+        terminal: Some(master),
+        slave: Some(slave),
+        stdin_once: false,
+    };
+    Ok((streams, channels))
+}
+
+/// A pipe for each stream; without `stdin` that is /dev/null. With `once` it closes with the first client's.
+pub(super) fn pipes(stdin: bool, once: bool) -> Result<(ChildStreams, Channels)> {
+    let (stdout, child_stdout) = output()?;
+    let (stderr, child_stderr) = output()?;
+    let (stdin, child_stdin) = if stdin {
+        let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+        (Some(ours), theirs)
+    } else {
+        (None, rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+    };
+    let streams = ChildStreams { stdin: child_stdin, stdout: child_stdout, stderr: child_stderr, terminal: false };
+    let channels =
+        Channels { stdout: Some(stdout), stderr: Some(stderr), stdin, stdin_once: once, ..Channels::default() };
+    Ok((streams, channels))
+}
+
+fn output() -> Result<(OwnedFd, OwnedFd)> {
+    let (ours, theirs) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // Above /proc/sys/fs/pipe-max-size, or with the user's pages used up, the default size has to do.
+    let _ = rustix::pipe::fcntl_setpipe_size(&ours, PIPE);
+    Ok((ours, theirs))
+}

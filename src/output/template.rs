@@ -1,0 +1,443 @@
+//! `--format`: Go templates over JSON values, with the functions docker adds (json, join, split, lower, upper, title,
+//! pad, truncate).
+//!
+//! The engine is gtmpl-ng; what it lacks is made up for here: it forgets the order of keys, so `json` finds the value
+//! again in the document being rendered; and it can't call methods with arguments, so `.Label "key"` is rewritten to a
+//! function.
+
+use crate::error::{Error, Result};
+use gtmpl_ng::{Context, Func, FuncError, Number, NumberKind, Value as Go};
+use serde_json::Value as Json;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+
+/// Objects that are maps, not structures, in docker's types: a key that is missing there is `<no value>`, not an error.
+const MAPS: [&str; 11] = [
+    "Labels",
+    "Networks",
+    "Ports",
+    "ExposedPorts",
+    "Volumes",
+    "Options",
+    "Data",
+    "Sysctls",
+    "Tmpfs",
+    "Config",
+    "PortBindings",
+];
+
+thread_local! {
+    /// What is being rendered; template functions are plain `fn` and have no other way to it.
+    static DOCUMENT: RefCell<Json> = const { RefCell::new(Json::Null) };
+    /// The labels of what is being rendered, for `.Label "key"`.
+    static LABELS: RefCell<BTreeMap<String, String>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// A parsed template.
+pub(crate) struct Template {
+    parsed: gtmpl_ng::Template,
+    /// The whole template is `{{json .}}`: no need to go through the engine.
+    is_json: bool,
+}
+
+impl Template {
+    pub(crate) fn parse(text: &str) -> Result<Template> {
+        Template::with_functions(text, &FUNCTIONS)
+    }
+
+    /// For a table's heading: the functions that would change a value leave the column's name alone.
+    pub(crate) fn parse_header(text: &str) -> Result<Template> {
+        let functions = FUNCTIONS.map(|(name, function)| match name {
+            "pad" => (name, function),
+            "label" => (name, label_heading as Func),
+            _ => (name, first as Func),
+        });
+        Template::with_functions(text, &functions)
+    }
+
+    fn with_functions(text: &str, functions: &[(&str, Func)]) -> Result<Template> {
+        let text = text.replace("\\t", "\t").replace("\\n", "\n");
+        let mut parsed = gtmpl_ng::Template::default();
+        parsed.add_funcs(functions);
+        parsed
+            .parse(label_calls(&text))
+            .map_err(|e| bad_template(&e.to_string()))?;
+        let words = text
+            .strip_prefix("{{")
+            .and_then(|t| t.strip_suffix("}}"))
+            .map(str::split_whitespace);
+        Ok(Template {
+            parsed,
+            is_json: words.is_some_and(|words| words.eq(["json", "."])),
+        })
+    }
+
+    pub(crate) fn render(&self, value: &Json) -> Result<String> {
+        self.render_labelled(value, &BTreeMap::new())
+    }
+
+    /// With labels that `.Label "key"` finds.
+    pub(crate) fn render_labelled(&self, value: &Json, labels: &BTreeMap<String, String>) -> Result<String> {
+        if self.is_json {
+            return Ok(serde_json::to_string(value)?);
+        }
+        DOCUMENT.set(value.clone());
+        LABELS.set(labels.clone());
+        let rendered = self
+            .parsed
+            .render(&Context::from(go(value, "")))
+            .map_err(|e| bad_template(&e.to_string()));
+        DOCUMENT.set(Json::Null);
+        rendered
+    }
+}
+
+/// The engine says `template: NAME:LINE:COLUMN:LENGTH: what`, and may quote the whole value that has no such field.
+fn bad_template(message: &str) -> Error {
+    let message = message.lines().next().unwrap_or_default();
+    let (place, what) = match message
+        .strip_prefix("template: ")
+        .map(|rest| rest.splitn(5, ':').collect::<Vec<_>>())
+    {
+        Some(parts) if parts.len() == 5 => (format!(":{}:{}: ", parts[1], parts[2]), parts[4].trim()),
+        _ => (String::new(), message),
+    };
+    let what = match what.strip_prefix("no field `").and_then(|rest| rest.split_once('`')) {
+        Some((field, _)) => format!("there is no field {field}"),
+        None => what.to_owned(),
+    };
+    Error::usage(format!("template parsing error: template: {place}{what}"))
+}
+
+/// `.Label "key"` → `label . "key"`, within actions.
+fn label_calls(text: &str) -> String {
+    let mut rewritten = String::with_capacity(text.len());
+    for (i, part) in text.split("{{").enumerate() {
+        if i == 0 {
+            rewritten.push_str(part);
+            continue;
+        }
+        let (action, literal) = part
+            .split_once("}}")
+            .map_or((part, ""), |(action, literal)| (action, literal));
+        rewritten.push_str("{{");
+        let mut rest = action;
+        while let Some(at) = rest.find(".Label ") {
+            let before = rest[..at].chars().next_back();
+            let is_call = matches!(before, None | Some(' ' | '(' | '|' | '-'))
+                && rest[at + 7..].trim_start().starts_with(['"', '`', '$', '(', '.']);
+            rewritten.push_str(&rest[..at]);
+            rewritten.push_str(if is_call { "label . " } else { ".Label " });
+            rest = &rest[at + 7..];
+        }
+        rewritten.push_str(rest);
+        if part.len() > action.len() {
+            rewritten.push_str("}}");
+            rewritten.push_str(literal);
+        }
+    }
+    rewritten
+}
+
+fn go(value: &Json, key: &str) -> Go {
+    match value {
+        Json::Null => Go::Nil,
+        Json::Bool(b) => Go::Bool(*b),
+        Json::String(s) => Go::String(s.clone()),
+        Json::Array(items) => Go::Array(items.iter().map(|item| go(item, "")).collect()),
+        Json::Number(n) => match (n.as_u64(), n.as_i64(), n.as_f64()) {
+            (Some(n), _, _) => Go::Number(Number::unsigned(n)),
+            (_, Some(n), _) => Go::Number(Number::signed(n)),
+            (_, _, n) => Go::Number(Number::float(n.unwrap_or_default())),
+        },
+        Json::Object(object) => {
+            let entries: HashMap<String, Go> = object.iter().map(|(k, v)| (k.clone(), go(v, k))).collect();
+            // The image's configuration, `Config` too, is a structure; the one of a log driver is not.
+            if MAPS.contains(&key) && !object.contains_key("Cmd") {
+                Go::Map(entries)
+            } else {
+                Go::Object(entries)
+            }
+        }
+    }
+}
+
+const FUNCTIONS: [(&str, Func); 9] = [
+    ("json", json),
+    ("join", join),
+    ("split", split),
+    ("lower", |args| Ok(text(args, 0)?.to_lowercase().into())),
+    ("upper", |args| Ok(text(args, 0)?.to_uppercase().into())),
+    ("title", title),
+    ("pad", pad),
+    ("truncate", truncate),
+    ("label", label),
+];
+
+fn first(args: &[Go]) -> Result<Go, FuncError> {
+    Ok(args.first().cloned().unwrap_or(Go::Nil))
+}
+
+fn wrong(what: &str) -> FuncError {
+    FuncError::Generic(what.to_owned())
+}
+
+fn text(args: &[Go], at: usize) -> Result<String, FuncError> {
+    match args.get(at) {
+        Some(Go::String(s)) => Ok(s.clone()),
+        Some(other) => Err(wrong(&format!("wrong type for value; expected string; got {other}"))),
+        None => Err(wrong("wrong number of args")),
+    }
+}
+
+fn number(args: &[Go], at: usize) -> Result<usize, FuncError> {
+    match args.get(at) {
+        Some(Go::Number(n)) => n
+            .as_u64()
+            .and_then(|n| usize::try_from(n).ok())
+            .ok_or_else(|| wrong("not a size")),
+        _ => Err(wrong("wrong type for value; expected int")),
+    }
+}
+
+fn json(args: &[Go]) -> Result<Go, FuncError> {
+    let value = args
+        .first()
+        .ok_or_else(|| wrong("wrong number of args for json: want 1 got 0"))?;
+    let found = DOCUMENT.with_borrow(|document| find(document, value).map(ToString::to_string));
+    Ok(found.unwrap_or_else(|| sorted(value).to_string()).into())
+}
+
+/// The part of `document` that `value` was made from.
+fn find<'a>(document: &'a Json, value: &Go) -> Option<&'a Json> {
+    if is_same(document, value) {
+        return Some(document);
+    }
+    match document {
+        Json::Object(object) => object.values().find_map(|part| find(part, value)),
+        Json::Array(items) => items.iter().find_map(|part| find(part, value)),
+        _ => None,
+    }
+}
+
+fn is_same(json: &Json, value: &Go) -> bool {
+    match (json, value) {
+        (Json::Object(a), Go::Object(b) | Go::Map(b)) => {
+            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|other| is_same(v, other)))
+        }
+        (Json::Array(a), Go::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Json::Object(_) | Json::Array(_), _) => false,
+        (_, Go::Object(_) | Go::Map(_) | Go::Array(_)) => false,
+        _ => go(json, "") == *value,
+    }
+}
+
+/// A value that the template itself made.
+fn sorted(value: &Go) -> Json {
+    match value {
+        Go::NoValue | Go::Nil | Go::Function(_) => Json::Null,
+        Go::Bool(b) => (*b).into(),
+        Go::String(s) => s.clone().into(),
+        Go::Array(items) => items.iter().map(sorted).collect(),
+        Go::Object(entries) | Go::Map(entries) => {
+            let mut keys: Vec<_> = entries.keys().collect();
+            keys.sort();
+            keys.into_iter().map(|k| (k.clone(), sorted(&entries[k]))).collect()
+        }
+        Go::Number(n) => match n.kind() {
+            NumberKind::Unsigned(n) => n.into(),
+            NumberKind::Signed(n) => n.into(),
+            NumberKind::Float(n) => n.into(),
+        },
+    }
+}
+
+fn join(args: &[Go]) -> Result<Go, FuncError> {
+    let separator = text(args, 1)?;
+    match args.first() {
+        Some(Go::Array(items)) => Ok(items
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(&separator)
+            .into()),
+        Some(Go::Nil | Go::NoValue) => Ok("".into()),
+        _ => Err(wrong("wrong type for value; expected a list of strings")),
+    }
+}
+
+fn split(args: &[Go]) -> Result<Go, FuncError> {
+    let (value, separator) = (text(args, 0)?, text(args, 1)?);
+    let parts: Vec<&str> = match separator.as_str() {
+        "" => value.split_inclusive(|_| true).collect(),
+        separator => value.split(separator).collect(),
+    };
+    Ok(parts.into())
+}
+
+fn title(args: &[Go]) -> Result<Go, FuncError> {
+    let mut at_start = true;
+    let titled = text(args, 0)?.chars().fold(String::new(), |mut titled, c| {
+        if at_start {
+            titled.extend(c.to_uppercase())
+        } else {
+            titled.push(c)
+        }
+        at_start = !c.is_alphanumeric() && c != '\'' && c != '_';
+        titled
+    });
+    Ok(titled.into())
+}
+
+/// Spaces before and after.
+fn pad(args: &[Go]) -> Result<Go, FuncError> {
+    let (value, before, after) = (text(args, 0)?, number(args, 1)?, number(args, 2)?);
+    if before.max(after) > 10_000 {
+        return Err(wrong("more than 10000 spaces"));
+    }
+    let padded = match value.as_str() {
+        "" => String::new(),
+        value => format!("{}{value}{}", " ".repeat(before), " ".repeat(after)),
+    };
+    Ok(padded.into())
+}
+
+fn truncate(args: &[Go]) -> Result<Go, FuncError> {
+    let length = number(args, 1)?;
+    Ok(text(args, 0)?.chars().take(length).collect::<String>().into())
+}
+
+/// The value of one label; empty if there is no such label. The first argument is the dot that [`label_calls`] put in.
+fn label(args: &[Go]) -> Result<Go, FuncError> {
+    let key = text(args, 1)?;
+    Ok(LABELS
+        .with_borrow(|labels| labels.get(&key).cloned().unwrap_or_default())
+        .into())
+}
+
+/// The heading of a label's column is the last word of its key.
+fn label_heading(args: &[Go]) -> Result<Go, FuncError> {
+    let key = text(args, 1)?;
+    Ok(key
+        .rsplit('.')
+        .next()
+        .unwrap_or(&key)
+        .replace(['-', '_'], " ")
+        .to_uppercase()
+        .into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn render(template: &str, value: &Json) -> String {
+        match Template::parse(template).and_then(|t| t.render(value)) {
+            Ok(text) => text,
+            Err(e) => e.to_string(),
+        }
+    }
+
+    #[test]
+    fn templates() {
+        let value = json!({
+            "Name": "/web", "Id": "0123456789abcdef", "Running": true, "Pid": 12, "Nothing": null, "Rate": 1.5, "Low": -3,
+            "Cmd": ["sh", "-c", "a<b"],
+            "Config": {"Zeta": 1, "Cmd": null, "Alpha": [{"Z": 1, "A": 2}], "Labels": {"b": "1", "a": "2"}},
+            "LogConfig": {"Type": "json-file", "Config": {"max-size": "1m"}},
+        });
+        for (template, expected) in [
+            ("{{.Name}}", "/web"),
+            (r"{{.Name}}\t{{.Pid}}\n", "/web\t12\n"),
+            (
+                "{{json .Config}}",
+                r#"{"Zeta":1,"Cmd":null,"Alpha":[{"Z":1,"A":2}],"Labels":{"b":"1","a":"2"}}"#,
+            ),
+            (
+                "x{{json .Cmd}} {{json .Pid}} {{json .Nothing}} {{json .Rate}}{{json .Low}}",
+                r#"x["sh","-c","a<b"] 12 null 1.5-3"#,
+            ),
+            ("{{join .Cmd \" \"}}", "sh -c a<b"),
+            ("{{.Cmd}}", "[sh -c a<b]"),
+            ("{{range $k, $v := .Config.Labels}}{{$k}}={{$v}};{{end}}", "a=2;b=1;"),
+            ("{{range .Cmd}}<{{.}}>{{end}}", "<sh><-c><a<b>"),
+            ("{{index .Config.Labels \"b\"}}", "1"),
+            ("{{index .Cmd 0}} {{len .Cmd}}", "sh 3"),
+            ("{{.Config.Labels.missing}}", "<no value>"),
+            ("{{.LogConfig.Config.nothing}}", "<no value>"),
+            ("{{upper .Name}}{{.Name | lower}}{{title \"ab cd\"}}", "/WEB/webAb Cd"),
+            ("{{truncate .Id 12}}|{{pad .Name 1 2}}|", "0123456789ab| /web  |"),
+            ("{{index (split .Id \"8\") 1}}", "9abcdef"),
+            ("{{if .Running}}up{{else}}down{{end}}", "up"),
+            ("{{printf \"%.4s\" .Id}}{{println}}", "0123\n"),
+            ("{{with .Config}}{{.Zeta}}{{end}}", "1"),
+            ("{{if eq .Pid 12}}yes{{end}}", "yes"),
+        ] {
+            assert_eq!(render(template, &value), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn whole_documents_keep_their_order() {
+        let value = json!({"b": 1, "a": {"d": 2, "c": 3}});
+        let expected = r#"{"b":1,"a":{"d":2,"c":3}}"#;
+        assert_eq!(render("{{json .}}", &value), expected);
+        assert_eq!(render("{{ json . }}", &value), expected);
+        assert_eq!(render("_{{json .}}", &value), format!("_{expected}"));
+    }
+
+    #[test]
+    fn labels_of_a_row() {
+        let labels = BTreeMap::from([("com.example.tier".to_owned(), "front".to_owned())]);
+        let row = json!({"Names": "web"});
+        let render = |text: &str| Template::parse(text).unwrap().render_labelled(&row, &labels).unwrap();
+        assert_eq!(render("{{.Label \"com.example.tier\"}}/{{.Label \"none\"}}"), "front/");
+        assert_eq!(
+            render("{{.Label \"com.example.tier\" | upper}} .Label \"x\""),
+            "FRONT .Label \"x\""
+        );
+        let heading = "{{.Label \"com.example.my-tier\"}} {{upper .Names}} {{json .Names}}";
+        let heading = Template::parse_header(heading).unwrap();
+        assert_eq!(
+            heading.render(&json!({"Names": "Names"})).unwrap(),
+            "MY TIER Names Names"
+        );
+    }
+
+    #[test]
+    fn errors_are_one_line() {
+        let value = json!({"Name": "x", "Config": {"Cmd": []}});
+        for (template, error) in [
+            (
+                "{{.Nope}}",
+                "template parsing error: template: :1:3: there is no field Nope",
+            ),
+            (
+                "{{.Config.Nope}}",
+                "template parsing error: template: :1:3: there is no field Nope",
+            ),
+            (
+                "{{nofunc .}}",
+                "template parsing error: template: :1:3: function nofunc not defined",
+            ),
+        ] {
+            assert_eq!(render(template, &value), error, "{template}");
+        }
+        for template in [
+            "{{.Name",
+            "{{",
+            "{{end}}",
+            "{{if}}",
+            "{{upper 1}}",
+            "{{.Name.x}}",
+            "{{pad .Name 1 99999}}",
+        ] {
+            let error = render(template, &value);
+            assert!(
+                error.starts_with("template parsing error: template: ") && !error.contains('\n'),
+                "{template}: {error}"
+            );
+        }
+    }
+}

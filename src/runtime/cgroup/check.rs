@@ -1,0 +1,401 @@
+//! Limits that no kernel could keep, refused when a container is made: one clear line instead of a failed start.
+//! The texts are docker's, which scripts know.
+
+use crate::error::{Error, Result};
+use crate::model::resources::Resources;
+use crate::runtime::cgroup::file;
+use crate::runtime::cgroup::host::{Controller, Host, Version};
+use rustix::fs::CWD;
+
+/// What a limit can ask for at most; looked up only as far as a limit asks.
+trait Machine {
+    /// CPUs this process may use.
+    fn cpus(&self) -> usize;
+    /// The list of CPUs or memory nodes a container could be given, `None` if that can't be told.
+    fn cpuset(&self, file: &str) -> Option<String>;
+}
+
+impl Machine for Host {
+    fn cpus(&self) -> usize {
+        let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
+        (0..nix::sched::CpuSet::count())
+            .filter(|cpu| set.is_set(*cpu).unwrap_or(false))
+            .count()
+            .max(1)
+    }
+
+    fn cpuset(&self, file: &str) -> Option<String> {
+        let hierarchy = self
+            .hierarchies
+            .iter()
+            .find(|h| h.controllers.contains(Controller::Cpuset))?;
+        let suffix = if hierarchy.version == Version::V2 {
+            ".effective"
+        } else {
+            ""
+        };
+        let text = file::read(CWD, hierarchy.mount.join(format!("{file}{suffix}"))).ok()?;
+        Some(String::from_utf8(text).ok()?.trim().to_owned())
+    }
+}
+
+/// Refuses impossible and contradictory limits.
+pub(crate) fn check(resources: &Resources, host: &Host) -> Result<()> {
+    verify(resources, host).map_err(Error::other)
+}
+
+fn verify(r: &Resources, machine: &impl Machine) -> Result<(), String> {
+    memory(r)?;
+    cpu(r, machine)?;
+    for (file, asked, what) in [
+        ("cpuset.cpus", &r.cpuset_cpus, "CPUs"),
+        ("cpuset.mems", &r.cpuset_mems, "memory nodes"),
+    ] {
+        if let Some(asked) = asked.as_deref().filter(|a| !a.is_empty()) {
+            cpuset(file, asked, what, machine)?;
+        }
+    }
+    if r.pids.is_some_and(|n| n < -1) {
+        return Err("Invalid pids limit: the minimum is -1, which is no limit".to_owned());
+    }
+    if r.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
+        return Err("Range of blkio weight is from 10 to 1000".to_owned());
+    }
+    Ok(())
+}
+
+/// F088's minimum; a statically linked program does run in it.
+const LEAST_MEMORY: u64 = 524_288;
+
+fn memory(r: &Resources) -> Result<(), String> {
+    let limit = r.memory.unwrap_or(0);
+    let reservation = r.memory_reservation.unwrap_or(0);
+    if (1..LEAST_MEMORY).contains(&limit) {
+        return Err(format!(
+            "Memory limit must be given in bytes (minimum {LEAST_MEMORY} bytes)"
+        ));
+    }
+    if (1..LEAST_MEMORY).contains(&reservation) {
+        return Err(format!(
+            "Memory reservation must be given in bytes (minimum {LEAST_MEMORY} bytes)"
+        ));
+    }
+    if limit > 0 && limit < reservation {
+        return Err("Minimum memory limit can not be less than memory reservation limit, see usage".to_owned());
+    }
+    match r.memory_swap {
+        Some(total) if total < -1 => {
+            return Err(format!(
+                "Invalid memory-swap {total}: want a size, or -1 for no limit on swap"
+            ));
+        }
+        Some(1..) if limit == 0 => {
+            return Err("You should always set the Memory limit when using Memoryswap limit, see usage".to_owned());
+        }
+        Some(total) if u64::try_from(total).is_ok_and(|t| t > 0 && t < limit) => {
+            return Err("Minimum memoryswap limit should be larger than memory limit, see usage".to_owned());
+        }
+        _ => {}
+    }
+    match r.memory_swappiness {
+        Some(s) if s > 100 => Err(format!("Invalid value: {s}, valid memory swappiness range is 0-100")),
+        _ => Ok(()),
+    }
+}
+
+fn cpu(r: &Resources, machine: &impl Machine) -> Result<(), String> {
+    if let Some(nano) = r.nano_cpus.filter(|n| *n > 0) {
+        let cpus = machine.cpus();
+        if nano < 10_000_000 || u128::from(nano) > cpus as u128 * 1_000_000_000 {
+            return Err(format!(
+                "Range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+            ));
+        }
+    }
+    match r.cpu_shares {
+        Some(1) => return Err("The minimum allowed cpu-shares is 2".to_owned()),
+        Some(262_145..) => return Err("The maximum allowed cpu-shares is 262144".to_owned()),
+        _ => {}
+    }
+    if r.cpu_period.is_some_and(|p| p != 0 && !(1000..=1_000_000).contains(&p)) {
+        return Err("CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)".to_owned());
+    }
+    match r.cpu_quota {
+        Some(q) if q < -1 || (1..1000).contains(&q) => {
+            Err("CPU cfs quota can not be less than 1ms (i.e. 1000)".to_owned())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn cpuset(file: &str, asked: &str, what: &str, machine: &impl Machine) -> Result<(), String> {
+    let wanted = parse_list(asked).ok_or_else(|| format!("Invalid value {asked} for {}", file.replace('.', " ")))?;
+    let Some(available) = machine.cpuset(file) else {
+        return Ok(());
+    };
+    let ranges = parse_list(&available).unwrap_or_default();
+    let inside = |number: u32| ranges.iter().any(|(first, last)| (*first..=*last).contains(&number));
+    if wanted.iter().all(|(first, last)| (*first..=*last).all(inside)) {
+        return Ok(());
+    }
+    Err(format!(
+        "Requested {what} are not available - requested {asked}, available: {available}"
+    ))
+}
+
+/// cpuset(7)'s list format, `0-3,5`, as inclusive ranges.
+fn parse_list(list: &str) -> Option<Vec<(u32, u32)>> {
+    /// More than any kernel is built for.
+    const MOST: u32 = 1 << 16;
+    let range = |item: &str| {
+        let (first, last) = item.split_once('-').unwrap_or((item, item));
+        let (first, last) = (number(first)?, number(last)?);
+        (first <= last && last < MOST).then_some((first, last))
+    };
+    list.split(',').map(range).collect()
+}
+
+/// Digits only: `parse` alone would take `+1`.
+fn number(text: &str) -> Option<u32> {
+    text.bytes().all(|b| b.is_ascii_digit()).then(|| text.parse().ok())?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct TwoCpus;
+
+    impl Machine for TwoCpus {
+        fn cpus(&self) -> usize {
+            2
+        }
+
+        fn cpuset(&self, file: &str) -> Option<String> {
+            Some(if file == "cpuset.cpus" {
+                "0-1".to_owned()
+            } else {
+                "0".to_owned()
+            })
+        }
+    }
+
+    #[test]
+    fn impossible_limits() {
+        let none = Resources::default;
+        let table = [
+            (
+                Resources {
+                    memory: Some(1),
+                    ..none()
+                },
+                "minimum 524288 bytes",
+            ),
+            (
+                Resources {
+                    memory: Some(524_287),
+                    ..none()
+                },
+                "minimum 524288 bytes",
+            ),
+            (
+                Resources {
+                    memory_reservation: Some(5),
+                    ..none()
+                },
+                "minimum 524288 bytes",
+            ),
+            (
+                Resources {
+                    memory: Some(1 << 20),
+                    memory_reservation: Some(1 << 21),
+                    ..none()
+                },
+                "can not be less than memory reservation",
+            ),
+            (
+                Resources {
+                    memory_swap: Some(1 << 20),
+                    ..none()
+                },
+                "always set the Memory limit",
+            ),
+            (
+                Resources {
+                    memory: Some(1 << 21),
+                    memory_swap: Some(1 << 20),
+                    ..none()
+                },
+                "larger than memory limit",
+            ),
+            (
+                Resources {
+                    memory: Some(1 << 21),
+                    memory_swap: Some(-2),
+                    ..none()
+                },
+                "memory-swap -2",
+            ),
+            (
+                Resources {
+                    memory_swappiness: Some(101),
+                    ..none()
+                },
+                "range is 0-100",
+            ),
+            (
+                Resources {
+                    nano_cpus: Some(1),
+                    ..none()
+                },
+                "Range of CPUs is from 0.01 to 2.00",
+            ),
+            (
+                Resources {
+                    nano_cpus: Some(2_000_000_001),
+                    ..none()
+                },
+                "as there are only 2 CPUs available",
+            ),
+            (
+                Resources {
+                    nano_cpus: Some(u64::MAX),
+                    ..none()
+                },
+                "Range of CPUs",
+            ),
+            (
+                Resources {
+                    cpu_shares: Some(1),
+                    ..none()
+                },
+                "cpu-shares is 2",
+            ),
+            (
+                Resources {
+                    cpu_shares: Some(u64::MAX),
+                    ..none()
+                },
+                "cpu-shares is 262144",
+            ),
+            (
+                Resources {
+                    cpu_period: Some(999),
+                    ..none()
+                },
+                "cfs period",
+            ),
+            (
+                Resources {
+                    cpu_quota: Some(999),
+                    ..none()
+                },
+                "cfs quota",
+            ),
+            (
+                Resources {
+                    cpuset_cpus: Some("0-9".into()),
+                    ..none()
+                },
+                "requested 0-9, available: 0-1",
+            ),
+            (
+                Resources {
+                    cpuset_cpus: Some("x".into()),
+                    ..none()
+                },
+                "Invalid value x for cpuset cpus",
+            ),
+            (
+                Resources {
+                    cpuset_cpus: Some("1-0".into()),
+                    ..none()
+                },
+                "Invalid value 1-0",
+            ),
+            (
+                Resources {
+                    cpuset_cpus: Some("+1".into()),
+                    ..none()
+                },
+                "Invalid value +1",
+            ),
+            (
+                Resources {
+                    cpuset_cpus: Some("0-4294967295".into()),
+                    ..none()
+                },
+                "Invalid value",
+            ),
+            (
+                Resources {
+                    cpuset_mems: Some("1".into()),
+                    ..none()
+                },
+                "Requested memory nodes are not available",
+            ),
+            (
+                Resources {
+                    pids: Some(-2),
+                    ..none()
+                },
+                "pids limit",
+            ),
+            (
+                Resources {
+                    blkio_weight: Some(9),
+                    ..none()
+                },
+                "from 10 to 1000",
+            ),
+        ];
+        for (resources, text) in table {
+            let error = verify(&resources, &TwoCpus).unwrap_err();
+            assert!(error.contains(text), "{resources:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn possible_limits() {
+        let none = Resources::default;
+        for resources in [
+            none(),
+            Resources {
+                memory: Some(524_288),
+                memory_swap: Some(524_288),
+                ..none()
+            },
+            Resources {
+                memory: Some(0),
+                memory_swap: Some(-1),
+                ..none()
+            },
+            Resources {
+                nano_cpus: Some(2_000_000_000),
+                cpu_shares: Some(0),
+                ..none()
+            },
+            Resources {
+                cpuset_cpus: Some("0,1".into()),
+                cpuset_mems: Some("0-0".into()),
+                ..none()
+            },
+            Resources {
+                pids: Some(-1),
+                blkio_weight: Some(0),
+                cpu_quota: Some(-1),
+                ..none()
+            },
+        ] {
+            assert_eq!(verify(&resources, &TwoCpus), Ok(()), "{resources:?}");
+        }
+    }
+
+    #[test]
+    fn this_machine_has_its_own_cpus() {
+        let host = Host::probe().unwrap();
+        assert!(host.cpus() >= 1);
+        let first = host.cpuset("cpuset.cpus").unwrap_or_default();
+        assert!(first.is_empty() || parse_list(&first).is_some(), "{first}");
+    }
+}

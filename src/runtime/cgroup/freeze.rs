@@ -1,0 +1,108 @@
+//! Stopping all processes of a container where they stand, and letting them go on.
+//!
+//! v2's freezer is part of every group (Linux 5.2) and lets a frozen process be killed; v1's is a controller of its own
+//! under which even SIGKILL waits for the thaw. Where there are both, v2's is used.
+
+use crate::error::{Context, Error, Result};
+use crate::runtime::cgroup::file;
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fs::CWD;
+use rustix::io::Errno;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// How long a process may stay in the kernel before it stands still.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Returns when all processes of the container stand still.
+pub(crate) fn freeze(paths: &[PathBuf]) -> Result<()> {
+    freeze_until(paths, Instant::now() + PATIENCE)
+}
+
+pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
+    for path in paths {
+        match file::write(CWD, path.join("cgroup.freeze"), b"1") {
+            Ok(()) => return wait_v2(path, deadline),
+            Err(Errno::NOENT) => {}
+            Err(e) => return Err(e).with_context(|| format!("freeze {}", path.display())),
+        }
+    }
+    for path in paths {
+        match freeze_v1(path, deadline) {
+            Err(Errno::NOENT) => {}
+            Err(Errno::TIMEDOUT) => {
+                // Half a freeze would leave the container hanging.
+                let _ = file::write(CWD, path.join("freezer.state"), b"THAWED");
+                return Err(Error::other("freeze: processes that wait in the kernel don't stop"));
+            }
+            result => return result.with_context(|| format!("freeze {}", path.display())),
+        }
+    }
+    Err(Error::other("freeze: no freezer is mounted"))
+}
+
+/// v1 says FREEZING while processes are still on their way, and tells nobody when they have arrived.
+fn freeze_v1(path: &Path, deadline: Instant) -> Result<(), Errno> {
+    let state = path.join("freezer.state");
+    loop {
+        // Written again each time: that also catches what was born in between.
+        file::write(CWD, &state, b"FROZEN")?;
+        if file::read(CWD, &state)?.trim_ascii() == b"FROZEN" {
+            return Ok(());
+        }
+        if Instant::now() >= deadline {
+            return Err(Errno::TIMEDOUT);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn wait_v2(path: &Path, deadline: Instant) -> Result<()> {
+    if wait_event(path, "frozen", 1, deadline) {
+        return Ok(());
+    }
+    let _ = file::write(CWD, path.join("cgroup.freeze"), b"0");
+    Err(Error::other("freeze: processes that wait in the kernel don't stop"))
+}
+
+/// Waits until `key` of a v2 group's cgroup.events is `value`; false at the deadline.
+pub(super) fn wait_event(path: &Path, key: &str, value: u64, deadline: Instant) -> bool {
+    loop {
+        // The descriptor is opened before the reading: a change after that wakes the poll.
+        let Ok(events) = std::fs::File::open(path.join("cgroup.events")) else {
+            return false;
+        };
+        let mut text = Vec::new();
+        if std::io::Read::read_to_end(&mut &events, &mut text).is_err() {
+            return false;
+        }
+        if file::value_of(&text, key) == Some(value) {
+            return true;
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return false;
+        }
+        poll_priority(events.as_fd(), left);
+    }
+}
+
+fn poll_priority(fd: BorrowedFd<'_>, timeout: Duration) {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::PRI)];
+    // An early return, by a signal or an error, only means one more look.
+    let _ = rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref());
+}
+
+/// Lets all processes of the container go on, whoever stopped them.
+pub(crate) fn thaw(paths: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        for (name, value) in [("cgroup.freeze", &b"0"[..]), ("freezer.state", b"THAWED")] {
+            match file::write(CWD, path.join(name), value) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e).with_context(|| format!("thaw {}", path.display())),
+            }
+        }
+    }
+    Ok(())
+}

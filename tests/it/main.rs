@@ -1,0 +1,15 @@
+//! The root tests: the real binary on the real kernel, one module per area. Each test has a `Host` of its own, at the
+//! end of which nothing may be left.
+//!
+//! Not root: every test fails with that reason, so that nothing seems to pass that did not run.
+
+#![allow(dead_code, unused_imports)] // until every area has landed
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    unreachable_pub
+)]
+
+mod support;

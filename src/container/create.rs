@@ -1,11 +1,120 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::RunArgs;
-use crate::error::{Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::container::config::{self, Facts, NetworkArg, RunArgs};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::image;
+use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::id::ContainerId;
+use crate::model::image::ImageRecord;
+use crate::model::time::Timestamp;
+use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::Path;
 
-/// Resolves image, name, volumes and cidfile, merges, and writes the record. Warnings go to stderr by the caller.
-pub(crate) fn create(_store: &Store, _args: &RunArgs) -> Result<ContainerConfig> {
-    Err(Error::other("not there yet"))
+/// Resolves image, name, volumes and cidfile, merges, and writes the record.
+pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
+    let cidfile = args.cidfile.as_deref().map(CidFile::claim).transpose()?;
+    let config = record(store, args)?;
+    if let Some(cidfile) = cidfile {
+        cidfile.write(&config.id)?;
+    }
+    Ok(config)
+}
+
+fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
+    // Until the record refers to the image's layers, nobody may drop them.
+    let references = store.lock_shared()?;
+    let image = match image::resolve(store, &args.image) {
+        Err(e) if e.kind() == Kind::NotFound && args.image == image::hello::NAME => {
+            drop(references);
+            image::hello::ensure(store)?;
+            return record(store, args);
+        }
+        other => other?,
+    };
+    let config = merge(store, args, &image)?;
+    check(&config)?;
+    store.new_container(&config)?;
+    Ok(config)
+}
+
+fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<ContainerConfig> {
+    let volumes_from = args.volumes_from.iter().map(|from| {
+        let missing = |_| Error::not_found(format!("Container {} not found. Impossible to mount its volumes", from.container));
+        store.config(&store.resolve_container(&from.container).map_err(missing)?)
+    });
+    let (network, shared_hostname) = network(store, &args.network)?;
+    let id = Store::random_id()?;
+    let facts = Facts {
+        name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
+        id,
+        now: Timestamp::now(),
+        network,
+        shared_hostname,
+        volumes_from: volumes_from.collect::<Result<_>>()?,
+        new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
+    };
+    config::merge(args, image, facts)
+}
+
+fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
+    Ok(match wanted {
+        NetworkArg::None => (NetworkMode::None, None),
+        NetworkArg::Host => {
+            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            (NetworkMode::Host, Some(name))
+        }
+        NetworkArg::Container(other) => {
+            let id = store.resolve_container(other)?;
+            let hostname = store.config(&id)?.hostname;
+            (NetworkMode::Container(id), Some(hostname))
+        }
+        NetworkArg::Ns(path) => (NetworkMode::Ns(path.clone()), None),
+    })
+}
+
+/// What can be known to fail at every start is refused now.
+fn check(config: &ContainerConfig) -> Result<()> {
+    cgroup::check(&config.resources, &cgroup::Host::probe()?)?;
+    let capabilities = capability::from_config(&config.security)?;
+    seccomp::program(&config.security, capabilities)?;
+    Ok(())
+}
+
+/// A file that did not exist before: made before the container, so that one of the two is never left alone (F094).
+struct CidFile<'a> {
+    path: &'a Path,
+    file: File,
+    written: bool,
+}
+
+impl<'a> CidFile<'a> {
+    fn claim(path: &'a Path) -> Result<CidFile<'a>> {
+        match File::options().write(true).create_new(true).open(path) {
+            Ok(file) => Ok(CidFile { path, file, written: false }),
+            Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::conflict(format!(
+                "cid file found, make sure the other container isn't running or delete {}",
+                path.display()
+            ))),
+            Err(e) => Err(e).with_context(|| format!("create the container ID file {}", path.display())),
+        }
+    }
+
+    fn write(mut self, id: &ContainerId) -> Result<()> {
+        self.file
+            .write_all(id.as_str().as_bytes())
+            .with_context(|| format!("write the container ID file {}", self.path.display()))?;
+        self.written = true;
+        Ok(())
+    }
+}
+
+impl Drop for CidFile<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            let _ = std::fs::remove_file(self.path);
+        }
+    }
 }

@@ -4,6 +4,7 @@ use crate::container::attach::{self, DetachKeys, End, Options, Session};
 use crate::container::connection::Connection;
 use crate::container::status::status;
 use crate::error::{Error, Kind, Result};
+use crate::model::bytes::ByteString;
 use crate::model::container::Streams;
 use crate::model::id::ContainerId;
 use crate::model::state::{Phase, Status};
@@ -15,8 +16,16 @@ use std::os::fd::AsFd as _;
 
 #[derive(Debug, Clone)]
 pub(crate) struct ExecArgs {
-    pub(crate) spec: ExecSpec,
+    pub(crate) argv: Vec<ByteString>,
     pub(crate) detach: bool,
+    pub(crate) interactive: bool,
+    pub(crate) tty: bool,
+    /// `NAME=value`, added to the container's own.
+    pub(crate) env: Vec<ByteString>,
+    /// Instead of the container's.
+    pub(crate) user: Option<String>,
+    pub(crate) workdir: Option<ByteString>,
+    pub(crate) privileged: bool,
     pub(crate) detach_keys: DetachKeys,
 }
 
@@ -27,23 +36,32 @@ pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u
         Status::Damaged(why) => return Err(Error::other(why)),
         _ => return Err(Error::new(Kind::Conflict, format!("Container {id} is not running"))),
     }
+    let spec = ExecSpec {
+        argv: args.argv.clone(),
+        interactive: args.interactive,
+        tty: args.tty,
+        env: args.env.clone(),
+        user: args.user.clone(),
+        workdir: args.workdir.clone(),
+        privileged: args.privileged,
+    };
     if args.detach {
-        return exec::launch(store, id, &args.spec, None).map(|()| 0);
+        return exec::launch(store, id, &spec, None).map(|()| 0);
     }
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let options = Options {
-        streams: Streams { stdin: args.spec.interactive, stdout: true, stderr: true },
+        streams: Streams { stdin: args.interactive, stdout: true, stderr: true },
         sig_proxy: false,
         detach_keys: args.detach_keys.clone(),
     };
     let client = FirstClient {
         socket: theirs.as_fd(),
         wants: attach::hello(options.streams),
-        size: args.spec.tty.then(attach::terminal_size).flatten(),
+        size: args.tty.then(attach::terminal_size).flatten(),
     };
-    let session = Session::open(store, id, &options, args.spec.tty)?.of_exec();
-    exec::launch(store, id, &args.spec, Some(&client))?;
+    let session = Session::open(store, id, &options, args.tty)?.of_exec();
+    exec::launch(store, id, &spec, Some(&client))?;
     drop(theirs);
     match session.run(Connection::new(ours))? {
         End::Exited(code) => Ok(code),

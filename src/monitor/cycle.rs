@@ -128,7 +128,7 @@ fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
     let dir = store.container_dir(&config.id);
     let mut lowers = vec![store.mount_points()?];
     lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
-    let overlay = Overlay { lowers, upper: dir.join("upper"), work: dir.join("work"), volatile: config.auto_remove };
+    let overlay = Overlay { lowers, upper: dir.join("upper"), work: dir.join("work"), volatile: config.auto_remove, read_only: false };
     overlay::mount(&overlay).context("mount the root")
 }
 

@@ -4,6 +4,9 @@
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+/// libc's constant is an int, which this bit does not fit into (linux/sched.h, Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+
 /// What both sides of a fork get to know.
 pub(crate) enum Fork {
     Child,
@@ -46,7 +49,7 @@ pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
         ..CloneArgs::default()
     };
     if let Some(fd) = cgroup {
-        args.flags |= libc::CLONE_INTO_CGROUP as u64;
+        args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = u64::from(fd.as_raw_fd().cast_unsigned());
     }
     // SAFETY: no CLONE_VM and no stack, so this is a fork: the child runs on its own copy of this stack. `args` and

@@ -193,13 +193,40 @@ impl Host {
         host
     }
 
+    /// The filesystems that a container mounts below its own /sys/fs/cgroup.
+    pub(crate) fn filesystems(&self) -> Vec<Filesystem> {
+        self.hierarchies.iter().filter_map(Hierarchy::filesystem).collect()
+    }
+
     /// The groups of one container, in the order of the hierarchies. Recorded before they are made.
     pub(crate) fn paths(&self, base: &str, id: &ContainerId) -> Vec<PathBuf> {
         self.hierarchies.iter().map(|h| h.group(base, id)).collect()
     }
 }
 
+/// One hierarchy as a filesystem to mount: its type, options, and directory name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Filesystem {
+    pub(crate) kind: &'static str,
+    pub(crate) options: Vec<String>,
+    pub(crate) name: String,
+}
+
 impl Hierarchy {
+    /// A v1 mount point is named after what is mounted there (cgroups(7), "Mounting v1 controllers").
+    fn filesystem(&self) -> Option<Filesystem> {
+        let name = self.mount.file_name()?.to_str()?.to_owned();
+        Some(match self.version {
+            Version::V2 => Filesystem { kind: "cgroup2", options: Vec::new(), name },
+            Version::V1 if self.controllers == Controllers::default() => {
+                Filesystem { kind: "cgroup", options: vec!["none".to_owned(), format!("name={name}")], name }
+            }
+            Version::V1 => {
+                Filesystem { kind: "cgroup", options: name.split(',').map(str::to_owned).collect(), name }
+            }
+        })
+    }
+
     /// Adds the hierarchy that is mounted at `mount`; false if none of this version is. One that is mounted read-only
     /// is there, but not for us.
     fn at(mount: PathBuf, version: Version, controllers: Controllers, host: &mut Host) -> Result<bool> {

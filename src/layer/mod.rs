@@ -1,3 +1,25 @@
 //! A directory tree ↔ a tar: unpacking, whiteouts, compression, overlay mounts.
 
+pub(crate) mod compress;
 pub(crate) mod overlay;
+pub(crate) mod tar_split;
+
+#[cfg(test)]
+mod tests;
+
+mod archive;
+mod number;
+mod pax;
+mod remove;
+mod size;
+mod sparse;
+mod stream;
+mod tree;
+mod unpack;
+mod walk;
+mod whiteout;
+mod xattr;
+
+pub(crate) use remove::remove_tree;
+pub(crate) use size::size;
+pub(crate) use unpack::{Options, Unpacked, unpack};

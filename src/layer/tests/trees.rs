@@ -1,0 +1,1 @@
+//! Trees that are walked, measured, copied and removed.

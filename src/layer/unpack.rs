@@ -1,0 +1,444 @@
+//! A layer's archive → a directory that overlayfs can use as a lower.
+//!
+//! Every member lands inside the directory or is refused by its name; `tree.rs` says how. Owners, modes, times to the
+//! nanosecond, extended attributes, hard links, devices and holes are kept. Order of the calls: owner (which clears
+//! set-user-ID and file capabilities), mode, attributes, times; a directory's come last of all, when nothing more is put
+//! into it. Nothing is synced: the caller does that once for the whole tree.
+//!
+//! How large the tree gets is bounded by the disk alone.
+
+use crate::error::{Context, Error, Result};
+use crate::layer::archive::{Archive, Kind, Member};
+use crate::layer::pax::Time;
+use crate::layer::remove::remove_tree;
+use crate::layer::sparse::Piece;
+use crate::layer::stream::{self, Place, Stream};
+use crate::layer::tar_split::Recorder;
+use crate::layer::tree::{Directory, Tree};
+use crate::layer::whiteout::{self, Meaning};
+use crate::layer::xattr::{self, Xattr};
+use crate::model::id::DiffId;
+use rustix::fs::{
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, ftruncate,
+    futimens, linkat, makedev, mknodat, openat, statat, symlinkat, utimensat,
+};
+use rustix::io::Errno;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::BorrowedFd;
+use std::os::unix::fs::FileExt;
+
+/// Paths the kernel takes are shorter.
+const LONGEST_PATH: usize = 4095;
+/// Larger than any real layer by far; what is kept of each directory until the end must have a bound.
+const MOST_MEMBERS: u64 = 10_000_000;
+
+#[derive(Debug, Default)]
+pub(crate) struct Options {
+    /// An empty file for what `tar_split::rebuild` needs.
+    pub(crate) record: Option<File>,
+    /// Lets everybody into the root, whatever the archive says of it: one of a temporary directory says 0700, and no
+    /// user of a container but root could do anything (docker#486).
+    pub(crate) open_root: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Unpacked {
+    /// Digest of the whole stream.
+    pub(crate) diff_id: DiffId,
+    /// Bytes of files and links, hard links once: as `layer::size` counts.
+    pub(crate) size: u64,
+    /// Members of the archive.
+    pub(crate) entries: u64,
+}
+
+/// Unpacks `reader`, an uncompressed tar, into the empty directory `dest`, and reads it to its end.
+pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &Options) -> Result<Unpacked> {
+    let recorder = options.record.as_ref().map(Recorder::new).transpose()?;
+    let ((size, entries), digest) = stream::run(reader, recorder, |stream| {
+        let mut unpacker = Unpacker {
+            tree: Tree::new(dest)?,
+            linked_files: false,
+            written: 0,
+        };
+        let mut archive = Archive::default();
+        let mut entries = 0;
+        while let Some(member) = archive.next(stream)? {
+            entries += 1;
+            if entries > MOST_MEMBERS {
+                return Err(Error::other(format!("archive of more than {MOST_MEMBERS} members")));
+            }
+            let placed = unpacker.member(&member, stream).with_context(|| shown(&member.path))?;
+            if placed == Content::Torn {
+                return Err(archive.ends_early());
+            }
+        }
+        Ok((unpacker.finish(stream, options.open_root)?, entries))
+    })?;
+    Ok(Unpacked {
+        diff_id: DiffId(digest),
+        size,
+        entries,
+    })
+}
+
+/// Whether the archive had all of a member's content.
+#[derive(PartialEq, Eq)]
+enum Content {
+    Whole,
+    Torn,
+}
+
+impl From<bool> for Content {
+    fn from(whole: bool) -> Self {
+        if whole { Content::Whole } else { Content::Torn }
+    }
+}
+
+/// What a directory gets when all is in place.
+struct Finish {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+    mtime: Option<Time>,
+    xattrs: Vec<Xattr>,
+}
+
+struct Unpacker {
+    tree: Tree<Finish>,
+    /// AUFS' directory of hard-linked files is there.
+    linked_files: bool,
+    /// Bytes of files and links.
+    written: u64,
+}
+
+impl Unpacker {
+    fn member(&mut self, member: &Member, stream: &mut Stream<'_>) -> Result<Content> {
+        let path = clean(&member.path)?;
+        let Some((name, parent)) = path.split_last() else {
+            return match member.kind {
+                Kind::Directory => {
+                    self.tree.later.insert(Vec::new(), Finish::of(member));
+                    Ok(Content::Whole)
+                }
+                _ => Err(Error::other("is no name for anything but a directory")),
+            };
+        };
+        match bookkeeping(&path)? {
+            Bookkeeping::LinkedFiles => self.linked_files = true,
+            Bookkeeping::Other => return Ok(stream.skip(member.size)?.into()),
+            Bookkeeping::No => {}
+        }
+        let directory = self.tree.directory(&parent.join(&b'/'))?;
+        match whiteout::meaning(name) {
+            Meaning::Plain | Meaning::Bookkeeping => self.place(member, &directory, name, stream),
+            Meaning::Opaque => {
+                whiteout::make_opaque(directory.fd())?;
+                Ok(stream.skip(member.size)?.into())
+            }
+            Meaning::Removes(hidden) => {
+                self.hide(&directory, hidden)?;
+                Ok(stream.skip(member.size)?.into())
+            }
+            Meaning::Invalid => Err(Error::other("is a whiteout of its own directory or the one above")),
+        }
+    }
+
+    /// Hides a name of the layers below. What this layer itself has of that name stays, and alone.
+    fn hide(&self, directory: &Directory, name: &[u8]) -> Result<()> {
+        match whiteout::make(directory.fd(), name) {
+            Err(Errno::EXIST) => {
+                let stat = statat(directory.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    return Ok(());
+                }
+                let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                let fd = openat(directory.fd(), name, flags, Mode::empty())?;
+                whiteout::make_opaque(std::os::fd::AsFd::as_fd(&fd))
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn place(
+        &mut self,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+        stream: &mut Stream<'_>,
+    ) -> Result<Content> {
+        match member.kind {
+            Kind::File => return self.file(member, directory, name, stream),
+            Kind::Directory => return self.directory(member, directory, name, stream).map(|()| Content::Whole),
+            Kind::HardLink => return self.hard_link(member, directory, name, stream).map(|()| Content::Whole),
+            Kind::Symlink => {
+                self.anew(directory, name, stream, |dir| {
+                    symlinkat(member.link.as_slice(), dir, name)
+                })?;
+                self.written += member.link.len() as u64;
+            }
+            Kind::Node(kind) => {
+                let device = makedev(member.device.0, member.device.1);
+                self.anew(directory, name, stream, |dir| {
+                    mknodat(dir, name, kind, Mode::from(0o600), device)
+                })?;
+            }
+        }
+        let dir = directory.fd();
+        chownat(
+            dir,
+            name,
+            Some(Uid::from_raw(member.uid)),
+            Some(Gid::from_raw(member.gid)),
+            AtFlags::SYMLINK_NOFOLLOW,
+        )
+        .context("set owner")?;
+        if member.kind != Kind::Symlink {
+            // Follows links; but this is no link, it was made a moment ago.
+            chmodat(dir, name, Mode::from(member.mode), AtFlags::empty()).context("set mode")?;
+        }
+        member.xattrs.iter().try_for_each(|x| xattr::set(dir, name, x))?;
+        utimensat(dir, name, &timestamps(member.mtime), AtFlags::SYMLINK_NOFOLLOW).context("set time")?;
+        Ok(Content::Whole)
+    }
+
+    /// Makes something with `make`, in the place of what has that name already.
+    fn anew<R>(
+        &mut self,
+        directory: &Directory,
+        name: &[u8],
+        stream: &mut Stream<'_>,
+        make: impl Fn(BorrowedFd<'_>) -> Result<R, Errno>,
+    ) -> Result<R> {
+        match make(directory.fd()) {
+            Err(Errno::EXIST) => {
+                self.tree
+                    .clear(directory, name, stream.recorder.as_mut())
+                    .context("replace")?;
+                Ok(make(directory.fd())?)
+            }
+            result => Ok(result?),
+        }
+    }
+
+    fn file(
+        &mut self,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+        stream: &mut Stream<'_>,
+    ) -> Result<Content> {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let fd = self.anew(directory, name, stream, |dir| {
+            openat(dir, name, flags, Mode::from(0o600))
+        })?;
+        let file = File::from(fd);
+        let path = directory.join(name);
+        let whole = [Piece {
+            offset: 0,
+            length: member.size,
+        }];
+        let (pieces, real_size) = match &member.sparse {
+            Some(map) => (map.pieces.as_slice(), map.real_size),
+            None => (whole.as_slice(), member.size),
+        };
+        for piece in pieces.iter().filter(|p| p.length > 0) {
+            let mut at = piece.offset;
+            let place = Place {
+                path: &path,
+                offset: piece.offset,
+            };
+            let complete = stream.content(piece.length, place, &mut |bytes| {
+                file.write_all_at(bytes, at).context("write")?;
+                at += bytes.len() as u64;
+                Ok(())
+            })?;
+            if !complete {
+                return Ok(Content::Torn);
+            }
+        }
+        if member.sparse.is_some() {
+            ftruncate(&file, real_size).context("set size")?;
+        }
+        self.written += real_size;
+        fchown(&file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid))).context("set owner")?;
+        fchmod(&file, Mode::from(member.mode)).context("set mode")?;
+        member
+            .xattrs
+            .iter()
+            .try_for_each(|x| xattr::set(directory.fd(), name, x))?;
+        futimens(&file, &timestamps(member.mtime)).context("set time")?;
+        Ok(Content::Whole)
+    }
+
+    /// A directory on top of another is the same one with new attributes; anything else makes room.
+    fn directory(
+        &mut self,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+        stream: &mut Stream<'_>,
+    ) -> Result<()> {
+        let path = match self.tree.make(directory, name) {
+            Ok(made) => made.path.to_vec(),
+            Err(Errno::EXIST) => {
+                let stat = statat(directory.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+                if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    self.tree
+                        .clear(directory, name, stream.recorder.as_mut())
+                        .context("replace")?;
+                    let made = self.tree.make(directory, name)?;
+                    if whiteout::is_one(&stat) {
+                        whiteout::make_opaque(made.fd())?;
+                    }
+                }
+                directory.join(name)
+            }
+            Err(e) => return Err(e.into()),
+        };
+        self.tree.later.insert(path, Finish::of(member));
+        Ok(())
+    }
+
+    /// The target is a member's name, found as one is; at its end no link is followed.
+    fn hard_link(
+        &mut self,
+        member: &Member,
+        directory: &Directory,
+        name: &[u8],
+        stream: &mut Stream<'_>,
+    ) -> Result<()> {
+        let target = clean(&member.link).context("hard link")?;
+        let to = || format!("hard link to {}", shown(&member.link));
+        let (target, parent) = target
+            .split_last()
+            .ok_or_else(|| Error::from(Errno::PERM))
+            .with_context(to)?;
+        let from = self.tree.directory(&parent.join(&b'/')).with_context(to)?;
+        if from.path == directory.path && *target == name {
+            return Ok(());
+        }
+        match statat(from.fd(), *target, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(_) => {}
+            Err(Errno::NOENT) => return Err(Error::other("which is not in this layer")).with_context(to),
+            Err(e) => return Err(e).with_context(to),
+        }
+        self.anew(directory, name, stream, |dir| {
+            linkat(from.fd(), *target, dir, name, AtFlags::empty())
+        })
+        .with_context(to)
+    }
+
+    /// Directories' attributes; returns the size of it all.
+    fn finish(mut self, stream: &mut Stream<'_>, open_root: bool) -> Result<u64> {
+        let root = self.tree.root().clone();
+        if self.linked_files {
+            self.tree.recount = true;
+            self.tree
+                .clear(&root, whiteout::LINKED_FILES, stream.recorder.as_mut())?;
+        }
+        let top = self.tree.later.entry(Vec::new()).or_insert(Finish::of_root());
+        if open_root {
+            top.mode |= 0o755;
+        }
+        let later = std::mem::take(&mut self.tree.later);
+        for (path, finish) in later.iter().rev() {
+            let directory = self.tree.directory(path).and_then(|d| finish.apply(&d));
+            directory.with_context(|| shown(path))?;
+        }
+        match self.tree.recount {
+            true => crate::layer::size(root.fd()),
+            false => Ok(self.written.saturating_sub(self.tree.replaced)),
+        }
+    }
+}
+
+impl Finish {
+    fn of(member: &Member) -> Self {
+        let Member {
+            uid, gid, mode, mtime, ..
+        } = *member;
+        Finish {
+            uid,
+            gid,
+            mode,
+            mtime: Some(mtime),
+            xattrs: member.xattrs.clone(),
+        }
+    }
+
+    /// The root of an archive that does not name it.
+    fn of_root() -> Self {
+        Finish {
+            uid: 0,
+            gid: 0,
+            mode: 0o755,
+            mtime: None,
+            xattrs: Vec::new(),
+        }
+    }
+
+    fn apply(&self, directory: &Directory) -> Result<()> {
+        let fd = directory.fd();
+        fchown(fd, Some(Uid::from_raw(self.uid)), Some(Gid::from_raw(self.gid))).context("set owner")?;
+        fchmod(fd, Mode::from(self.mode)).context("set mode")?;
+        self.xattrs.iter().try_for_each(|x| xattr::set(fd, b"", x))?;
+        match self.mtime {
+            Some(time) => futimens(fd, &timestamps(time)).context("set time"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// A member's name as names below the root. Absolute ones begin there, as tar has them.
+fn clean(path: &[u8]) -> Result<Vec<&[u8]>> {
+    if path.len() > LONGEST_PATH {
+        return Err(Error::other(format!(
+            "name of {} bytes, limit {LONGEST_PATH}",
+            path.len()
+        )));
+    }
+    let names: Vec<_> = path
+        .split(|b| *b == b'/')
+        .filter(|n| !n.is_empty() && *n != b".")
+        .collect();
+    match names.contains(&&b".."[..]) {
+        true => Err(Error::other("has '..' in its name")),
+        false => Ok(names),
+    }
+}
+
+enum Bookkeeping {
+    No,
+    LinkedFiles,
+    Other,
+}
+
+/// AUFS' own directories stand in the root; elsewhere nothing is inside a whiteout.
+fn bookkeeping(path: &[&[u8]]) -> Result<Bookkeeping> {
+    let inner = path.len() - 1;
+    match path.iter().position(|n| whiteout::meaning(n) != Meaning::Plain) {
+        None => Ok(Bookkeeping::No),
+        Some(at) if whiteout::meaning(path[at]) == Meaning::Bookkeeping => match (at, path[at]) {
+            (0, whiteout::LINKED_FILES) => Ok(Bookkeeping::LinkedFiles),
+            _ => Ok(Bookkeeping::Other),
+        },
+        Some(at) if at < inner => Err(Error::other("is inside a whiteout")),
+        Some(_) => Ok(Bookkeeping::No),
+    }
+}
+
+fn timestamps(time: Time) -> Timestamps {
+    let time = Timespec {
+        tv_sec: time.seconds,
+        tv_nsec: time.nanoseconds.into(),
+    };
+    Timestamps {
+        last_access: time,
+        last_modification: time,
+    }
+}
+
+fn shown(path: &[u8]) -> String {
+    String::from_utf8_lossy(path).into_owned()
+}

@@ -1,0 +1,191 @@
+//! Going through a directory tree of any depth without following a link, leaving its filesystem, or running out of
+//! stack or descriptors.
+
+use crate::error::{Context, Error, Result};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat2, statat};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Directories held open at once; those further up are opened again, by `..`, on the way back.
+const MOST_OPEN: usize = 64;
+
+/// What a walk meets. A directory's other entries come before its subdirectories.
+pub(super) enum Step<'a> {
+    /// Anything but a directory.
+    Entry {
+        dir: BorrowedFd<'a>,
+        name: &'a CStr,
+        kind: FileType,
+        path: &'a [u8],
+    },
+    /// A directory, before what is in it.
+    Enter {
+        dir: BorrowedFd<'a>,
+        name: &'a CStr,
+        this: BorrowedFd<'a>,
+        path: &'a [u8],
+    },
+    /// The same directory again, after what is in it.
+    Leave {
+        dir: BorrowedFd<'a>,
+        name: &'a CStr,
+        path: &'a [u8],
+    },
+}
+
+struct Level {
+    fd: Option<OwnedFd>,
+    /// Device and inode, by which a directory that is opened again is known.
+    id: (u64, u64),
+    name: CString,
+    /// Subdirectories still to come.
+    rest: Vec<CString>,
+}
+
+/// Walks through what is in `root`, which itself is not a step. Paths are relative to it.
+pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+    let mut path = Vec::new();
+    let root = open_dir(root, c".").context("open directory")?;
+    let mut levels = vec![level(root, CString::default(), &mut path, visit)?];
+    while let Some(top) = levels.last_mut() {
+        let Some(name) = top.rest.pop() else {
+            leave(&mut levels, &mut path, visit)?;
+            continue;
+        };
+        let length = path.len();
+        push(&mut path, &name);
+        let dir = top.fd.as_ref().ok_or_else(|| lost(&path))?.as_fd();
+        let this = match open_dir(dir, &name) {
+            Err(Errno::XDEV) => return Err(Error::other(format!("{}: is a mount point", shown(&path)))),
+            Err(Errno::NOENT) => {
+                path.truncate(length);
+                continue;
+            }
+            result => result.with_context(|| shown(&path))?,
+        };
+        visit(Step::Enter {
+            dir,
+            name: &name,
+            this: this.as_fd(),
+            path: &path,
+        })?;
+        levels.push(level(this, name, &mut path, visit)?);
+        let depth = levels.len();
+        if depth > MOST_OPEN {
+            levels[depth - MOST_OPEN - 1].fd = None;
+        }
+    }
+    Ok(())
+}
+
+/// Ends the innermost level, and takes the one around it up again.
+fn leave(levels: &mut Vec<Level>, path: &mut Vec<u8>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+    let (Some(done), Some(around)) = (levels.pop(), levels.last_mut()) else {
+        return Ok(());
+    };
+    if around.fd.is_none() {
+        let inner = done.fd.as_ref().ok_or_else(|| lost(path))?;
+        let fd = rustix::fs::openat(inner, c"..", FLAGS, Mode::empty()).with_context(|| shown(path))?;
+        let stat = fstat(&fd).with_context(|| shown(path))?;
+        if (stat.st_dev, stat.st_ino) != around.id {
+            return Err(lost(path));
+        }
+        around.fd = Some(fd);
+    }
+    drop(done.fd);
+    let dir = around.fd.as_ref().ok_or_else(|| lost(path))?.as_fd();
+    visit(Step::Leave {
+        dir,
+        name: &done.name,
+        path,
+    })?;
+    path.truncate(path.len().saturating_sub(done.name.as_bytes().len()));
+    if path.last() == Some(&b'/') {
+        path.pop();
+    }
+    Ok(())
+}
+
+/// Reads a directory to its end: visits what is in it, and keeps the subdirectories for later.
+fn level(
+    fd: OwnedFd,
+    name: CString,
+    path: &mut Vec<u8>,
+    visit: &mut dyn FnMut(Step<'_>) -> Result<()>,
+) -> Result<Level> {
+    let stat = fstat(&fd).with_context(|| shown(path))?;
+    let mut rest = Vec::new();
+    let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+    let mut entries = RawDir::new(&fd, &mut buffer);
+    while let Some(entry) = entries.next() {
+        let entry = entry.with_context(|| shown(path))?;
+        let name = entry.file_name();
+        if name == c"." || name == c".." {
+            continue;
+        }
+        let kind = match entry.file_type() {
+            FileType::Unknown => match statat(&fd, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => FileType::from_raw_mode(stat.st_mode),
+                Err(Errno::NOENT) => continue,
+                Err(e) => return Err(e).with_context(|| shown(path)),
+            },
+            known => known,
+        };
+        if kind == FileType::Directory {
+            rest.push(name.to_owned());
+            continue;
+        }
+        let length = path.len();
+        push(path, name);
+        visit(Step::Entry {
+            dir: fd.as_fd(),
+            name,
+            kind,
+            path,
+        })?;
+        path.truncate(length);
+    }
+    Ok(Level {
+        fd: Some(fd),
+        id: (stat.st_dev, stat.st_ino),
+        name,
+        rest,
+    })
+}
+
+const FLAGS: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+/// A subdirectory, never through a link or a mount.
+pub(super) fn open_dir(dir: BorrowedFd<'_>, name: &CStr) -> Result<OwnedFd, Errno> {
+    openat2(
+        dir,
+        name,
+        FLAGS,
+        Mode::empty(),
+        ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_XDEV,
+    )
+}
+
+fn push(path: &mut Vec<u8>, name: &CStr) {
+    if !path.is_empty() {
+        path.push(b'/');
+    }
+    path.extend_from_slice(name.to_bytes());
+}
+
+pub(super) fn shown(path: &[u8]) -> String {
+    if path.is_empty() {
+        "/".to_owned()
+    } else {
+        String::from_utf8_lossy(path).into_owned()
+    }
+}
+
+fn lost(path: &[u8]) -> Error {
+    Error::other(format!("{}: moved while it was read", shown(path)))
+}

@@ -1,0 +1,77 @@
+//! `.wh.` names of layer archives (image-spec, layer.md "Whiteouts") ↔ what overlayfs understands: a character device
+//! 0/0 for a removed name, an extended attribute for a directory that hides all below it.
+
+use crate::error::{Context, Result};
+use rustix::fs::{FileType, Mode, Stat, XattrFlags, mknodat, setxattr};
+use rustix::io::Errno;
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// What a member's last name means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Meaning<'a> {
+    Plain,
+    /// The name is gone from the layers below.
+    Removes(&'a [u8]),
+    /// The directory it stands in hides what is below.
+    Opaque,
+    /// AUFS' own bookkeeping.
+    Bookkeeping,
+    /// `.wh.`, `.wh..` or `.wh...`: would remove a directory from inside, or its parent.
+    Invalid,
+}
+
+pub(super) fn meaning(name: &[u8]) -> Meaning<'_> {
+    match name.strip_prefix(b".wh.") {
+        None => Meaning::Plain,
+        Some(b".wh..opq") => Meaning::Opaque,
+        Some(b"" | b"." | b"..") => Meaning::Invalid,
+        Some(rest) if rest.starts_with(b".wh.") => Meaning::Bookkeeping,
+        Some(rest) => Meaning::Removes(rest),
+    }
+}
+
+/// AUFS keeps the files of its hard links here, and old layers link to them.
+pub(super) const LINKED_FILES: &[u8] = b".wh..wh.plnk";
+
+/// Marks `name` as removed; `EEXIST` where this layer has it.
+pub(super) fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
+    mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+}
+
+pub(super) fn is_one(stat: &Stat) -> bool {
+    FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Lets a directory hide everything that lower layers have in it.
+pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Result<()> {
+    let path = format!("/proc/self/fd/{}", dir.as_raw_fd());
+    setxattr(path, OPAQUE, b"y", XattrFlags::empty()).with_context(|| format!("set {OPAQUE}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (name, expected) in [
+            (&b"file"[..], Meaning::Plain),
+            (b".whatever", Meaning::Plain),
+            (b".wh", Meaning::Plain),
+            (b".wh.file", Meaning::Removes(b"file")),
+            (b".wh..hidden", Meaning::Removes(b".hidden")),
+            (b".wh...", Meaning::Invalid),
+            (b".wh..", Meaning::Invalid),
+            (b".wh.", Meaning::Invalid),
+            (b".wh..wh..opq", Meaning::Opaque),
+            (b".wh..wh.plnk", Meaning::Bookkeeping),
+            (b".wh..wh.aufs", Meaning::Bookkeeping),
+            (b".wh..wh.orph", Meaning::Bookkeeping),
+            (b".wh..wh.", Meaning::Bookkeeping),
+        ] {
+            assert_eq!(meaning(name), expected, "{}", String::from_utf8_lossy(name));
+        }
+    }
+}

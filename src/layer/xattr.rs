@@ -1,0 +1,114 @@
+//! Extended attributes of anything that has a name, symbolic links and devices included.
+
+use crate::error::{Context, Error, Result};
+use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use rustix::io::Errno;
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// The kernel's `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
+const LONGEST_NAME: usize = 255;
+const LARGEST_VALUE: usize = 64 * 1024;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Xattr {
+    pub(super) name: CString,
+    pub(super) value: Vec<u8>,
+}
+
+impl Xattr {
+    pub(super) fn new(name: &[u8], value: Vec<u8>) -> Result<Self> {
+        let said = String::from_utf8_lossy(name);
+        if name.is_empty() || name.len() > LONGEST_NAME || value.len() > LARGEST_VALUE {
+            return Err(Error::other(format!(
+                "extended attribute {} is too large",
+                said.escape_debug()
+            )));
+        }
+        let name = CString::new(name).map_err(|_| {
+            Error::other(format!(
+                "extended attribute {} has a NUL in its name",
+                said.escape_debug()
+            ))
+        })?;
+        Ok(Xattr { name, value })
+    }
+}
+
+/// Whether an attribute is overlayfs' own. An archive or a tree that brings one would say where another file's content
+/// is, or hide what nobody removed.
+pub(super) fn is_of_the_stack(name: &CStr) -> bool {
+    name.to_bytes().starts_with(b"trusted.overlay.")
+}
+
+/// A name for the calls that take only paths, which never follows a link at its end; "" is the directory itself.
+fn path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
+    let mut path = format!("/proc/self/fd/{}/", dir.as_raw_fd()).into_bytes();
+    path.extend_from_slice(if name.is_empty() { b"." } else { name });
+    path
+}
+
+/// Sets one. Where the filesystem does not know the attribute's namespace, it is left out, as docker does (archives
+/// from macOS are full of those); not so for what decides about access.
+pub(super) fn set(dir: BorrowedFd<'_>, name: &[u8], xattr: &Xattr) -> Result<()> {
+    match lsetxattr(
+        path(dir, name),
+        xattr.name.as_c_str(),
+        &xattr.value,
+        XattrFlags::empty(),
+    ) {
+        Err(Errno::NOTSUP) if !decides_access(&xattr.name) => Ok(()),
+        // Of user attributes only files and directories may have some.
+        Err(Errno::PERM) if xattr.name.to_bytes().starts_with(b"user.") => Ok(()),
+        result => result.with_context(|| format!("set {}", xattr.name.to_string_lossy())),
+    }
+}
+
+fn decides_access(name: &CStr) -> bool {
+    [&b"security."[..], b"trusted.", b"system.posix_acl_"]
+        .iter()
+        .any(|p| name.to_bytes().starts_with(p))
+}
+
+/// All of them but the stack's own, sorted by name.
+pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
+    let path = path(dir, name);
+    let names = match grown(|buffer| llistxattr(path.as_slice(), buffer)) {
+        Err(Errno::NOTSUP) => return Ok(Vec::new()),
+        result => result.context("list extended attributes")?,
+    };
+    let mut all = Vec::new();
+    for name in names.split_inclusive(|b| *b == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        if is_of_the_stack(name) {
+            continue;
+        }
+        match grown(|buffer| lgetxattr(path.as_slice(), name, buffer)) {
+            Ok(value) => all.push(Xattr {
+                name: name.to_owned(),
+                value,
+            }),
+            Err(Errno::NODATA) => {}
+            Err(e) => return Err(e).with_context(|| format!("read {}", name.to_string_lossy())),
+        }
+    }
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(all)
+}
+
+/// A value of unknown length: usually short.
+fn grown(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
+    let mut buffer = vec![0; 256];
+    loop {
+        match read(&mut buffer) {
+            Ok(length) => {
+                buffer.truncate(length);
+                return Ok(buffer);
+            }
+            Err(Errno::RANGE) if buffer.len() < LARGEST_VALUE => buffer.resize(LARGEST_VALUE, 0),
+            Err(e) => return Err(e),
+        }
+    }
+}

@@ -43,6 +43,9 @@ mod sys;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Some(code) = inner_program() {
+        return code;
+    }
     match cli::run(std::env::args_os()) {
         Ok(code) => ExitCode::from(code),
         Err(failure) => {
@@ -50,4 +53,17 @@ fn main() -> ExitCode {
             ExitCode::from(failure.code)
         }
     }
+}
+
+/// The engine's program under another name: the monitor, or the process behind an `exec`.
+fn inner_program() -> Option<ExitCode> {
+    let name = std::env::args_os().next()?;
+    let name = name.as_encoded_bytes();
+    let run = match name {
+        _ if name.starts_with(monitor::launch::TITLE.as_bytes()) => monitor::main,
+        _ if name.starts_with(monitor::exec::TITLE.as_bytes()) => monitor::exec::main,
+        _ => return None,
+    };
+    // Whoever started it has been told what there was to tell.
+    Some(if run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

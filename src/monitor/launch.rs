@@ -61,7 +61,7 @@ pub(crate) fn launch(
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = [lock].into_iter().chain(client.map(|c| c.socket)).collect();
-    start(&format!("{TITLE}{id}"), &message, &fds).context("start the monitor")
+    start(&format!("{TITLE}{id}"), &message, &fds)
 }
 
 /// Starts this engine's program as a process of its own under the given name, tells it `message`, and hands over `fds`
@@ -73,12 +73,12 @@ pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>
     let exe = sys::exe::protected().context("protect the engine's own program")?;
     let title = CString::new(title).unwrap_or_default();
     let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
-    sys::process::spawn_detached(exe.as_fd(), &title, &fds)?;
+    sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
     drop(fds);
     drop(theirs);
-    let report = receive(&ours).context("read its report")?;
+    let report = receive(&ours).context("read the monitor's report")?;
     if report.is_empty() {
-        return Err(Error::other("it ended before the program was started"));
+        return Err(Error::other("the monitor ended before the program was started"));
     }
     match serde_json::from_slice(&report)? {
         Report::Started { warnings } => Ok(warnings),

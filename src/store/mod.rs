@@ -105,14 +105,14 @@ impl Store {
 
     /// Who is told that a lock has been waited for longer than a second.
     #[must_use]
-    /// Tells the person something that is no error.
-    pub(crate) fn notify(&self, text: &str) {
-        (self.notice)(text);
-    }
-
     pub(crate) fn with_notice(mut self, notice: fn(&str)) -> Store {
         self.notice = notice;
         self
+    }
+
+    /// Tells the person something that is no error.
+    pub(crate) fn notify(&self, text: &str) {
+        (self.notice)(text);
     }
 
     pub(crate) fn root(&self) -> &Path {

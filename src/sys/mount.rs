@@ -30,6 +30,7 @@ struct MountAttr {
 /// Makes a filesystem without a device, attached nowhere. Options are `key=value`, or a flag without `=`.
 pub(crate) fn new_filesystem(kind: &str, options: &[&str], attributes: MountAttrFlags) -> io::Result<OwnedFd> {
     let fs = rustix::mount::fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_set_string(&fs, "source", kind)?;
     for option in options {
         match option.split_once('=') {
             Some((key, value)) => rustix::mount::fsconfig_set_string(&fs, key, value)?,

@@ -204,6 +204,12 @@ impl Host {
     }
 }
 
+/// All that Linux has ever had in v1; what is mounted under another name is a hierarchy without controllers.
+const V1_CONTROLLERS: [&str; 14] = [
+    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio",
+    "perf_event", "pids", "rdma",
+];
+
 /// One hierarchy as a filesystem to mount: its type, options, and directory name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Filesystem {
@@ -218,12 +224,10 @@ impl Hierarchy {
         let name = self.mount.file_name()?.to_str()?.to_owned();
         Some(match self.version {
             Version::V2 => Filesystem { kind: "cgroup2", options: Vec::new(), name },
-            Version::V1 if self.controllers == Controllers::default() => {
-                Filesystem { kind: "cgroup", options: vec!["none".to_owned(), format!("name={name}")], name }
-            }
-            Version::V1 => {
+            Version::V1 if name.split(',').all(|c| V1_CONTROLLERS.contains(&c)) => {
                 Filesystem { kind: "cgroup", options: name.split(',').map(str::to_owned).collect(), name }
             }
+            Version::V1 => Filesystem { kind: "cgroup", options: vec!["none".to_owned(), format!("name={name}")], name },
         })
     }
 

@@ -40,17 +40,11 @@ const DEFAULT: Capabilities = Capabilities::of(&[
     Capability::CAP_AUDIT_WRITE,
 ]);
 
-/// The container's set, of what this engine has to give.
+/// The container's set, of what this engine has to give: what is permitted to it, and still in its bounding set.
 pub(crate) fn from_config(security: &Security) -> Result<Capabilities> {
-    resolve(security, available()?)
-}
-
-/// What this process could hand on: permitted, and still within its bounding set.
-fn available() -> Result<Capabilities> {
-    let permitted = rustix::thread::capabilities(None)?.permitted;
-    let bounded = bits(permitted.bits())
-        .filter(|bit| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(*bit)) == Ok(true));
-    Ok(Capabilities(bounded.sum()))
+    let permitted = Capabilities(rustix::thread::capabilities(None)?.permitted.bits());
+    let bounded = |bit: &u64| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(*bit));
+    resolve(security, |wanted| Capabilities(bits(wanted.0 & permitted.0).filter(|bit| bounded(bit) == Ok(true)).sum()))
 }
 
 /// The single bits of `set`, lowest first.
@@ -61,23 +55,23 @@ fn bits(set: u64) -> impl Iterator<Item = u64> {
 /// Docker's rules: privileged is everything; `ALL` to add beats everything but single drops; `ALL` to drop leaves what
 /// is added; else the defaults, less the drops, plus the adds. What the engine lacks is left out in silence where it
 /// was not asked for by its name, and is an error where it was.
-fn resolve(security: &Security, available: Capabilities) -> Result<Capabilities> {
+///
+/// `has` gives what the engine has of a set; it asks the kernel for each, so it is asked for no more than is needed.
+fn resolve(security: &Security, has: impl Fn(Capabilities) -> Capabilities) -> Result<Capabilities> {
     let add = Named::parse(&security.cap_add, "--cap-add")?;
     let drop = Named::parse(&security.cap_drop, "--cap-drop")?;
     if security.privileged {
-        return Ok(available);
+        return Ok(has(Capabilities::EVERY));
     }
-    let lacking = add.set.without(available);
+    let lacking = add.set.without(has(add.set));
     if let Some(name) = lacking.names().first() {
-        return Err(Error::other(format!(
-            "--cap-add: the engine itself does not have {name}"
-        )));
+        return Err(Error::other(format!("--cap-add: the engine itself does not have {name}")));
     }
     match (add.all, drop.all) {
         (true, true) => Err(Error::usage("--cap-add=ALL and --cap-drop=ALL contradict each other")),
-        (true, false) => Ok(available.without(drop.set)),
+        (true, false) => Ok(has(Capabilities::EVERY.without(drop.set))),
         (false, true) => Ok(add.set),
-        (false, false) => Ok(DEFAULT.without(drop.set).and(add.set).within(available)),
+        (false, false) => Ok(has(DEFAULT.without(drop.set)).and(add.set)),
     }
 }
 
@@ -105,6 +99,8 @@ impl Named {
 }
 
 impl Capabilities {
+    /// Those too that this engine has no name for.
+    const EVERY: Capabilities = Capabilities(!0);
     pub(crate) const SYS_ADMIN: Capabilities = Capabilities::of(&[Capability::CAP_SYS_ADMIN]);
 
     pub(crate) const fn of(list: &[Capability]) -> Capabilities {
@@ -143,10 +139,6 @@ impl Capabilities {
 
     pub(crate) const fn without(self, other: Capabilities) -> Capabilities {
         Capabilities(self.0 & !other.0)
-    }
-
-    const fn within(self, other: Capabilities) -> Capabilities {
-        Capabilities(self.0 & other.0)
     }
 
     /// Takes every other capability out of the caller's bounding set for ever, those this engine has no name for too:
@@ -207,6 +199,10 @@ mod tests {
             cap_drop: owned(drop),
             ..Security::default()
         }
+    }
+
+    fn within(engine: Capabilities) -> impl Fn(Capabilities) -> Capabilities {
+        move |wanted| Capabilities(wanted.0 & engine.0)
     }
 
     fn set(names: &[&str]) -> Capabilities {
@@ -270,11 +266,11 @@ mod tests {
             ),
         ];
         for (what, security, wanted) in cases {
-            assert_eq!(resolve(&security, ENGINE).unwrap(), wanted, "{what}");
+            assert_eq!(resolve(&security, within(ENGINE)).unwrap(), wanted, "{what}");
         }
         let poor = ENGINE.without(set(&["MKNOD"]));
         assert_eq!(
-            resolve(&security(false, &[], &[]), poor).unwrap(),
+            resolve(&security(false, &[], &[]), within(poor)).unwrap(),
             DEFAULT.without(set(&["MKNOD"]))
         );
     }
@@ -294,7 +290,7 @@ mod tests {
             ),
         ];
         for (security, message) in cases {
-            assert_eq!(resolve(&security, ENGINE).unwrap_err().to_string(), message);
+            assert_eq!(resolve(&security, within(ENGINE)).unwrap_err().to_string(), message);
         }
     }
 
@@ -302,7 +298,7 @@ mod tests {
     /// of user is the thread's own, by the raw system call.
     fn executed(uid: u32, no_new_privileges: bool) -> Vec<String> {
         let child = move || {
-            DEFAULT.within(available().unwrap()).limit_bounding().unwrap();
+            from_config(&Security::default()).unwrap().limit_bounding().unwrap();
             keep_over_user_change().unwrap();
             rustix::thread::set_thread_uid(rustix::thread::Uid::from_raw(uid)).unwrap();
             DEFAULT.before_exec(uid == 0, no_new_privileges).assume().unwrap();

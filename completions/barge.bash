@@ -10,7 +10,7 @@ _barge() {
     COMPREPLY=()
     while IFS= read -r line; do
         COMPREPLY+=("$line")
-    done < <(COMPLETE=bash BARGE_COMPLETE_INDEX=$index "${COMP_WORDS[0]}" "${words[@]:1}" 2>/dev/null)
+    done < <(COMPLETE=bash BARGE_COMPLETE_INDEX=$index "${COMP_WORDS[0]/#\~/$HOME}" "${words[@]:1}" 2>/dev/null)
     if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/:] ]]; then
         compopt -o nospace
     fi

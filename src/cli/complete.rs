@@ -196,6 +196,7 @@ fn containers(store: &Store, wanted: fn(&Status) -> bool) -> Vec<String> {
         .collect()
 }
 
-fn images(_store: &Store) -> Vec<String> {
-    Vec::new()
+fn images(store: &Store) -> Vec<String> {
+    let tags = store.tags().unwrap_or_default();
+    tags.iter().map(|(name, _)| name.to_string()).collect()
 }

@@ -385,96 +385,53 @@ fn confinement(m: &ArgMatches) -> Result<Security> {
     Ok(security)
 }
 
-/// The limits, each in its range, and those that depend on each other.
+/// The limits as typed. Whether they make sense on this machine is `runtime/cgroup/check.rs`'s to say.
 fn resources(m: &ArgMatches) -> Result<Resources> {
-    let number = |name: &str| m.get_one::<i64>(name).copied().filter(|n| *n != 0);
-    let ranged = |name: &str, low: i64, high: i64| match number(name) {
-        Some(n) if n < low || n > high => Err(Error::usage(format!(
-            "--{name} {n} is out of range: it is from {low} to {high}"
-        ))),
-        n => Ok(n.and_then(|n| u64::try_from(n).ok())),
-    };
-    let unset = |n: &i64| *n != -1;
-    let swappiness = m.get_one::<i64>("memory-swappiness").copied().filter(unset);
-    if let Some(n) = swappiness.filter(|n| !(0..=100).contains(n)) {
-        return Err(Error::usage(format!(
-            "Invalid value: {n}, valid memory swappiness range is 0-100"
-        )));
-    }
-    let quota = number("cpu-quota").filter(unset);
-    if quota.is_some_and(|q| q < 1000) {
-        return Err(Error::usage("CPU cfs quota cannot be less than 1ms (i.e. 1000)"));
-    }
+    let size = |name| m.text(name).map(resource::bytes).transpose();
+    let list = |name| m.text(name).filter(|s| !s.is_empty()).map(str::to_owned);
     let mut made = Resources {
-        memory: m.text("memory").map(resource::memory).transpose()?.flatten(),
+        memory: size("memory")?.filter(|n| *n > 0),
         memory_swap: m.text("memory-swap").map(resource::swap).transpose()?.flatten(),
-        memory_reservation: m
-            .text("memory-reservation")
-            .map(resource::bytes)
-            .transpose()?
-            .filter(|n| *n > 0),
-        memory_swappiness: swappiness.and_then(|n| u8::try_from(n).ok()),
+        memory_reservation: size("memory-reservation")?.filter(|n| *n > 0),
+        memory_swappiness: match m.get_one::<i64>("memory-swappiness") {
+            None | Some(-1) => None,
+            Some(n) => Some(fitting(*n, "memory-swappiness")?),
+        },
         oom_kill_disable: m.on("oom-kill-disable"),
-        cpu_shares: ranged("cpu-shares", 2, 262_144)?,
-        cpu_quota: quota,
-        cpu_period: ranged("cpu-period", 1000, 1_000_000)?,
+        cpu_shares: number(m, "cpu-shares")?,
+        cpu_quota: number(m, "cpu-quota")?,
+        cpu_period: number(m, "cpu-period")?,
         nano_cpus: m.text("cpus").map(resource::cpus).transpose()?.flatten(),
-        cpuset_cpus: m
-            .text("cpuset-cpus")
-            .filter(|s| !s.is_empty())
-            .map(resource::cpu_list)
-            .transpose()?,
-        cpuset_mems: m
-            .text("cpuset-mems")
-            .filter(|s| !s.is_empty())
-            .map(resource::cpu_list)
-            .transpose()?,
-        pids: number("pids-limit").map(|n| n.max(-1)),
-        blkio_weight: ranged("blkio-weight", 10, 1000)?.and_then(|n| u16::try_from(n).ok()),
+        cpuset_cpus: list("cpuset-cpus"),
+        cpuset_mems: list("cpuset-mems"),
+        pids: number(m, "pids-limit")?,
+        blkio_weight: number(m, "blkio-weight")?,
     };
-    consistent(&mut made)?;
+    if let Some(nano) = made.nano_cpus {
+        for (name, given) in [
+            ("Period", made.cpu_period.is_some()),
+            ("Quota", made.cpu_quota.is_some()),
+        ] {
+            if given {
+                return Err(Error::usage(format!(
+                    "Conflicting options: Nano CPUs and CPU {name} cannot both be set"
+                )));
+            }
+        }
+        made.cpu_period = Some(100_000);
+        made.cpu_quota = i64::try_from(nano / 10_000).ok();
+    }
     Ok(made)
 }
 
-/// Limits that make no sense together, in docker's words; `--cpus` becomes quota and period.
-fn consistent(r: &mut Resources) -> Result<()> {
-    let memory = r.memory.and_then(|m| i64::try_from(m).ok());
-    match (memory, r.memory_swap) {
-        (Some(memory), Some(swap)) if swap != -1 && swap < memory => {
-            return Err(Error::usage(
-                "Minimum memoryswap limit should be larger than memory limit, see usage",
-            ));
-        }
-        (None, Some(swap)) if swap != -1 => {
-            return Err(Error::usage(
-                "You should always set the Memory limit when using Memoryswap limit, see usage",
-            ));
-        }
-        _ => {}
-    }
-    if r.memory
-        .zip(r.memory_reservation)
-        .is_some_and(|(m, reserved)| m < reserved)
-    {
-        return Err(Error::usage(
-            "Minimum memory limit can not be less than memory reservation limit, see usage",
-        ));
-    }
-    if let Some(nano) = r.nano_cpus {
-        if r.cpu_period.is_some() {
-            return Err(Error::usage(
-                "Conflicting options: Nano CPUs and CPU Period cannot both be set",
-            ));
-        }
-        if r.cpu_quota.is_some() {
-            return Err(Error::usage(
-                "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
-            ));
-        }
-        r.cpu_period = Some(100_000);
-        r.cpu_quota = i64::try_from(nano / 10_000).ok();
-    }
-    Ok(())
+/// A number where 0 is "not asked for".
+fn number<T: TryFrom<i64>>(m: &ArgMatches, name: &str) -> Result<Option<T>> {
+    let given = m.get_one::<i64>(name).filter(|n| **n != 0);
+    given.map(|n| fitting(*n, name)).transpose()
+}
+
+fn fitting<T: TryFrom<i64>>(n: i64, name: &str) -> Result<T> {
+    T::try_from(n).map_err(|_| Error::usage(format!("invalid value '{n}' for '--{name}': out of range")))
 }
 
 #[cfg(test)]

@@ -11,6 +11,9 @@ pub(crate) fn pages() -> Vec<(String, Vec<u8>)> {
 }
 
 fn page(path: &[&str]) -> Option<(String, Vec<u8>)> {
+    if tree::find(path).is_some_and(|s| s.also.is_some()) {
+        return None;
+    }
     let name = std::iter::once("barge")
         .chain(path.iter().copied())
         .collect::<Vec<_>>()

@@ -15,6 +15,8 @@ pub(crate) struct Spec {
     /// Command lines with what they do.
     pub(crate) examples: &'static [(&'static str, &'static str)],
     pub(crate) body: Body,
+    /// The command of the top level that this is another name of (`container ls` of `ps`).
+    pub(crate) also: Option<&'static str>,
 }
 
 pub(crate) enum Body {
@@ -40,6 +42,15 @@ pub(crate) enum Codes {
 }
 
 impl Spec {
+    /// The same command under a noun.
+    pub(crate) const fn under_noun(self, name: &'static str) -> Spec {
+        Spec {
+            name,
+            also: Some(self.name),
+            ..self
+        }
+    }
+
     pub(crate) fn is_noun(&self) -> bool {
         matches!(self.body, Body::Noun(_))
     }
@@ -211,7 +222,7 @@ mod tests {
             let spec = find(&path).unwrap();
             assert!(!spec.about.is_empty() && !spec.about.ends_with('.'), "{path:?}");
             if matches!(spec.body, Body::Command { .. }) {
-                let start = format!("barge {}", path.join(" ").trim_start_matches("container "));
+                let start = format!("barge {}", spec.also.map_or_else(|| path.join(" "), str::to_owned));
                 assert!(spec.examples.iter().all(|(line, _)| line.contains(&start)), "{path:?}");
                 assert!(!spec.examples.is_empty(), "{path:?}");
             }

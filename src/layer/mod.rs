@@ -1,6 +1,7 @@
 //! A directory tree ↔ a tar: unpacking, whiteouts, compression, overlay mounts.
 
 pub(crate) mod compress;
+pub(crate) mod copy;
 pub(crate) mod overlay;
 pub(crate) mod tar_split;
 

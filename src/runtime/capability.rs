@@ -3,7 +3,7 @@
 //! [`from_config`] decides (docker's rules); the child then, in this order:
 //!
 //! 1. [`Capabilities::limit_bounding`], while it still has CAP_SETPCAP;
-//! 2. [`keep_over_user_change`], then groups, gid and uid;
+//! 2. [`keep_over_user_change`], as root too; then groups, gid and uid;
 //! 3. [`Capabilities::before_exec`] and [`Capabilities::assume`];
 //! 4. `sys::seccomp::load`, then `execve`.
 //!
@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::model::security::Security;
 use caps::Capability;
 use rustix::io;
-use rustix::thread::{CapabilitySet, CapabilitySets};
+use rustix::thread::{CapabilitiesSecureBits, CapabilitySet, CapabilitySets};
 use std::str::FromStr;
 
 /// A set of capabilities, one bit each, as the kernel numbers them.
@@ -40,17 +40,17 @@ const DEFAULT: Capabilities = Capabilities::of(&[
     Capability::CAP_AUDIT_WRITE,
 ]);
 
-/// The container's set, of what this engine has to give.
+/// The container's set, of what this engine has to give: what is permitted to it, and still in its bounding set.
 pub(crate) fn from_config(security: &Security) -> Result<Capabilities> {
-    resolve(security, available()?)
-}
-
-/// What this process could hand on: permitted, and still within its bounding set.
-fn available() -> Result<Capabilities> {
-    let permitted = rustix::thread::capabilities(None)?.permitted;
-    let bounded = bits(permitted.bits())
-        .filter(|bit| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(*bit)) == Ok(true));
-    Ok(Capabilities(bounded.sum()))
+    let permitted = Capabilities(rustix::thread::capabilities(None)?.permitted.bits());
+    let bounded = |bit: &u64| rustix::thread::capability_is_in_bounding_set(CapabilitySet::from_bits_retain(*bit));
+    resolve(security, |wanted| {
+        Capabilities(
+            bits(wanted.0 & permitted.0)
+                .filter(|bit| bounded(bit) == Ok(true))
+                .sum(),
+        )
+    })
 }
 
 /// The single bits of `set`, lowest first.
@@ -61,13 +61,15 @@ fn bits(set: u64) -> impl Iterator<Item = u64> {
 /// Docker's rules: privileged is everything; `ALL` to add beats everything but single drops; `ALL` to drop leaves what
 /// is added; else the defaults, less the drops, plus the adds. What the engine lacks is left out in silence where it
 /// was not asked for by its name, and is an error where it was.
-fn resolve(security: &Security, available: Capabilities) -> Result<Capabilities> {
+///
+/// `has` gives what the engine has of a set; it asks the kernel for each, so it is asked for no more than is needed.
+fn resolve(security: &Security, has: impl Fn(Capabilities) -> Capabilities) -> Result<Capabilities> {
     let add = Named::parse(&security.cap_add, "--cap-add")?;
     let drop = Named::parse(&security.cap_drop, "--cap-drop")?;
     if security.privileged {
-        return Ok(available);
+        return Ok(has(Capabilities::EVERY));
     }
-    let lacking = add.set.without(available);
+    let lacking = add.set.without(has(add.set));
     if let Some(name) = lacking.names().first() {
         return Err(Error::other(format!(
             "--cap-add: the engine itself does not have {name}"
@@ -75,9 +77,9 @@ fn resolve(security: &Security, available: Capabilities) -> Result<Capabilities>
     }
     match (add.all, drop.all) {
         (true, true) => Err(Error::usage("--cap-add=ALL and --cap-drop=ALL contradict each other")),
-        (true, false) => Ok(available.without(drop.set)),
+        (true, false) => Ok(has(Capabilities::EVERY.without(drop.set))),
         (false, true) => Ok(add.set),
-        (false, false) => Ok(DEFAULT.without(drop.set).and(add.set).within(available)),
+        (false, false) => Ok(has(DEFAULT.without(drop.set)).and(add.set)),
     }
 }
 
@@ -105,6 +107,8 @@ impl Named {
 }
 
 impl Capabilities {
+    /// Those too that this engine has no name for.
+    const EVERY: Capabilities = Capabilities(!0);
     pub(crate) const SYS_ADMIN: Capabilities = Capabilities::of(&[Capability::CAP_SYS_ADMIN]);
 
     pub(crate) const fn of(list: &[Capability]) -> Capabilities {
@@ -145,10 +149,6 @@ impl Capabilities {
         Capabilities(self.0 & !other.0)
     }
 
-    const fn within(self, other: Capabilities) -> Capabilities {
-        Capabilities(self.0 & other.0)
-    }
-
     /// Takes every other capability out of the caller's bounding set for ever, those this engine has no name for too:
     /// the kernel says EINVAL behind its last one.
     pub(crate) fn limit_bounding(self) -> io::Result<()> {
@@ -186,9 +186,11 @@ impl Capabilities {
     }
 }
 
-/// Lets the permitted set outlive the change from root to another user, until the next `execve`.
+/// Lets the permitted set outlive the change from root to another user, until the next `execve`; needs CAP_SETPCAP.
+/// All other secure bits are cleared: inherited from the engine's caller, they could take from the container's root the
+/// capabilities of root, or leave another user with them.
 pub(crate) fn keep_over_user_change() -> io::Result<()> {
-    rustix::thread::set_keep_capabilities(true)
+    rustix::thread::set_capabilities_secure_bits(CapabilitiesSecureBits::KEEP_CAPS)
 }
 
 #[cfg(test)]
@@ -207,6 +209,10 @@ mod tests {
             cap_drop: owned(drop),
             ..Security::default()
         }
+    }
+
+    fn within(engine: Capabilities) -> impl Fn(Capabilities) -> Capabilities {
+        move |wanted| Capabilities(wanted.0 & engine.0)
     }
 
     fn set(names: &[&str]) -> Capabilities {
@@ -270,11 +276,11 @@ mod tests {
             ),
         ];
         for (what, security, wanted) in cases {
-            assert_eq!(resolve(&security, ENGINE).unwrap(), wanted, "{what}");
+            assert_eq!(resolve(&security, within(ENGINE)).unwrap(), wanted, "{what}");
         }
         let poor = ENGINE.without(set(&["MKNOD"]));
         assert_eq!(
-            resolve(&security(false, &[], &[]), poor).unwrap(),
+            resolve(&security(false, &[], &[]), within(poor)).unwrap(),
             DEFAULT.without(set(&["MKNOD"]))
         );
     }
@@ -294,18 +300,21 @@ mod tests {
             ),
         ];
         for (security, message) in cases {
-            assert_eq!(resolve(&security, ENGINE).unwrap_err().to_string(), message);
+            assert_eq!(resolve(&security, within(ENGINE)).unwrap_err().to_string(), message);
         }
     }
 
-    /// The five sets of a program executed by a thread that went through the steps of the module's comment; the change
-    /// of user is the thread's own, by the raw system call.
-    fn executed(uid: u32, no_new_privileges: bool) -> Vec<String> {
+    /// The five sets of a program executed by a thread that went through the steps of the module's comment, from a
+    /// caller with odd secure bits. The change of user is the thread's own, by the raw system call.
+    fn executed(security: Security, uid: u32) -> Vec<String> {
         let child = move || {
-            DEFAULT.within(available().unwrap()).limit_bounding().unwrap();
+            let set = from_config(&security).unwrap();
+            let odd = CapabilitiesSecureBits::NO_ROOT | CapabilitiesSecureBits::NO_SETUID_FIXUP;
+            rustix::thread::set_capabilities_secure_bits(odd).unwrap();
+            set.limit_bounding().unwrap();
             keep_over_user_change().unwrap();
             rustix::thread::set_thread_uid(rustix::thread::Uid::from_raw(uid)).unwrap();
-            DEFAULT.before_exec(uid == 0, no_new_privileges).assume().unwrap();
+            set.before_exec(uid == 0, security.no_new_privileges).assume().unwrap();
             let output = Command::new("grep")
                 .args(["^Cap", "/proc/self/status"])
                 .output()
@@ -318,18 +327,24 @@ mod tests {
 
     #[test]
     fn an_executed_program_has_its_set_and_nothing_more() {
-        let none = "0000000000000000";
-        let own = "00000000a80425fb";
+        let every = from_config(&security(true, &[], &[])).unwrap();
         for no_new_privileges in [false, true] {
-            let sets = |eff: &str| {
-                ["Inh", "Prm", "Eff", "Bnd", "Amb"]
-                    .iter()
-                    .zip([none, eff, eff, own, none])
-                    .map(|(name, value)| format!("Cap{name} {value}"))
-                    .collect::<Vec<_>>()
-            };
-            assert_eq!(executed(0, no_new_privileges), sets(own));
-            assert_eq!(executed(1000, no_new_privileges), sets(none));
+            for (privileged, own) in [(false, DEFAULT), (true, every)] {
+                let sets = |effective: Capabilities| {
+                    let none = Capabilities(0);
+                    ["Inh", "Prm", "Eff", "Bnd", "Amb"]
+                        .iter()
+                        .zip([none, effective, effective, own, none])
+                        .map(|(name, set)| format!("Cap{name} {:016x}", set.0))
+                        .collect::<Vec<_>>()
+                };
+                let security = Security {
+                    no_new_privileges,
+                    ..security(privileged, &[], &[])
+                };
+                assert_eq!(executed(security.clone(), 0), sets(own));
+                assert_eq!(executed(security, 1000), sets(Capabilities(0)));
+            }
         }
     }
 }

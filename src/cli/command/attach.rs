@@ -16,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge attach shell", "leave it with ctrl-p ctrl-q"),
         ("barge attach --no-stdin web", "only look on"),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -13,6 +13,7 @@ pub(super) const SPEC: Spec = Spec {
         "barge completion bash > /etc/bash_completion.d/barge",
         "for all new shells",
     )],
+    also: None,
     body: Body::Command {
         define,
         run,

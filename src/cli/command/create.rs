@@ -14,6 +14,7 @@ pub(super) const SPEC: Spec = Spec {
         "barge create --name db -v data:/var/lib/db debian dbserver",
         "ready for `barge start db`",
     )],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -20,6 +20,7 @@ pub(super) const SPEC: Spec = Spec {
             "in the background, as another user",
         ),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -12,6 +12,7 @@ pub(super) const SPEC: Spec = Spec {
     name: "help",
     about: "Show the commands, or what one of them takes",
     examples: &[("barge help run", "the same as `barge run --help`")],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -16,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge kill web", "SIGKILL"),
         ("barge kill -s HUP web", "another signal"),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

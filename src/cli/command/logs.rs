@@ -20,6 +20,7 @@ pub(super) const SPEC: Spec = Spec {
             "ten minutes of it, with times",
         ),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -7,12 +7,15 @@ use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Context as _, Result};
 use clap::{Arg, ArgMatches, Command, value_parser};
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Write as _;
 use std::path::PathBuf;
 
 pub(super) const SPEC: Spec = Spec {
     name: "man",
     about: "Write the manual pages into a directory",
     examples: &[("barge man man/", "one file for each command")],
+    also: None,
     body: Body::Command {
         define,
         run,
@@ -34,7 +37,13 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     std::fs::create_dir_all(&dir).with_context(|| format!("make {}", dir.display()))?;
     for (name, page) in manual::pages() {
         let file = dir.join(&name);
-        std::fs::write(&file, page).with_context(|| format!("write {}", file.display()))?;
+        let written = File::options()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(&file)
+            .and_then(|mut f| f.write_all(&page));
+        written.with_context(|| format!("write {}", file.display()))?;
         session.console.line(&name)?;
     }
     Ok(0)

@@ -13,6 +13,7 @@ pub(super) const SPEC: Spec = Spec {
     name: "restart",
     about: "Stop containers and start them again",
     examples: &[("barge restart -t 2 web", "with two seconds to end")],
+    also: None,
     body: Body::Command {
         define,
         run,

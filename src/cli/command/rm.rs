@@ -14,6 +14,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge rm web", "one that has ended"),
         ("barge rm -f -v web", "even if it runs, and its anonymous volumes"),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

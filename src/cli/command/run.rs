@@ -23,6 +23,7 @@ pub(super) const SPEC: Spec = Spec {
             "in the background, with a volume and a memory limit",
         ),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

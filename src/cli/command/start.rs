@@ -17,6 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge start web db", "both, in the background"),
         ("barge start -a -i shell", "attached, with stdin"),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -15,6 +15,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge stop web db", "both at once, 10 seconds for each"),
         ("barge stop -t 0 web", "at once, with SIGKILL"),
     ],
+    also: None,
     body: Body::Command {
         define,
         run,

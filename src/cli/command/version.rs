@@ -10,6 +10,7 @@ pub(super) const SPEC: Spec = Spec {
     name: "version",
     about: "Show the version of barge and of the kernel",
     examples: &[("barge version", "`barge --version` is the short form")],
+    also: None,
     body: Body::Command {
         define,
         run,

@@ -12,6 +12,7 @@ pub(super) const SPEC: Spec = Spec {
     name: "volume",
     about: "Work with volumes",
     examples: &[],
+    also: None,
     body: Body::Noun(&[CREATE, RM]),
 };
 
@@ -19,6 +20,7 @@ const CREATE: Spec = Spec {
     name: "create",
     about: "Make a volume, and print its name",
     examples: &[("barge volume create --label of=db data", "under this name")],
+    also: None,
     body: Body::Command {
         define: define_create,
         run: create,
@@ -30,6 +32,7 @@ const RM: Spec = Spec {
     name: "rm",
     about: "Remove volumes that no container uses",
     examples: &[("barge volume rm data", "with all that is in it")],
+    also: None,
     body: Body::Command {
         define: define_rm,
         run: rm,

@@ -11,6 +11,7 @@ pub(super) const SPEC: Spec = Spec {
     name: "wait",
     about: "Wait until containers end, and print their exit codes",
     examples: &[("barge wait web", "0 if all went well")],
+    also: None,
     body: Body::Command {
         define,
         run,

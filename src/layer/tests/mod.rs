@@ -7,7 +7,8 @@ mod round_trip;
 mod trees;
 
 use crate::error::Result;
-use crate::layer::{Options, Unpacked, unpack, xattr};
+use crate::layer::xattr::{self, Xattr};
+use crate::layer::{Options, Unpacked, unpack};
 use crate::model::digest::Digest;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};
@@ -198,4 +199,38 @@ pub(super) fn list(root: &Path) -> Vec<String> {
 
 pub(super) fn name_of(path: &Path) -> &[u8] {
     path.file_name().unwrap().as_bytes()
+}
+
+/// A tree with one of everything.
+pub(super) fn everything(root: &Path) {
+    let script = r#"set -e; cd "$1"
+        mkdir -p etc usr/bin usr/lib "dir with space" empty deep/$(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 120))
+        printf hello > etc/hostname; : > etc/empty
+        head -c 100000 /dev/urandom > usr/bin/large
+        ln usr/bin/large usr/bin/same; ln -s ../bin/large usr/lib/link; ln -s /nowhere usr/lib/dangling
+        ln usr/lib/link usr/lib/link-too
+        printf x > "deep/$(printf 'd%.0s' $(seq 120))/$(printf 'e%.0s' $(seq 120))/file"
+        printf x > "$(printf 'bad\377\376name')"
+        mknod null c 1 3; mknod disk b 8 17; mkfifo fifo
+        chmod 4755 usr/bin/large; chmod 2775 empty; chmod 1777 "dir with space"; chmod 0 etc/empty
+        chown 1000:100 etc/hostname; chown 3000000:4000000 empty; chown -h 7:8 usr/lib/link
+        truncate -s 900000 sparse; printf middle | dd of=sparse bs=1 seek=500000 conv=notrunc status=none
+        printf end | dd of=sparse bs=1 seek=890000 conv=notrunc status=none
+        truncate -s 700000 hole
+        touch -h -d '2001-02-03 04:05:06.789012345 UTC' etc/hostname; touch -h -d '1969-01-01 UTC' usr/lib/link
+        touch -d '1901-12-20 UTC' etc/empty; touch -d '2020-01-01 00:00:00.5 UTC' usr etc .
+    "#;
+    let out = Command::new("sh").args(["-c", script, "-"]).arg(root).output().unwrap();
+    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+    let root = File::open(root).unwrap();
+    let capability = [1, 0, 0, 2, 0, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    for (file, name, value) in [
+        ("etc/hostname", "user.note", &b"a\n1\0\xff"[..]),
+        ("usr/bin/large", "security.capability", &capability),
+        ("usr", "trusted.mark", b"=\n="),
+        ("usr/lib/link", "trusted.link", b"l"),
+    ] {
+        let xattr = Xattr::new(name.as_bytes(), value.to_vec()).unwrap();
+        xattr::set(root.as_fd(), file.as_bytes(), &xattr).unwrap();
+    }
 }

@@ -15,7 +15,10 @@ trait Machine {
     fn cpuset(&self, file: &str) -> Option<String>;
 }
 
-impl Machine for Host {
+/// The one we run on.
+struct ThisMachine;
+
+impl Machine for ThisMachine {
     fn cpus(&self) -> usize {
         let set = nix::sched::sched_getaffinity(nix::unistd::Pid::from_raw(0)).unwrap_or_default();
         (0..nix::sched::CpuSet::count())
@@ -25,7 +28,8 @@ impl Machine for Host {
     }
 
     fn cpuset(&self, file: &str) -> Option<String> {
-        let hierarchy = self
+        let host = Host::probe().ok()?;
+        let hierarchy = host
             .hierarchies
             .iter()
             .find(|h| h.controllers.contains(Controller::Cpuset))?;
@@ -40,8 +44,8 @@ impl Machine for Host {
 }
 
 /// Refuses impossible and contradictory limits.
-pub(crate) fn check(resources: &Resources, host: &Host) -> Result<()> {
-    verify(resources, host).map_err(Error::other)
+pub(crate) fn check(resources: &Resources) -> Result<()> {
+    verify(resources, &ThisMachine).map_err(Error::other)
 }
 
 fn verify(r: &Resources, machine: &impl Machine) -> Result<(), String> {
@@ -164,6 +168,12 @@ fn number(text: &str) -> Option<u32> {
 mod tests {
     use super::*;
 
+    fn with(set: fn(&mut Resources)) -> Resources {
+        let mut resources = Resources::default();
+        set(&mut resources);
+        resources
+    }
+
     struct TwoCpus;
 
     impl Machine for TwoCpus {
@@ -182,172 +192,51 @@ mod tests {
 
     #[test]
     fn impossible_limits() {
-        let none = Resources::default;
         let table = [
+            (with(|r| r.memory = Some(1)), "minimum 524288 bytes"),
+            (with(|r| r.memory = Some(524_287)), "minimum 524288 bytes"),
+            (with(|r| r.memory_reservation = Some(5)), "minimum 524288 bytes"),
             (
-                Resources {
-                    memory: Some(1),
-                    ..none()
-                },
-                "minimum 524288 bytes",
-            ),
-            (
-                Resources {
-                    memory: Some(524_287),
-                    ..none()
-                },
-                "minimum 524288 bytes",
-            ),
-            (
-                Resources {
-                    memory_reservation: Some(5),
-                    ..none()
-                },
-                "minimum 524288 bytes",
-            ),
-            (
-                Resources {
-                    memory: Some(1 << 20),
-                    memory_reservation: Some(1 << 21),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_reservation) = (Some(1 << 20), Some(1 << 21))),
                 "can not be less than memory reservation",
             ),
+            (with(|r| r.memory_swap = Some(1 << 20)), "always set the Memory limit"),
             (
-                Resources {
-                    memory_swap: Some(1 << 20),
-                    ..none()
-                },
-                "always set the Memory limit",
-            ),
-            (
-                Resources {
-                    memory: Some(1 << 21),
-                    memory_swap: Some(1 << 20),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_swap) = (Some(1 << 21), Some(1 << 20))),
                 "larger than memory limit",
             ),
             (
-                Resources {
-                    memory: Some(1 << 21),
-                    memory_swap: Some(-2),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_swap) = (Some(1 << 21), Some(-2))),
                 "memory-swap -2",
             ),
+            (with(|r| r.memory_swappiness = Some(101)), "range is 0-100"),
+            (with(|r| r.nano_cpus = Some(1)), "Range of CPUs is from 0.01 to 2.00"),
             (
-                Resources {
-                    memory_swappiness: Some(101),
-                    ..none()
-                },
-                "range is 0-100",
-            ),
-            (
-                Resources {
-                    nano_cpus: Some(1),
-                    ..none()
-                },
-                "Range of CPUs is from 0.01 to 2.00",
-            ),
-            (
-                Resources {
-                    nano_cpus: Some(2_000_000_001),
-                    ..none()
-                },
+                with(|r| r.nano_cpus = Some(2_000_000_001)),
                 "as there are only 2 CPUs available",
             ),
+            (with(|r| r.nano_cpus = Some(u64::MAX)), "Range of CPUs"),
+            (with(|r| r.cpu_shares = Some(1)), "cpu-shares is 2"),
+            (with(|r| r.cpu_shares = Some(u64::MAX)), "cpu-shares is 262144"),
+            (with(|r| r.cpu_period = Some(999)), "cfs period"),
+            (with(|r| r.cpu_quota = Some(999)), "cfs quota"),
             (
-                Resources {
-                    nano_cpus: Some(u64::MAX),
-                    ..none()
-                },
-                "Range of CPUs",
-            ),
-            (
-                Resources {
-                    cpu_shares: Some(1),
-                    ..none()
-                },
-                "cpu-shares is 2",
-            ),
-            (
-                Resources {
-                    cpu_shares: Some(u64::MAX),
-                    ..none()
-                },
-                "cpu-shares is 262144",
-            ),
-            (
-                Resources {
-                    cpu_period: Some(999),
-                    ..none()
-                },
-                "cfs period",
-            ),
-            (
-                Resources {
-                    cpu_quota: Some(999),
-                    ..none()
-                },
-                "cfs quota",
-            ),
-            (
-                Resources {
-                    cpuset_cpus: Some("0-9".into()),
-                    ..none()
-                },
+                with(|r| r.cpuset_cpus = Some("0-9".into())),
                 "requested 0-9, available: 0-1",
             ),
             (
-                Resources {
-                    cpuset_cpus: Some("x".into()),
-                    ..none()
-                },
+                with(|r| r.cpuset_cpus = Some("x".into())),
                 "Invalid value x for cpuset cpus",
             ),
+            (with(|r| r.cpuset_cpus = Some("1-0".into())), "Invalid value 1-0"),
+            (with(|r| r.cpuset_cpus = Some("+1".into())), "Invalid value +1"),
+            (with(|r| r.cpuset_cpus = Some("0-4294967295".into())), "Invalid value"),
             (
-                Resources {
-                    cpuset_cpus: Some("1-0".into()),
-                    ..none()
-                },
-                "Invalid value 1-0",
-            ),
-            (
-                Resources {
-                    cpuset_cpus: Some("+1".into()),
-                    ..none()
-                },
-                "Invalid value +1",
-            ),
-            (
-                Resources {
-                    cpuset_cpus: Some("0-4294967295".into()),
-                    ..none()
-                },
-                "Invalid value",
-            ),
-            (
-                Resources {
-                    cpuset_mems: Some("1".into()),
-                    ..none()
-                },
+                with(|r| r.cpuset_mems = Some("1".into())),
                 "Requested memory nodes are not available",
             ),
-            (
-                Resources {
-                    pids: Some(-2),
-                    ..none()
-                },
-                "pids limit",
-            ),
-            (
-                Resources {
-                    blkio_weight: Some(9),
-                    ..none()
-                },
-                "from 10 to 1000",
-            ),
+            (with(|r| r.pids = Some(-2)), "pids limit"),
+            (with(|r| r.blkio_weight = Some(9)), "from 10 to 1000"),
         ];
         for (resources, text) in table {
             let error = verify(&resources, &TwoCpus).unwrap_err();
@@ -357,35 +246,13 @@ mod tests {
 
     #[test]
     fn possible_limits() {
-        let none = Resources::default;
         for resources in [
-            none(),
-            Resources {
-                memory: Some(524_288),
-                memory_swap: Some(524_288),
-                ..none()
-            },
-            Resources {
-                memory: Some(0),
-                memory_swap: Some(-1),
-                ..none()
-            },
-            Resources {
-                nano_cpus: Some(2_000_000_000),
-                cpu_shares: Some(0),
-                ..none()
-            },
-            Resources {
-                cpuset_cpus: Some("0,1".into()),
-                cpuset_mems: Some("0-0".into()),
-                ..none()
-            },
-            Resources {
-                pids: Some(-1),
-                blkio_weight: Some(0),
-                cpu_quota: Some(-1),
-                ..none()
-            },
+            Resources::default(),
+            with(|r| (r.memory, r.memory_swap) = (Some(524_288), Some(524_288))),
+            with(|r| (r.memory, r.memory_swap) = (Some(0), Some(-1))),
+            with(|r| (r.nano_cpus, r.cpu_shares) = (Some(2_000_000_000), Some(0))),
+            with(|r| (r.cpuset_cpus, r.cpuset_mems) = (Some("0,1".into()), Some("0-0".into()))),
+            with(|r| (r.pids, r.blkio_weight, r.cpu_quota) = (Some(-1), Some(0), Some(-1))),
         ] {
             assert_eq!(verify(&resources, &TwoCpus), Ok(()), "{resources:?}");
         }
@@ -393,9 +260,8 @@ mod tests {
 
     #[test]
     fn this_machine_has_its_own_cpus() {
-        let host = Host::probe().unwrap();
-        assert!(host.cpus() >= 1);
-        let first = host.cpuset("cpuset.cpus").unwrap_or_default();
+        assert!(ThisMachine.cpus() >= 1);
+        let first = ThisMachine.cpuset("cpuset.cpus").unwrap_or_default();
         assert!(first.is_empty() || parse_list(&first).is_some(), "{first}");
     }
 }

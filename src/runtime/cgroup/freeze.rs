@@ -4,7 +4,7 @@
 //! under which even SIGKILL waits for the thaw. Where there are both, v2's is used.
 
 use crate::error::{Context, Error, Result};
-use crate::runtime::cgroup::file;
+use crate::runtime::cgroup::{file, trust};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::CWD;
@@ -17,6 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Returns when all processes of the container stand still.
 pub(crate) fn freeze(paths: &[PathBuf]) -> Result<()> {
+    trust(paths)?;
     freeze_until(paths, Instant::now() + PATIENCE)
 }
 

@@ -2,7 +2,7 @@
 //! release, where nobody is left, and for what a killed monitor left behind.
 
 use crate::error::{Error, Result};
-use crate::runtime::cgroup::{file, freeze, host, tree, trusted};
+use crate::runtime::cgroup::{file, freeze, host, tree, trust};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, OwnedFd};
 use rustix::fs::CWD;
@@ -17,13 +17,11 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Kills every process in these groups and removes them; groups that are gone are fine. Returns when both is done.
 pub(crate) fn kill_and_remove(paths: &[PathBuf]) -> Result<()> {
-    for path in paths {
-        trusted(path)?;
-    }
+    trust(paths)?;
     let deadline = Instant::now() + PATIENCE;
     let mut left = paths.to_vec();
     let mut failed = None;
-    loop {
+    for attempt in 0.. {
         left.retain(|path| match tree::remove(path) {
             Ok(()) => false,
             Err(Errno::BUSY | Errno::NOTEMPTY) => true,
@@ -39,7 +37,7 @@ pub(crate) fn kill_and_remove(paths: &[PathBuf]) -> Result<()> {
             return Err(lingering(&left));
         }
         kill(&left, deadline)?;
-        settle(&left, deadline);
+        settle(&left, attempt, deadline);
     }
     for base in paths.iter().filter_map(|p| host::parent_of_ours(p)) {
         // Stays while it has other containers' groups.
@@ -128,10 +126,10 @@ fn wait(victims: &[OwnedFd], deadline: Instant) -> bool {
 }
 
 /// Ended processes leave their groups a moment after their end is seen. v2 tells when, v1 does not.
-fn settle(paths: &[PathBuf], deadline: Instant) {
+fn settle(paths: &[PathBuf], attempt: u32, deadline: Instant) {
     let soon = deadline.min(Instant::now() + Duration::from_millis(50));
     let told = paths.iter().any(|path| freeze::wait_event(path, "populated", 0, soon));
-    if !told {
+    if !told || attempt > 0 {
         std::thread::sleep(Duration::from_millis(1));
     }
 }

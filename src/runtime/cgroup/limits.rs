@@ -216,6 +216,12 @@ fn io_weight(weight: u16) -> u64 {
 mod tests {
     use super::*;
 
+    fn with(set: fn(&mut Resources)) -> Resources {
+        let mut resources = Resources::default();
+        set(&mut resources);
+        resources
+    }
+
     const MIB: u64 = 1 << 20;
 
     fn all() -> Controllers {
@@ -254,14 +260,10 @@ mod tests {
 
     #[test]
     fn settings_of_both_versions() {
-        let none = Resources::default;
         let table: Vec<(Resources, &[&str], &[&str])> = vec![
-            (none(), &[], &[]),
+            (Resources::default(), &[], &[]),
             (
-                Resources {
-                    memory: Some(64 * MIB),
-                    ..none()
-                },
+                with(|r| r.memory = Some(64 * MIB)),
                 &[
                     "memory.limit_in_bytes=67108864",
                     "memory.memsw.limit_in_bytes=134217728",
@@ -270,21 +272,12 @@ mod tests {
                 &["memory.max=67108864", "memory.swap.max=67108864"],
             ),
             (
-                Resources {
-                    memory: Some(64 * MIB),
-                    memory_swap: Some(-1),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_swap) = (Some(64 * MIB), Some(-1))),
                 &["memory.limit_in_bytes=67108864", "memory.soft_limit_in_bytes=67108864"],
                 &["memory.max=67108864"],
             ),
             (
-                Resources {
-                    memory: Some(MIB),
-                    memory_swap: Some(1 << 20),
-                    memory_reservation: Some(MIB / 2),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_swap, r.memory_reservation) = (Some(MIB), Some(1 << 20), Some(MIB / 2))),
                 &[
                     "memory.limit_in_bytes=1048576",
                     "memory.memsw.limit_in_bytes=1048576",
@@ -292,102 +285,43 @@ mod tests {
                 ],
                 &["memory.max=1048576", "memory.swap.max=0", "memory.low=524288"],
             ),
+            (with(|r| (r.memory, r.memory_swap) = (Some(0), Some(0))), &[], &[]),
             (
-                Resources {
-                    memory: Some(0),
-                    memory_swap: Some(0),
-                    ..none()
-                },
-                &[],
-                &[],
-            ),
-            (
-                Resources {
-                    cpu_shares: Some(1024),
-                    ..none()
-                },
+                with(|r| r.cpu_shares = Some(1024)),
                 &["cpu.shares=1024"],
                 &["cpu.weight=39"],
             ),
+            (with(|r| r.cpu_shares = Some(2)), &["cpu.shares=2"], &["cpu.weight=1"]),
             (
-                Resources {
-                    cpu_shares: Some(2),
-                    ..none()
-                },
-                &["cpu.shares=2"],
-                &["cpu.weight=1"],
-            ),
-            (
-                Resources {
-                    cpu_shares: Some(262_144),
-                    ..none()
-                },
+                with(|r| r.cpu_shares = Some(262_144)),
                 &["cpu.shares=262144"],
                 &["cpu.weight=10000"],
             ),
             (
-                Resources {
-                    cpu_quota: Some(150_000),
-                    cpu_period: Some(100_000),
-                    ..none()
-                },
+                with(|r| (r.cpu_quota, r.cpu_period) = (Some(150_000), Some(100_000))),
                 &["cpu.cfs_period_us=100000", "cpu.cfs_quota_us=150000"],
                 &["cpu.max=150000 100000"],
             ),
             (
-                Resources {
-                    cpu_quota: Some(50_000),
-                    ..none()
-                },
+                with(|r| r.cpu_quota = Some(50_000)),
                 &["cpu.cfs_quota_us=50000"],
                 &["cpu.max=50000 100000"],
             ),
             (
-                Resources {
-                    cpu_period: Some(50_000),
-                    ..none()
-                },
+                with(|r| r.cpu_period = Some(50_000)),
                 &["cpu.cfs_period_us=50000"],
                 &["cpu.max=max 50000"],
             ),
+            (with(|r| r.cpu_quota = Some(-1)), &[], &[]),
             (
-                Resources {
-                    cpu_quota: Some(-1),
-                    ..none()
-                },
-                &[],
-                &[],
-            ),
-            (
-                Resources {
-                    cpuset_cpus: Some("0-1".into()),
-                    cpuset_mems: Some("0".into()),
-                    ..none()
-                },
+                with(|r| (r.cpuset_cpus, r.cpuset_mems) = (Some("0-1".into()), Some("0".into()))),
                 &["cpuset.cpus=0-1", "cpuset.mems=0"],
                 &["cpuset.cpus=0-1", "cpuset.mems=0"],
             ),
+            (with(|r| r.pids = Some(100)), &["pids.max=100"], &["pids.max=100"]),
+            (with(|r| r.pids = Some(-1)), &[], &[]),
             (
-                Resources {
-                    pids: Some(100),
-                    ..none()
-                },
-                &["pids.max=100"],
-                &["pids.max=100"],
-            ),
-            (
-                Resources {
-                    pids: Some(-1),
-                    ..none()
-                },
-                &[],
-                &[],
-            ),
-            (
-                Resources {
-                    blkio_weight: Some(1000),
-                    ..none()
-                },
+                with(|r| r.blkio_weight = Some(1000)),
                 &["blkio.weight=1000|blkio.bfq.weight=1000"],
                 &["io.bfq.weight=1000|io.weight=10000"],
             ),
@@ -400,11 +334,7 @@ mod tests {
 
     #[test]
     fn only_v1_has_swappiness_and_no_oom_killer() {
-        let r = Resources {
-            memory_swappiness: Some(0),
-            oom_kill_disable: true,
-            ..Resources::default()
-        };
+        let r = with(|r| (r.memory_swappiness, r.oom_kill_disable) = (Some(0), true));
         assert_eq!(written(&r, v1()), ["memory.swappiness=0", "memory.oom_control=1"]);
         let plan = plan(&r, v2());
         assert_eq!(plan.writes, []);
@@ -413,67 +343,24 @@ mod tests {
 
     #[test]
     fn one_warning_for_each_limit_without_a_controller() {
-        let none = Resources::default;
         let table = [
+            (with(|r| r.memory = Some(MIB)), vec![NO_MEMORY]),
             (
-                Resources {
-                    memory: Some(MIB),
-                    ..none()
-                },
-                vec![NO_MEMORY],
-            ),
-            (
-                Resources {
-                    memory: Some(MIB),
-                    memory_reservation: Some(MIB),
-                    ..none()
-                },
+                with(|r| (r.memory, r.memory_reservation) = (Some(MIB), Some(MIB))),
                 vec![NO_MEMORY, NO_RESERVATION],
             ),
+            (with(|r| r.cpu_shares = Some(10)), vec![NO_SHARES]),
             (
-                Resources {
-                    cpu_shares: Some(10),
-                    ..none()
-                },
-                vec![NO_SHARES],
-            ),
-            (
-                Resources {
-                    cpu_quota: Some(1000),
-                    cpu_period: Some(1000),
-                    ..none()
-                },
+                with(|r| (r.cpu_quota, r.cpu_period) = (Some(1000), Some(1000))),
                 vec![NO_QUOTA],
             ),
             (
-                Resources {
-                    cpuset_cpus: Some("0".into()),
-                    cpuset_mems: Some("0".into()),
-                    ..none()
-                },
+                with(|r| (r.cpuset_cpus, r.cpuset_mems) = (Some("0".into()), Some("0".into()))),
                 vec![NO_CPUSET],
             ),
-            (
-                Resources {
-                    pids: Some(1),
-                    ..none()
-                },
-                vec![NO_PIDS],
-            ),
-            (
-                Resources {
-                    blkio_weight: Some(10),
-                    ..none()
-                },
-                vec![NO_WEIGHT],
-            ),
-            (
-                Resources {
-                    oom_kill_disable: true,
-                    ..none()
-                },
-                vec![NO_OOM_DISABLE],
-            ),
+            (with(|r| r.pids = Some(1)), vec![NO_PIDS]),
+            (with(|r| r.blkio_weight = Some(10)), vec![NO_WEIGHT]),
+            (with(|r| r.oom_kill_disable = true), vec![NO_OOM_DISABLE]),
         ];
         for (resources, warnings) in table {
             let plan = plan(&resources, Available::default());
@@ -484,13 +371,7 @@ mod tests {
 
     #[test]
     fn a_missing_swap_file_speaks_of_swap_alone() {
-        let plan = plan(
-            &Resources {
-                memory: Some(MIB),
-                ..Resources::default()
-            },
-            v1(),
-        );
+        let plan = plan(&with(|r| r.memory = Some(MIB)), v1());
         let missing: Vec<_> = plan.writes.iter().map(|w| w.missing).collect();
         assert_eq!(missing, [NO_MEMORY, NO_SWAP, NO_RESERVATION]);
     }
@@ -501,12 +382,7 @@ mod tests {
             v1: Controllers::from_file(b"memory"),
             v2: Controllers::from_file(b"pids cpu"),
         };
-        let r = Resources {
-            memory: Some(MIB),
-            memory_swap: Some(-1),
-            pids: Some(5),
-            ..Resources::default()
-        };
+        let r = with(|r| (r.memory, r.memory_swap, r.pids) = (Some(MIB), Some(-1), Some(5)));
         let versions: Vec<_> = plan(&r, available).writes.iter().map(|w| w.version).collect();
         assert_eq!(versions, [Version::V1, Version::V1, Version::V2]);
     }

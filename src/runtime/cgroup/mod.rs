@@ -61,13 +61,18 @@ impl Entry {
 /// The way into the groups of a running container whose first process is `init`.
 pub(crate) fn open_existing(paths: &[PathBuf], init: i32) -> Result<Entry> {
     let mut entry = Entry::default();
-    for path in paths {
+    // One that could not be made is not there now either.
+    let groups = paths.iter().filter(|path| path.exists());
+    for path in groups {
         // v1 has no such file.
         match file::read(CWD, path.join("cgroup.subtree_control")) {
             Ok(below) if below.trim_ascii().is_empty() => entry.add_v2(path)?,
             Ok(_) => entry.add_v2(&inhabited(path, init).unwrap_or_else(|| path.clone()))?,
             Err(_) => entry.add_v1(path)?,
         }
+    }
+    if entry.v2.is_none() && entry.v1_tasks.is_empty() && !paths.is_empty() {
+        return Err(Error::not_found("its control groups are gone"));
     }
     Ok(entry)
 }
@@ -94,13 +99,13 @@ pub(crate) fn oom_killed(paths: &[PathBuf]) -> bool {
     paths.iter().find_map(kills).is_some_and(|n| n > 0)
 }
 
-/// Refuses a path that can't be a container's group.
-fn trusted(path: &Path) -> Result<&Path> {
-    if host::is_group(path) {
-        return Ok(path);
+/// Refuses paths that can't be a container's groups.
+fn trust(paths: &[PathBuf]) -> Result<()> {
+    match paths.iter().find(|path| !host::is_group(path)) {
+        None => Ok(()),
+        Some(path) => Err(Error::other(format!(
+            "{} is not a control group of a container",
+            path.display()
+        ))),
     }
-    Err(Error::other(format!(
-        "{} is not a control group of a container",
-        path.display()
-    )))
 }

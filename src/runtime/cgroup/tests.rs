@@ -130,7 +130,7 @@ fn limits_are_in_the_files() {
         cpuset_cpus: Some("0".into()),
         ..none()
     };
-    check(&r, &f.host).unwrap();
+    check(&r).unwrap();
     let (_, _) = f.create(&r, None);
     let read = |name: &str| f.paths.iter().find_map(|p| fs::read_to_string(p.join(name)).ok());
     use host::Controller::{Cpu, Cpuset, Memory, Pids};
@@ -304,6 +304,26 @@ fn exec_finds_the_way_in() {
     kill_and_remove(&f.paths).unwrap();
     child.wait().unwrap();
     assert!(open_existing(&f.paths, 1).is_err());
+}
+
+#[test]
+fn exec_follows_an_init_that_made_groups_of_its_own() {
+    let Some(f) = Fixture::new() else { return };
+    if f.version_of(host::Controller::Pids) != Some(Version::V2) {
+        return;
+    }
+    f.create(&none(), None);
+    let mut child = f.start(
+        "mkdir $GROUPS_/a.scope; echo 0 >$GROUPS_/a.scope/cgroup.procs; echo +pids >$GROUPS_/cgroup.subtree_control; \
+         echo ready; exec sleep 1000",
+    );
+    let entry = open_existing(&f.paths, child.id().cast_signed()).unwrap();
+    let fd = std::os::fd::AsRawFd::as_raw_fd(&entry.v2.unwrap());
+    let opened = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
+    assert_eq!(opened, f.paths[0].join("a.scope"));
+    kill_and_remove(&f.paths).unwrap();
+    f.assert_gone();
+    child.wait().unwrap();
 }
 
 #[test]

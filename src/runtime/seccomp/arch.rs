@@ -31,11 +31,7 @@ impl Arch {
 
     pub(super) const ALL: [Arch; 5] = [Arch::X86_64, Arch::X86, Arch::X32, Arch::Aarch64, Arch::Arm];
 
-    /// By the name profiles use.
-    pub(super) fn named(name: &str) -> Option<Arch> {
-        Arch::ALL.into_iter().find(|arch| arch.name() == name)
-    }
-
+    /// The name profiles use.
     pub(super) const fn name(self) -> &'static str {
         match self {
             Arch::X86_64 => "SCMP_ARCH_X86_64",

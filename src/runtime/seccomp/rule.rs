@@ -101,3 +101,55 @@ pub(super) struct Check {
     pub(super) conditions: Cow<'static, [Condition]>,
     pub(super) action: Action,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn narrowed_conditions_mean_the_same_to_arguments_of_32_bits() {
+        let ops = [
+            Op::Equal,
+            Op::NotEqual,
+            Op::Less,
+            Op::LessOrEqual,
+            Op::Greater,
+            Op::GreaterOrEqual,
+            Op::Masked(!0),
+        ];
+        for value in [
+            0,
+            1,
+            0x7fff_ffff,
+            0xffff_fffe,
+            0xffff_ffff,
+            1 << 32,
+            5 << 32,
+            (1 << 32) + 7,
+            1 << 63,
+        ] {
+            for op in ops {
+                let wide = Condition::new(0, op, value);
+                for argument in [0, 1, 7, 0x7fff_ffff, 0xffff_fffe, 0xffff_ffff] {
+                    assert_eq!(
+                        wide.narrowed().holds(argument),
+                        wide.holds(argument),
+                        "{wide:?} {argument:#x}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_negative_number_is_one_in_32_bits_too() {
+        for (op, wanted) in [(Op::Equal, true), (Op::NotEqual, false), (Op::Masked(!0), true)] {
+            assert_eq!(
+                Condition::new(0, op, u64::MAX).narrowed().holds(0xffff_ffff),
+                wanted,
+                "{op:?}"
+            );
+            assert_eq!(Condition::new(0, op, u64::MAX).narrowed().holds(1), !wanted, "{op:?}");
+        }
+    }
+}

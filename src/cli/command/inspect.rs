@@ -1,0 +1,122 @@
+//! `inspect`: all there is to say about containers, images and volumes, as JSON in docker's shape.
+
+use crate::cli::argument::{Values, flag, value, words};
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::view;
+use crate::container;
+use crate::error::{Error, Kind, Result};
+use crate::image;
+use crate::output::inspect::{Style, inspect};
+use crate::store::Store;
+use clap::{ArgMatches, Command};
+use serde_json::Value;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "inspect",
+    about: "Show all about containers, images or volumes, as JSON",
+    examples: &[
+        ("barge inspect web", "a container, or else an image of that name"),
+        ("barge inspect -f '{{.State.ExitCode}}' web", "one field"),
+    ],
+    also: None,
+    body: Body::Command { define, run, codes: Codes::Plain },
+};
+
+/// What a name may be, and under which noun it is asked for.
+#[derive(Clone, Copy)]
+pub(super) enum Kinds {
+    Any,
+    Container,
+    Image,
+    Volume,
+}
+
+/// `container inspect`, `image inspect`, `volume inspect`.
+pub(super) const fn under(kinds: Kinds) -> Spec {
+    let (run, examples): (fn(&ArgMatches, &mut Session) -> Result<u8>, &'static [(&str, &str)]) = match kinds {
+        Kinds::Any => (run, SPEC.examples),
+        Kinds::Container => (
+            |m, s| show(m, s, Kinds::Container),
+            &[("barge container inspect --size web", "and what it takes on disk")],
+        ),
+        Kinds::Image => {
+            (|m, s| show(m, s, Kinds::Image), &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")])
+        }
+        Kinds::Volume => (|m, s| show(m, s, Kinds::Volume), &[("barge volume inspect data", "where it is, and its labels")]),
+    };
+    let define = match kinds {
+        Kinds::Any => define,
+        Kinds::Container => define_container,
+        Kinds::Image => define_image,
+        Kinds::Volume => define_volume,
+    };
+    let about = "Show all about them, as JSON";
+    Spec { name: "inspect", about, examples, also: None, body: Body::Command { define, run, codes: Codes::Plain } }
+}
+
+fn format(command: Command) -> Command {
+    command.arg(value("format", "TEMPLATE", "A Go template for each, or json").short('f'))
+}
+
+fn size(command: Command) -> Command {
+    command.arg(flag("size", "Sizes of containers on disk, too").short('s'))
+}
+
+fn define(command: Command) -> Command {
+    size(format(command))
+        .arg(value("type", "KIND", "Only containers, images or volumes").value_parser(["container", "image", "volume"]))
+        .arg(words("OBJECT", "Names or ids"))
+}
+
+fn define_container(command: Command) -> Command {
+    size(format(command)).arg(words("CONTAINER", "Names or ids"))
+}
+
+fn define_image(command: Command) -> Command {
+    format(command).arg(words("IMAGE", "Names or ids"))
+}
+
+fn define_volume(command: Command) -> Command {
+    format(command).arg(words("VOLUME", "Names"))
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let kinds = match m.text("type") {
+        Some("container") => Kinds::Container,
+        Some("image") => Kinds::Image,
+        Some("volume") => Kinds::Volume,
+        _ => Kinds::Any,
+    };
+    show(m, session, kinds)
+}
+
+fn show(m: &ArgMatches, session: &mut Session, kinds: Kinds) -> Result<u8> {
+    let has = |id: &&str| m.try_contains_id(id).unwrap_or(false);
+    let id = ["OBJECT", "CONTAINER", "IMAGE", "VOLUME"].into_iter().find(has).unwrap_or("OBJECT");
+    let names: Vec<String> = m.texts(id).map(str::to_owned).collect();
+    let with_size = has(&"size") && m.on("size");
+    let store = session.store()?;
+    let style = Style { format: m.text("format"), terminal: session.console.is_terminal() };
+    let mut find = |name: &str| find(&store, name, kinds, with_size);
+    inspect(&names, style, &mut find, session.console.out(), &mut std::io::stderr())?;
+    Ok(0)
+}
+
+fn find(store: &Store, name: &str, kinds: Kinds, with_size: bool) -> Result<Value> {
+    let container = || container::inspect::inspect(store, &store.resolve_container(name)?, with_size);
+    let image = || Ok(serde_json::to_value(image::inspect::inspect(store, &image::resolve(store, name)?)?)?);
+    let volume = || view::volume::inspect(store, name);
+    match kinds {
+        Kinds::Container => container(),
+        Kinds::Image => image(),
+        Kinds::Volume => volume(),
+        Kinds::Any => first(&[&container, &image, &volume])
+            .unwrap_or_else(|| Err(Error::not_found(format!("No such object: {name}")))),
+    }
+}
+
+/// The first that finds something, or fails for another reason than that there is nothing.
+fn first(finders: &[&dyn Fn() -> Result<Value>]) -> Option<Result<Value>> {
+    finders.iter().map(|find| find()).find(|found| !matches!(found, Err(e) if e.kind() == Kind::NotFound))
+}

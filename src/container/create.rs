@@ -1,7 +1,7 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NetworkArg, RunArgs};
-use crate::error::{Context as _, Error, Kind, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
@@ -26,14 +26,7 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     // Until the record refers to the image's layers, nobody may drop them.
     let references = store.lock_shared()?;
-    let image = match image::resolve(store, &args.image) {
-        Err(e) if e.kind() == Kind::NotFound && args.image == image::hello::NAME => {
-            drop(references);
-            image::hello::ensure(store)?;
-            return record(store, args);
-        }
-        other => other?,
-    };
+    let image = image::resolve_for_run(store, &args.image)?;
     let config = merge(store, args, &image)?;
     check(&config)?;
     store.new_container(&config)?;
@@ -63,7 +56,7 @@ fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<St
     Ok(match wanted {
         NetworkArg::None => (NetworkMode::None, None),
         NetworkArg::Host => {
-            let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+            let name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
             (NetworkMode::Host, Some(name))
         }
         NetworkArg::Container(other) => {
@@ -77,7 +70,7 @@ fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<St
 
 /// What can be known to fail at every start is refused now.
 fn check(config: &ContainerConfig) -> Result<()> {
-    cgroup::check(&config.resources, &cgroup::Host::probe()?)?;
+    cgroup::check(&config.resources)?;
     let capabilities = capability::from_config(&config.security)?;
     seccomp::program(&config.security, capabilities)?;
     Ok(())

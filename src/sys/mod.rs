@@ -9,3 +9,4 @@ pub(crate) mod bpf;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
 pub(crate) mod terminal;
+pub(crate) mod writeback;

@@ -66,7 +66,11 @@ fn inner_program() -> Option<ExitCode> {
         _ => return None,
     };
     // Whoever started it has been told what there was to tell.
-    Some(if run().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Some(if run().is_ok() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 /// What the built-in image `hello` runs.

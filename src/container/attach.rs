@@ -41,15 +41,17 @@ pub(crate) enum End {
 pub(crate) fn attach(store: &Store, id: &ContainerId, options: &Options) -> Result<End> {
     let config = store.config(id)?;
     if !matches!(status(store, id), Status::Running(_)) {
-        return Err(Error::conflict("Impossible to attach to a stopped container, start it first"));
+        return Err(Error::conflict(
+            "Impossible to attach to a stopped container, start it first",
+        ));
     }
     let mut options = options.clone();
     // Without -i the container has no stdin to write to (F120).
     options.streams.stdin &= config.process.open_stdin;
     let session = Session::open(store, id, &options, config.process.tty)?;
     let connection = Connection::open(store, id, hello(options.streams))?;
-    let connection = connection
-        .ok_or_else(|| Error::conflict("Impossible to attach to a stopped container, start it first"))?;
+    let connection =
+        connection.ok_or_else(|| Error::conflict("Impossible to attach to a stopped container, start it first"))?;
     if let Some(size) = terminal_size().filter(|_| config.process.tty) {
         connection.send(&frame::frame(Kind::Resize, &size.encode()))?;
     }
@@ -65,11 +67,20 @@ pub(super) fn hello(streams: Streams) -> Hello {
 pub(super) fn terminal_size() -> Option<Size> {
     let of = |fd: BorrowedFd<'_>| rustix::termios::tcgetwinsize(fd).ok();
     let size = of(std::io::stdin().as_fd()).or_else(|| of(std::io::stdout().as_fd()))?;
-    (size.ws_row > 0 || size.ws_col > 0).then_some(Size { rows: size.ws_row, columns: size.ws_col })
+    (size.ws_row > 0 || size.ws_col > 0).then_some(Size {
+        rows: size.ws_row,
+        columns: size.ws_col,
+    })
 }
 
 /// Signals that tell of this command itself, and not of what is to happen to the container.
-const OWN: [Signal; 5] = [Signal::SIGCHLD, Signal::SIGPIPE, Signal::SIGURG, Signal::SIGWINCH, Signal::SIGCONT];
+const OWN: [Signal; 5] = [
+    Signal::SIGCHLD,
+    Signal::SIGPIPE,
+    Signal::SIGURG,
+    Signal::SIGWINCH,
+    Signal::SIGCONT,
+];
 
 /// A command's terminal and signals while it is attached.
 pub(super) struct Session<'a> {
@@ -93,7 +104,14 @@ impl<'a> Session<'a> {
     /// Terminal and signals are this session's from here on, until it is dropped.
     pub(super) fn open(store: &'a Store, id: &'a ContainerId, options: &'a Options, tty: bool) -> Result<Session<'a>> {
         let mut mask = SigSet::all();
-        for signal in [Signal::SIGPIPE, Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGABRT] {
+        for signal in [
+            Signal::SIGPIPE,
+            Signal::SIGSEGV,
+            Signal::SIGBUS,
+            Signal::SIGFPE,
+            Signal::SIGILL,
+            Signal::SIGABRT,
+        ] {
             mask.remove(signal);
         }
         mask.thread_block()?;
@@ -120,7 +138,10 @@ impl<'a> Session<'a> {
 
     /// This session is about an `exec`.
     pub(super) fn of_exec(self) -> Session<'a> {
-        Session { of_container: false, ..self }
+        Session {
+            of_container: false,
+            ..self
+        }
     }
 
     /// Serves both directions until the end.
@@ -213,7 +234,11 @@ impl<'a> Session<'a> {
     }
 
     fn queue(&mut self, connection: &Connection, bytes: &[u8]) -> Result<()> {
-        let sent = if self.output.is_empty() { connection.try_send(bytes)? } else { 0 };
+        let sent = if self.output.is_empty() {
+            connection.try_send(bytes)?
+        } else {
+            0
+        };
         self.output.extend_from_slice(&bytes[sent..]);
         Ok(())
     }

@@ -2,8 +2,8 @@
 
 use crate::error::{Context as _, Result};
 use crate::model::id::ContainerId;
-use crate::monitor::frame::{self, Hello, Kind};
 use crate::monitor::SOCKET;
+use crate::monitor::frame::{self, Hello, Kind};
 use crate::store::Store;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -29,13 +29,19 @@ pub(super) enum Message {
 
 impl Connection {
     pub(super) fn new(socket: OwnedFd) -> Connection {
-        Connection { socket, received: Vec::new(), given: 0 }
+        Connection {
+            socket,
+            received: Vec::new(),
+            given: 0,
+        }
     }
 
     /// Connects to the container's monitor; `None` if there is none that listens.
     pub(super) fn open(store: &Store, id: &ContainerId, wants: Hello) -> Result<Option<Connection>> {
         // By way of the directory's descriptor, as the path may be longer than a socket's may be.
-        let Ok(dir) = std::fs::File::open(store.run_dir(id)) else { return Ok(None) };
+        let Ok(dir) = std::fs::File::open(store.run_dir(id)) else {
+            return Ok(None);
+        };
         let Ok(stream) = UnixStream::connect(format!("/proc/self/fd/{}/{SOCKET}", dir.as_raw_fd())) else {
             return Ok(None);
         };

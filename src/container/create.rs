@@ -35,7 +35,12 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 
 fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<ContainerConfig> {
     let volumes_from = args.volumes_from.iter().map(|from| {
-        let missing = |_| Error::not_found(format!("Container {} not found. Impossible to mount its volumes", from.container));
+        let missing = |_| {
+            Error::not_found(format!(
+                "Container {} not found. Impossible to mount its volumes",
+                from.container
+            ))
+        };
         store.config(&store.resolve_container(&from.container).map_err(missing)?)
     });
     let (network, shared_hostname) = network(store, &args.network)?;
@@ -86,7 +91,11 @@ struct CidFile<'a> {
 impl<'a> CidFile<'a> {
     fn claim(path: &'a Path) -> Result<CidFile<'a>> {
         match File::options().write(true).create_new(true).open(path) {
-            Ok(file) => Ok(CidFile { path, file, written: false }),
+            Ok(file) => Ok(CidFile {
+                path,
+                file,
+                written: false,
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Err(Error::conflict(format!(
                 "cid file found, make sure the other container isn't running or delete {}",
                 path.display()

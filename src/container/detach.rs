@@ -21,9 +21,14 @@ impl DetachKeys {
                 _ => None,
             },
         };
-        let bytes = keys.split(',').map(|k| key(k).ok_or(k)).collect::<Result<Vec<u8>, &str>>();
+        let bytes = keys
+            .split(',')
+            .map(|k| key(k).ok_or(k))
+            .collect::<Result<Vec<u8>, &str>>();
         bytes.map(DetachKeys).map_err(|k| {
-            Error::usage(format!("invalid detach key '{k}': want a single character or ctrl- and one of a-z@[\\]^_"))
+            Error::usage(format!(
+                "invalid detach key '{k}': want a single character or ctrl- and one of a-z@[\\]^_"
+            ))
         })
     }
 }
@@ -36,7 +41,10 @@ pub(super) struct Matcher {
 
 impl Matcher {
     pub(super) fn new(keys: &DetachKeys) -> Matcher {
-        Matcher { keys: keys.0.clone(), matched: 0 }
+        Matcher {
+            keys: keys.0.clone(),
+            matched: 0,
+        }
     }
 
     /// What is to be passed on, and whether the keys are complete (then what follows them is dropped).
@@ -86,6 +94,9 @@ mod tests {
         assert_eq!(m.feed(b"b"), (b"\x10b".to_vec(), false));
         assert_eq!(m.feed(b"\x10\x10"), (b"\x10".to_vec(), false));
         assert_eq!(m.feed(b"\x11rest"), (Vec::new(), true));
-        assert_eq!(Matcher::new(&DetachKeys(Vec::new())).feed(b"\x10\x11"), (b"\x10\x11".to_vec(), false));
+        assert_eq!(
+            Matcher::new(&DetachKeys(Vec::new())).feed(b"\x10\x11"),
+            (b"\x10\x11".to_vec(), false)
+        );
     }
 }

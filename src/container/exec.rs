@@ -48,10 +48,13 @@ pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u
     if args.detach {
         return exec::launch(store, id, &spec, None).map(|()| 0);
     }
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let options = Options {
-        streams: Streams { stdin: args.interactive, stdout: true, stderr: true },
+        streams: Streams {
+            stdin: args.interactive,
+            stdout: true,
+            stderr: true,
+        },
         sig_proxy: false,
         detach_keys: args.detach_keys.clone(),
     };

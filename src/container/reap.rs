@@ -17,7 +17,9 @@ use crate::store::{ContainerLock, Durability, Store};
 /// Reaps the container if its monitor is dead. What is told of it afterwards is [`last_exit`].
 pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock) -> Result<()> {
     // Looked at again under the lock: another command may have been here, and a new monitor may run.
-    let super::status::Seen::Lost(live) = super::status::look(store, id) else { return Ok(()) };
+    let super::status::Seen::Lost(live) = super::status::look(store, id) else {
+        return Ok(());
+    };
     cgroup::kill_and_remove(&live.cgroups).with_context(|| format!("release container {}", id.short()))?;
     let config = store.config(id);
     if let Ok(config) = &config

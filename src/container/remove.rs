@@ -22,8 +22,10 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
     let lock = store.lock_container(id)?;
     match status::look(store, id) {
         status::Seen::Is(Status::Running(_)) => {
-            return Err(Error::conflict("Impossible to remove a running container, please stop it first")
-                .with_hint("or remove it by force: barge rm -f"));
+            return Err(
+                Error::conflict("Impossible to remove a running container, please stop it first")
+                    .with_hint("or remove it by force: barge rm -f"),
+            );
         }
         status::Seen::Is(_) => {}
         status::Seen::Lost(_) => {

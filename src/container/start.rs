@@ -20,10 +20,11 @@ pub(crate) fn start(store: &Store, id: &ContainerId) -> Result<()> {
 
 /// Starts with this command attached from the first byte on, and stays until the end.
 pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options) -> Result<End> {
-    let Some(lock) = ready(store, id)? else { return attach::attach(store, id, options) };
+    let Some(lock) = ready(store, id)? else {
+        return attach::attach(store, id, options);
+    };
     let tty = store.config(id)?.process.tty;
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let client = FirstClient {
         socket: theirs.as_fd(),
         wants: attach::hello(options.streams),

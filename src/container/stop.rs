@@ -22,14 +22,19 @@ const MONITOR_PATIENCE: Duration = Duration::from_secs(10);
 /// Sends the stop signal, after the timeout SIGKILL, and returns when the container has ended. `None`: as the
 /// container was configured. Seconds; negative waits for ever. Success if it does not run.
 pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
-    let Status::Running(live) = status::status(store, id) else { return Ok(()) };
+    let Status::Running(live) = status::status(store, id) else {
+        return Ok(());
+    };
     let config = store.config(id)?;
     let timeout = timeout.unwrap_or(config.stop_timeout);
     let monitor = Connection::open(store, id, Hello(Hello::LAST_EXIT))?;
     request(store, id)?;
-    let Some(init) = alive_process(&live)? else { return wake(&live, monitor) };
+    let Some(init) = alive_process(&live)? else {
+        return wake(&live, monitor);
+    };
     if timeout != 0 {
-        sys::process::pidfd_signal(init.as_fd(), signal.unwrap_or(config.stop_signal)).context("send the stop signal")?;
+        sys::process::pidfd_signal(init.as_fd(), signal.unwrap_or(config.stop_signal))
+            .context("send the stop signal")?;
         let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
         if sys::process::pidfd_wait(init.as_fd(), patience)? {
             return ended(monitor, &live);
@@ -43,7 +48,9 @@ pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout
 /// Sends a signal; SIGKILL waits for the end.
 pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     let not_running = || Error::conflict(format!("Container {id} is not running"));
-    let Status::Running(live) = status::status(store, id) else { return Err(not_running()) };
+    let Status::Running(live) = status::status(store, id) else {
+        return Err(not_running());
+    };
     let ends = signal == libc::SIGKILL || store.config(id).is_ok_and(|c| c.stop_signal == signal);
     let monitor = match signal {
         libc::SIGKILL => Connection::open(store, id, Hello(Hello::LAST_EXIT))?,
@@ -86,7 +93,11 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
         }
     }
     let Some(monitor) = monitor else { return Ok(()) };
-    let patience = if requested && !sys::process::is_stopped(live.monitor.pid) { MONITOR_PATIENCE } else { Duration::ZERO };
+    let patience = if requested && !sys::process::is_stopped(live.monitor.pid) {
+        MONITOR_PATIENCE
+    } else {
+        Duration::ZERO
+    };
     if !released(store, id, &monitor, patience)? {
         sys::process::pidfd_signal(monitor.as_fd(), libc::SIGKILL)?;
         sys::process::pidfd_wait(monitor.as_fd(), None)?;
@@ -145,8 +156,11 @@ fn wake(live: &LiveState, monitor: Option<Connection>) -> Result<()> {
 fn ended(monitor: Option<Connection>, live: &LiveState) -> Result<()> {
     if let Some(mut monitor) = monitor {
         return match monitor.exit(Some(MONITOR_PATIENCE)) {
-            Ok(None) => Err(Error::other(format!("the container's monitor (process {}) does not answer", live.monitor.pid))
-                .with_hint("the program has ended; if the monitor was stopped, let it go on with `kill -CONT`")),
+            Ok(None) => Err(Error::other(format!(
+                "the container's monitor (process {}) does not answer",
+                live.monitor.pid
+            ))
+            .with_hint("the program has ended; if the monitor was stopped, let it go on with `kill -CONT`")),
             // Lost with its socket: the next look heals it.
             Ok(Some(_)) | Err(_) => Ok(()),
         };

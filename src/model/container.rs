@@ -165,7 +165,9 @@ impl ContainerConfig {
     pub(crate) fn anonymous_volumes(&self) -> impl Iterator<Item = &str> {
         use crate::model::mount::Source;
         self.mounts.iter().filter_map(|m| match &m.source {
-            Source::Volume { name, anonymous: true, .. } => Some(name.as_str()),
+            Source::Volume {
+                name, anonymous: true, ..
+            } => Some(name.as_str()),
             _ => None,
         })
     }

@@ -29,7 +29,13 @@ pub(super) enum Said {
 impl Client {
     /// One that has connected, and will say what it wants.
     pub(super) fn new(socket: OwnedFd, wants: Hello) -> Client {
-        Client { socket, wants, input: Vec::new(), output: Vec::new(), gone: false }
+        Client {
+            socket,
+            wants,
+            input: Vec::new(),
+            output: Vec::new(),
+            gone: false,
+        }
     }
 
     pub(super) fn fd(&self) -> BorrowedFd<'_> {
@@ -55,7 +61,8 @@ impl Client {
             self.output.extend_from_slice(&header[sent..]);
             self.output.extend_from_slice(payload);
         } else {
-            self.output.extend_from_slice(payload.get(sent - header.len()..).unwrap_or_default());
+            self.output
+                .extend_from_slice(payload.get(sent - header.len()..).unwrap_or_default());
         }
     }
 

@@ -49,8 +49,16 @@ pub(super) fn start(
     let result = try_start(store, config, host);
     match result {
         Ok((init, root, channels, warnings)) => {
-            let cycle = Cycle { init, _root: root, cgroups: cgroups.to_vec() };
-            Ok(Started { cycle, channels, warnings })
+            let cycle = Cycle {
+                init,
+                _root: root,
+                cgroups: cgroups.to_vec(),
+            };
+            Ok(Started {
+                cycle,
+                channels,
+                warnings,
+            })
         }
         Err(e) => match cgroup::kill_and_remove(cgroups) {
             Ok(()) => Err(e),
@@ -89,7 +97,12 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
     if config.security.privileged {
         devices = device::host_nodes();
     }
-    rules.extend(cgroup::DEFAULT_DEVICES.iter().copied().chain(config.device_rules.iter().copied()));
+    rules.extend(
+        cgroup::DEFAULT_DEVICES
+            .iter()
+            .copied()
+            .chain(config.device_rules.iter().copied()),
+    );
     let rules = (!config.security.privileged).then_some(&rules[..]);
     let base = cgroup::base(store.instance().as_deref());
     let (group, warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
@@ -128,7 +141,13 @@ fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
     let dir = store.container_dir(&config.id);
     let mut lowers = vec![store.mount_points()?];
     lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
-    let overlay = Overlay { lowers, upper: dir.join("upper"), work: dir.join("work"), volatile: config.auto_remove, read_only: false };
+    let overlay = Overlay {
+        lowers,
+        upper: dir.join("upper"),
+        work: dir.join("work"),
+        volatile: config.auto_remove,
+        read_only: false,
+    };
     overlay::mount(&overlay).context("mount the root")
 }
 
@@ -139,7 +158,11 @@ fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
     let filesystems = host.filesystems();
     if !matches!(filesystems.as_slice(), [only] if only.kind == "cgroup2") && !filesystems.is_empty() {
         let options = vec!["mode=0755".to_owned(), "size=64k".to_owned()];
-        mounts.push(CgroupMount { kind: "tmpfs", options, target: base.clone() });
+        mounts.push(CgroupMount {
+            kind: "tmpfs",
+            options,
+            target: base.clone(),
+        });
         mounts.extend(filesystems.into_iter().map(|f| CgroupMount {
             target: base.join(&f.name),
             kind: f.kind,
@@ -164,7 +187,10 @@ fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
             let running = store.live(other)?.and_then(|l| l.running());
             let init = running.filter(|p| sys::process::start_time(p.pid) == Some(p.start_time));
             let init = init.ok_or_else(|| {
-                Error::conflict(format!("join the network of container {}: it is not running", other.short()))
+                Error::conflict(format!(
+                    "join the network of container {}: it is not running",
+                    other.short()
+                ))
             })?;
             PathBuf::from(format!("/proc/{}/ns/net", init.pid))
         }

@@ -47,12 +47,7 @@ struct ExecLaunch {
 }
 
 /// Returns when the program is executed.
-pub(crate) fn launch(
-    store: &Store,
-    id: &ContainerId,
-    spec: &ExecSpec,
-    client: Option<&FirstClient<'_>>,
-) -> Result<()> {
+pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: Option<&FirstClient<'_>>) -> Result<()> {
     let message = ExecLaunch {
         root: store.root().to_owned(),
         run_root: store.run_root().to_owned(),
@@ -69,7 +64,10 @@ pub(crate) fn launch(
 pub(crate) fn main() -> Result<()> {
     let socket = sys::process::inherited(3)?;
     let launch: ExecLaunch = serde_json::from_slice(&launch::receive(&socket)?).context("read the launch message")?;
-    let client = launch.client.map(|wants| sys::process::inherited(4).map(|fd| (fd, wants))).transpose()?;
+    let client = launch
+        .client
+        .map(|wants| sys::process::inherited(4).map(|fd| (fd, wants)))
+        .transpose()?;
     sys::process::close_from(3)?;
     super::leave_the_caller();
     let launcher = Launcher(socket);
@@ -85,7 +83,10 @@ pub(crate) fn main() -> Result<()> {
         launcher.started(Vec::new());
         return Ok(());
     };
-    let none = LogConfig { driver: LogDriver::None, ..LogConfig::default() };
+    let none = LogConfig {
+        driver: LogDriver::None,
+        ..LogConfig::default()
+    };
     let log = log::LogWriter::open(store.root(), &none)?;
     let mut streams = Streams::new(log, super::signals()?);
     streams.add_client(client, wants);
@@ -133,13 +134,17 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Chan
     let capabilities = capability::from_config(&security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
     let identity = user::identify(root.as_fd(), spec.user.as_deref().unwrap_or(&config.process.user))?;
-    let steps = steps(&config, spec, &Confinement {
-        identity: &identity,
-        capabilities,
-        seccomp: filter.is_some(),
-        no_new_privileges: config.security.no_new_privileges && !spec.privileged,
-        tied: false,
-    });
+    let steps = steps(
+        &config,
+        spec,
+        &Confinement {
+            identity: &identity,
+            capabilities,
+            seccomp: filter.is_some(),
+            no_new_privileges: config.security.no_new_privileges && !spec.privileged,
+            tied: false,
+        },
+    );
     let entry = cgroup::open_existing(&live.cgroups, process.pid)?;
     let prepared = Prepared {
         root,
@@ -156,17 +161,30 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Chan
 
 fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_>) -> Vec<Step> {
     let workdir = spec.workdir.clone().unwrap_or_else(|| config.process.workdir.clone());
-    let mut env: Vec<ByteString> =
-        config.process.env.iter().filter(|e| !spec.env.iter().any(|n| n.split_env().0 == e.split_env().0)).cloned().collect();
+    let mut env: Vec<ByteString> = config
+        .process
+        .env
+        .iter()
+        .filter(|e| !spec.env.iter().any(|n| n.split_env().0 == e.split_env().0))
+        .cloned()
+        .collect();
     if spec.tty && !env.iter().chain(&spec.env).any(|e| e.split_env().0 == b"TERM") {
         env.push("TERM=xterm".into());
     }
     env.extend(spec.env.iter().filter(|e| e.split_env().1.is_some()).cloned());
     let mut steps = vec![Step::NewSessionKeyring];
     steps.extend(plan::limit_steps(config, stdio::open_files()));
-    steps.extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams, Step::Workdir(workdir)]);
+    steps.extend([
+        Step::Umask(0o022),
+        Step::NewSession,
+        Step::StandardStreams,
+        Step::Workdir(workdir),
+    ]);
     steps.extend(confinement.steps(false));
-    steps.push(Step::Exec { argv: spec.argv.clone(), env: plan::environment(&env, confinement.identity) });
+    steps.push(Step::Exec {
+        argv: spec.argv.clone(),
+        env: plan::environment(&env, confinement.identity),
+    });
     steps
 }
 

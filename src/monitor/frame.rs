@@ -33,7 +33,9 @@ pub(crate) enum Kind {
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind as K;
-        [K::Stdin, K::Stdout, K::Stderr, K::Exit, K::Hello, K::Resize, K::Signal].into_iter().find(|k| *k as u8 == byte)
+        [K::Stdin, K::Stdout, K::Stderr, K::Exit, K::Hello, K::Resize, K::Signal]
+            .into_iter()
+            .find(|k| *k as u8 == byte)
     }
 }
 
@@ -50,11 +52,15 @@ pub(crate) fn frame(kind: Kind, payload: &[u8]) -> Vec<u8> {
 
 /// The frame at the start of `bytes` and its whole length, once all of it is there.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Option<(Kind, &[u8], usize)>> {
-    let Some(head) = bytes.get(..HEADER) else { return Ok(None) };
+    let Some(head) = bytes.get(..HEADER) else {
+        return Ok(None);
+    };
     let length = u32::from_be_bytes([head[4], head[5], head[6], head[7]]) as usize;
     let kind = Kind::from_byte(head[0]).filter(|_| head[1..4] == [0; 3] && length <= MAX);
     let kind = kind.ok_or_else(|| Error::other("the other side of the attach socket speaks another protocol"))?;
-    Ok(bytes.get(HEADER..HEADER + length).map(|payload| (kind, payload, HEADER + length)))
+    Ok(bytes
+        .get(HEADER..HEADER + length)
+        .map(|payload| (kind, payload, HEADER + length)))
 }
 
 /// Rows and columns of a terminal.
@@ -72,7 +78,10 @@ impl Size {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Size> {
         let [a, b, c, d] = bytes else { return None };
-        Some(Size { rows: u16::from_be_bytes([*a, *b]), columns: u16::from_be_bytes([*c, *d]) })
+        Some(Size {
+            rows: u16::from_be_bytes([*a, *b]),
+            columns: u16::from_be_bytes([*c, *d]),
+        })
     }
 }
 
@@ -108,7 +117,11 @@ mod tests {
 
     #[test]
     fn strangers_are_refused() {
-        for bytes in [[9, 0, 0, 0, 0, 0, 0, 0], [0, 1, 0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 255, 0, 0, 0]] {
+        for bytes in [
+            [9, 0, 0, 0, 0, 0, 0, 0],
+            [0, 1, 0, 0, 0, 0, 0, 0],
+            [0, 0, 0, 0, 255, 0, 0, 0],
+        ] {
             assert!(parse(&bytes).is_err());
         }
     }

@@ -14,15 +14,26 @@ pub(super) fn write(store: &Store, config: &ContainerConfig) -> Result<()> {
     let files = match &config.network {
         NetworkMode::Container(other) => shared_files(&store.run_dir(other)),
         NetworkMode::Host => (read(Path::new("/etc/hosts")), read(Path::new(HOST))),
-        NetworkMode::None | NetworkMode::Ns(_) => {
-            (hosts(&config.hostname, &config.domainname).into_bytes(), resolv_conf(&read(Path::new(HOST)), &read(Path::new(RESOLVED))))
-        }
+        NetworkMode::None | NetworkMode::Ns(_) => (
+            hosts(&config.hostname, &config.domainname).into_bytes(),
+            resolv_conf(&read(Path::new(HOST)), &read(Path::new(RESOLVED))),
+        ),
     };
     let hostname = format!("{}\n", config.hostname);
-    for (name, bytes) in [("hosts", &files.0[..]), ("resolv.conf", &files.1), ("hostname", hostname.as_bytes())] {
-        file::replace(&dir, name, bytes, Durability::Volatile).with_context(|| format!("write {name}"))?;
+    for (name, bytes) in [
+        ("hosts", &files.0[..]),
+        ("resolv.conf", &files.1),
+        ("hostname", hostname.as_bytes()),
+    ] {
+        write_readable(&dir.join(name), bytes).with_context(|| format!("write {name}"))?;
     }
     Ok(())
+}
+
+/// In place: nobody reads them before the container starts, and every start writes them all.
+fn write_readable(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    file::write_new(path, bytes, Durability::Volatile)?.set_permissions(std::fs::Permissions::from_mode(0o644))
 }
 
 fn shared_files(dir: &Path) -> (Vec<u8>, Vec<u8>) {
@@ -35,7 +46,11 @@ fn read(path: &Path) -> Vec<u8> {
 
 /// F173: the usual names, and the container's own on the loopback addresses.
 fn hosts(hostname: &str, domainname: &str) -> String {
-    let own = if domainname.is_empty() { hostname.to_owned() } else { format!("{hostname}.{domainname} {hostname}") };
+    let own = if domainname.is_empty() {
+        hostname.to_owned()
+    } else {
+        format!("{hostname}.{domainname} {hostname}")
+    };
     format!(
         "127.0.0.1\tlocalhost {own}\n::1\tlocalhost ip6-localhost ip6-loopback {own}\n\
          fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
@@ -48,7 +63,11 @@ fn resolv_conf(host: &[u8], resolved: &[u8]) -> Vec<u8> {
         let mut servers = nameservers(host).peekable();
         servers.peek().is_some() && servers.all(|s| s.starts_with("127.") || s == "::1")
     };
-    if local_only && nameservers(resolved).next().is_some() { resolved.to_vec() } else { host.to_vec() }
+    if local_only && nameservers(resolved).next().is_some() {
+        resolved.to_vec()
+    } else {
+        host.to_vec()
+    }
 }
 
 fn nameservers(conf: &[u8]) -> impl Iterator<Item = &str> {

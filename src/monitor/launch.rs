@@ -34,7 +34,9 @@ pub(super) struct Launch {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Report {
-    Started { warnings: Vec<String> },
+    Started {
+        warnings: Vec<String>,
+    },
     /// In the form of `runtime::spawn::encode`.
     Failed(String),
 }
@@ -118,7 +120,12 @@ pub(super) fn receive_launch() -> Result<Given> {
     let lock = sys::process::inherited(4)?;
     let launch: Launch = serde_json::from_slice(&receive(&socket)?).context("read the launch message")?;
     let client = launch.client.map(|_| sys::process::inherited(5)).transpose()?;
-    Ok(Given { launch, launcher: Launcher(socket), lock, client })
+    Ok(Given {
+        launch,
+        launcher: Launcher(socket),
+        lock,
+        client,
+    })
 }
 
 impl Launcher {

@@ -40,7 +40,12 @@ pub(crate) const SOCKET: &str = "attach.sock";
 /// The monitor's whole life. The result is nobody's but the exit code: what there is to say has been recorded.
 pub(crate) fn main() -> Result<()> {
     let given = launch::receive_launch()?;
-    let Given { launch, launcher, lock, client } = given;
+    let Given {
+        launch,
+        launcher,
+        lock,
+        client,
+    } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
@@ -95,7 +100,14 @@ impl Monitor {
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
         let mut streams = Streams::new(log, signals()?);
         streams.listen(listen(&run_dir)?);
-        Ok(Monitor { store, config, streams, live, history: restart::History::default(), stopping: false })
+        Ok(Monitor {
+            store,
+            config,
+            streams,
+            live,
+            history: restart::History::default(),
+            stopping: false,
+        })
     }
 
     /// Cycles until the container stays ended. The lock is held until the first start is recorded.
@@ -110,7 +122,10 @@ impl Monitor {
             self.live.restarts = self.history.restarts;
             self.enter(Phase::Restarting { exit: exit.clone() })?;
             if self.pause(delay)? {
-                break Exit { stopped_by_user: true, ..exit };
+                break Exit {
+                    stopped_by_user: true,
+                    ..exit
+                };
             }
         };
         self.end(&exit, first)
@@ -126,7 +141,11 @@ impl Monitor {
             Ok(started) => started,
             Err(e) => return self.failed(&e, first).map(|exit| (exit, Duration::ZERO)),
         };
-        let cycle::Started { cycle, channels, warnings } = started;
+        let cycle::Started {
+            cycle,
+            channels,
+            warnings,
+        } = started;
         let now = Timestamp::now();
         if let Some(init) = cycle.process() {
             self.enter(Phase::Running { init, started: now })?;
@@ -278,7 +297,9 @@ impl Monitor {
 
     fn enter(&mut self, phase: Phase) -> Result<()> {
         self.live.phase = phase;
-        self.store.save_live(&self.config.id, &self.live).context("record the container's state")
+        self.store
+            .save_live(&self.config.id, &self.live)
+            .context("record the container's state")
     }
 }
 
@@ -295,11 +316,22 @@ fn signals() -> Result<SignalFd> {
     mask.add(Signal::SIGINT);
     mask.add(Signal::SIGQUIT);
     let mut blocked = mask;
-    for signal in [Signal::SIGHUP, Signal::SIGPIPE, Signal::SIGTSTP, Signal::SIGTTOU, Signal::SIGTTIN, Signal::SIGUSR1, Signal::SIGUSR2] {
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGPIPE,
+        Signal::SIGTSTP,
+        Signal::SIGTTOU,
+        Signal::SIGTTIN,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+    ] {
         blocked.add(signal);
     }
     blocked.thread_block()?;
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?)
+    Ok(SignalFd::with_flags(
+        &mask,
+        SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK,
+    )?)
 }
 
 /// By way of the directory's descriptor: a socket's path may have 107 bytes (unix(7)), a run root may be longer.

@@ -31,7 +31,9 @@ pub(crate) fn delay(policy: RestartPolicy, exit: &Exit, ran: Duration, history: 
     if !again || exit.stopped_by_user {
         return None;
     }
-    let wait = FIRST.saturating_mul(1_u32.checked_shl(history.in_a_row).unwrap_or(u32::MAX)).min(LONGEST);
+    let wait = FIRST
+        .saturating_mul(1_u32.checked_shl(history.in_a_row).unwrap_or(u32::MAX))
+        .min(LONGEST);
     history.restarts += 1;
     history.in_a_row += 1;
     Some(wait)
@@ -45,7 +47,16 @@ mod tests {
     fn exit(code: u8, stopped_by_user: bool) -> Exit {
         let (signal, error) = (None, String::new());
         let finished = Timestamp::UNIX_EPOCH;
-        Exit { code, signal, oom_killed: false, started: None, finished, error, stopped_by_user, restarts: 0 }
+        Exit {
+            code,
+            signal,
+            oom_killed: false,
+            started: None,
+            finished,
+            error,
+            stopped_by_user,
+            restarts: 0,
+        }
     }
 
     const SHORT: Duration = Duration::from_millis(5);
@@ -64,7 +75,14 @@ mod tests {
     #[test]
     fn on_failure_counts() {
         let mut history = History::default();
-        let mut next = || delay(RestartPolicy::OnFailure { max: 2 }, &exit(1, false), SHORT, &mut history);
+        let mut next = || {
+            delay(
+                RestartPolicy::OnFailure { max: 2 },
+                &exit(1, false),
+                SHORT,
+                &mut history,
+            )
+        };
         assert!(next().is_some());
         assert!(next().is_some());
         assert_eq!(next(), None);
@@ -73,7 +91,11 @@ mod tests {
     #[test]
     fn the_wait_doubles_up_to_a_minute_and_starts_again() {
         let mut history = History::default();
-        let mut next = |ran| delay(RestartPolicy::Always, &exit(1, false), ran, &mut history).unwrap().as_millis();
+        let mut next = |ran| {
+            delay(RestartPolicy::Always, &exit(1, false), ran, &mut history)
+                .unwrap()
+                .as_millis()
+        };
         assert_eq!([next(SHORT), next(SHORT), next(SHORT)], [100, 200, 400]);
         let long: Vec<_> = (0..40).map(|_| next(SHORT)).collect();
         assert_eq!(long.last(), Some(&60_000));

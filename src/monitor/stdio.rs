@@ -46,11 +46,24 @@ pub(super) fn pipes(stdin: bool, once: bool) -> Result<(ChildStreams, Channels)>
         let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
         (Some(ours), theirs)
     } else {
-        (None, rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?)
+        (
+            None,
+            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
+        )
     };
-    let streams = ChildStreams { stdin: child_stdin, stdout: child_stdout, stderr: child_stderr, terminal: false };
-    let channels =
-        Channels { stdout: Some(stdout), stderr: Some(stderr), stdin, stdin_once: once, ..Channels::default() };
+    let streams = ChildStreams {
+        stdin: child_stdin,
+        stdout: child_stdout,
+        stderr: child_stderr,
+        terminal: false,
+    };
+    let channels = Channels {
+        stdout: Some(stdout),
+        stderr: Some(stderr),
+        stdin,
+        stdin_once: once,
+        ..Channels::default()
+    };
     Ok((streams, channels))
 }
 

@@ -5,10 +5,10 @@
 //! the last read, and input only while the container has taken all of the last frame.
 
 use crate::error::{Context as _, Result};
+use crate::model::log::Stream;
 use crate::monitor::client::{Client, Said};
 use crate::monitor::frame::{self, Hello, Kind, Size};
 use crate::monitor::log::LogWriter;
-use crate::model::log::Stream;
 use crate::sys;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -90,14 +90,22 @@ impl Streams {
     pub(super) fn resize(&mut self, size: Size) {
         self.size = Some(size);
         if let Some(terminal) = &self.channels.terminal {
-            let size = rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 };
+            let size = rustix::termios::Winsize {
+                ws_row: size.rows,
+                ws_col: size.columns,
+                ws_xpixel: 0,
+                ws_ypixel: 0,
+            };
             let _ = rustix::termios::tcsetwinsize(terminal, size);
         }
     }
 
     /// The streams of a new cycle.
     pub(super) fn connect(&mut self, channels: Channels) -> Result<()> {
-        for fd in [&channels.stdout, &channels.stderr, &channels.stdin].into_iter().flatten() {
+        for fd in [&channels.stdout, &channels.stderr, &channels.stdin]
+            .into_iter()
+            .flatten()
+        {
             rustix::io::ioctl_fionbio(fd, true).context("make the streams non-blocking")?;
         }
         self.channels = channels;
@@ -118,7 +126,10 @@ impl Streams {
                 return Ok(event);
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let wake = [left, self.log.quiet_after(), self.idle_after()].into_iter().flatten().min();
+            let wake = [left, self.log.quiet_after(), self.idle_after()]
+                .into_iter()
+                .flatten()
+                .min();
             let ready = self.poll(process, wake)?;
             if ready.is_empty() {
                 self.settle(active);
@@ -159,7 +170,10 @@ impl Streams {
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         };
         if !self.clients.iter().any(Client::is_behind) {
-            for (source, fd) in [(Source::Stdout, &self.channels.stdout), (Source::Stderr, &self.channels.stderr)] {
+            for (source, fd) in [
+                (Source::Stdout, &self.channels.stdout),
+                (Source::Stderr, &self.channels.stderr),
+            ] {
                 if let Some(fd) = fd {
                     add(source, fd.as_fd(), PollFlags::IN);
                 }
@@ -171,7 +185,10 @@ impl Streams {
         for (n, client) in self.clients.iter().enumerate() {
             let mut flags = PollFlags::empty();
             flags.set(PollFlags::OUT, client.is_behind());
-            flags.set(PollFlags::IN, self.input.is_empty() || !client.wants.wants(Hello::STDIN));
+            flags.set(
+                PollFlags::IN,
+                self.input.is_empty() || !client.wants.wants(Hello::STDIN),
+            );
             add(Source::Client(n), client.fd(), flags);
         }
         if let Some(listener) = &self.listener {
@@ -186,7 +203,12 @@ impl Streams {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e).context("poll"),
         }
-        Ok(sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty()).map(|(s, _)| s).collect())
+        Ok(sources
+            .into_iter()
+            .zip(&fds)
+            .filter(|(_, fd)| !fd.revents().is_empty())
+            .map(|(s, _)| s)
+            .collect())
     }
 
     fn serve(&mut self, ready: &[Source]) -> Result<Option<Event>> {
@@ -363,8 +385,11 @@ impl Streams {
             if self.clients.is_empty() {
                 return Ok(());
             }
-            let mut fds: Vec<_> =
-                self.clients.iter().map(|c| PollFd::from_borrowed_fd(c.fd(), PollFlags::OUT)).collect();
+            let mut fds: Vec<_> = self
+                .clients
+                .iter()
+                .map(|c| PollFd::from_borrowed_fd(c.fd(), PollFlags::OUT))
+                .collect();
             match rustix::event::poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
@@ -397,5 +422,10 @@ fn tell(clients: &mut [Client], stream: Stream, bytes: &[u8]) {
 }
 
 fn winsize(size: Size) -> rustix::termios::Winsize {
-    rustix::termios::Winsize { ws_row: size.rows, ws_col: size.columns, ws_xpixel: 0, ws_ypixel: 0 }
+    rustix::termios::Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }

@@ -30,7 +30,12 @@ fn source(
     let path = match &mount.source {
         Source::Tmpfs { .. } => return Ok(None),
         Source::Bind { path, create, .. } => bind(path, *create)?,
-        Source::Volume { name, anonymous, copy_up, subpath } => {
+        Source::Volume {
+            name,
+            anonymous,
+            copy_up,
+            subpath,
+        } => {
             let fill = copy_up.then_some((root, mount.target.as_path()));
             volume(store, config, (name, *anonymous), fill).with_context(|| format!("prepare volume {name}"))?;
             let dir = store.volume_dir(name);
@@ -40,7 +45,9 @@ fn source(
             }
         }
     };
-    let directory = std::fs::metadata(&path).with_context(|| format!("mount {}", path.display()))?.is_dir();
+    let directory = std::fs::metadata(&path)
+        .with_context(|| format!("mount {}", path.display()))?
+        .is_dir();
     Ok(Some(VolumeSource { path, directory }))
 }
 
@@ -83,7 +90,11 @@ fn volume(
         return Ok(());
     }
     let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
-    let used_elsewhere = || store.volume_users(name).is_ok_and(|users| users.iter().any(|u| *u != config.id));
+    let used_elsewhere = || {
+        store
+            .volume_users(name)
+            .is_ok_and(|users| users.iter().any(|u| *u != config.id))
+    };
     if is_empty && !used_elsewhere() {
         store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data))?;
     }
@@ -94,7 +105,12 @@ fn volume(
 fn image_content(root: BorrowedFd<'_>, target: &Path) -> Result<Option<OwnedFd>> {
     let place = match rootfs::open(root, target, Links::Follow) {
         Ok(place) if rootfs::is_directory(place.as_fd()) => place,
-        Ok(_) => return Err(Error::other(format!("{} is not a directory in the container", target.display()))),
+        Ok(_) => {
+            return Err(Error::other(format!(
+                "{} is not a directory in the container",
+                target.display()
+            )));
+        }
         Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("look at {}", target.display())),
     };

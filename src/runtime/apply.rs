@@ -32,18 +32,34 @@ fn one(step: &Step, prepared: &Prepared, alive: BorrowedFd<'_>) -> Result<()> {
         Step::DieWithMonitor => die_with_monitor(alive),
         Step::EnterCgroups => enter_cgroups(&prepared.tasks),
         Step::JoinNamespace(n) => join(prepared, *n),
-        Step::NewCgroupNamespace => nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).context(&step.to_string()),
+        Step::NewCgroupNamespace => {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).context(&step.to_string())
+        }
         Step::NewSessionKeyring => sys::process::new_session_keyring().context("join a new session keyring"),
         Step::LoopbackUp => sys::interface::loopback_up().context("bring lo up"),
         Step::PrivateMounts => sys::mount::make_all_private().context("make mounts private"),
         Step::AttachRoot(place) => attach_root(root, place),
-        Step::Attach { mount, target, node, links } => {
-            let mount = prepared.mounts.get(*mount).ok_or_else(|| Error::other("no such prepared mount"))?;
+        Step::Attach {
+            mount,
+            target,
+            node,
+            links,
+        } => {
+            let mount = prepared
+                .mounts
+                .get(*mount)
+                .ok_or_else(|| Error::other("no such prepared mount"))?;
             let target_fd = rootfs::open_or_make(root, target, *node, *links)
                 .with_context(|| format!("mount on {}", target.display()))?;
-            sys::mount::attach(mount.as_fd(), target_fd.as_fd()).with_context(|| format!("mount on {}", target.display()))
+            sys::mount::attach(mount.as_fd(), target_fd.as_fd())
+                .with_context(|| format!("mount on {}", target.display()))
         }
-        Step::Mount { kind, options, target, read_only } => mount(root, kind, options, (target, *read_only)),
+        Step::Mount {
+            kind,
+            options,
+            target,
+            read_only,
+        } => mount(root, kind, options, (target, *read_only)),
         Step::MakeNode(node) => {
             device::make_node(root, node).with_context(|| format!("make device {}", node.target.display()))
         }
@@ -63,7 +79,9 @@ fn one(step: &Step, prepared: &Prepared, alive: BorrowedFd<'_>) -> Result<()> {
         }
         Step::NewSession => rustix::process::setsid().map(|_| ()).context("start a session"),
         Step::StandardStreams => standard_streams(prepared),
-        Step::Workdir(dir) => enter_workdir(dir).with_context(|| format!("enter working directory {}", dir.to_string_lossy())),
+        Step::Workdir(dir) => {
+            enter_workdir(dir).with_context(|| format!("enter working directory {}", dir.to_string_lossy()))
+        }
         Step::NoNewPrivileges => nix::sys::prctl::set_no_new_privs().context("set no_new_privs"),
         Step::BoundingSet(set) => set.limit_bounding().context("limit the bounding set"),
         Step::Seccomp => sys::seccomp::load(&prepared.seccomp).context("load the seccomp filter"),
@@ -95,7 +113,10 @@ pub(super) fn enter_cgroups(tasks: &[OwnedFd]) -> Result<()> {
 }
 
 fn join(prepared: &Prepared, n: usize) -> Result<()> {
-    let namespace = prepared.namespaces.get(n).ok_or_else(|| Error::other("no such prepared namespace"))?;
+    let namespace = prepared
+        .namespaces
+        .get(n)
+        .ok_or_else(|| Error::other("no such prepared namespace"))?;
     nix::sched::setns(namespace, nix::sched::CloneFlags::empty()).context("join the namespace")
 }
 
@@ -119,7 +140,14 @@ fn mount(root: BorrowedFd<'_>, kind: &str, options: &[String], (target, read_onl
 }
 
 fn set(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> std::io::Result<()> {
-    sys::mount::set_attributes(mount, sys::mount::Attributes { set: attributes, propagation: 0, recursive })
+    sys::mount::set_attributes(
+        mount,
+        sys::mount::Attributes {
+            set: attributes,
+            propagation: 0,
+            recursive,
+        },
+    )
 }
 
 /// A mount point gets the attribute itself; anything else is first bound onto itself.
@@ -156,16 +184,17 @@ fn mask(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
 fn set_limit(limit: &Ulimit) -> Result<()> {
     use nix::sys::resource::setrlimit;
     let resource = resource(&limit.name).ok_or_else(|| Error::usage(format!("unknown ulimit '{}'", limit.name)))?;
-    setrlimit(resource, limit.soft, limit.hard).map_err(|e| {
-        let error = Error::from(e);
-        match e {
-            nix::errno::Errno::EPERM => {
-                error.with_hint("the engine may not raise this limit itself (it lacks CAP_SYS_RESOURCE)")
+    setrlimit(resource, limit.soft, limit.hard)
+        .map_err(|e| {
+            let error = Error::from(e);
+            match e {
+                nix::errno::Errno::EPERM => {
+                    error.with_hint("the engine may not raise this limit itself (it lacks CAP_SYS_RESOURCE)")
+                }
+                _ => error,
             }
-            _ => error,
-        }
-    })
-    .with_context(|| format!("set ulimit {} to {}:{}", limit.name, limit.soft, limit.hard))
+        })
+        .with_context(|| format!("set ulimit {} to {}:{}", limit.name, limit.soft, limit.hard))
 }
 
 fn resource(name: &str) -> Option<nix::sys::resource::Resource> {
@@ -214,7 +243,11 @@ fn enter_workdir(dir: &ByteString) -> Result<()> {
         other => other?,
     }
     let here = rustix::process::getcwd(Vec::new())?;
-    if here.as_bytes().starts_with(b"/") { Ok(()) } else { Err(Error::other("it lies outside the container")) }
+    if here.as_bytes().starts_with(b"/") {
+        Ok(())
+    } else {
+        Err(Error::other("it lies outside the container"))
+    }
 }
 
 fn become_user(who: &Identity) -> Result<()> {
@@ -230,8 +263,14 @@ fn become_user(who: &Identity) -> Result<()> {
 
 /// Looks the program up in the container's own PATH (F280) and executes it.
 fn execute(argv: &[ByteString], env: &[ByteString]) -> Error {
-    let Some(name) = argv.first() else { return Error::usage("no command specified") };
-    let strings = |list: &[ByteString]| list.iter().map(ByteString::to_cstring).collect::<Option<Vec<CString>>>();
+    let Some(name) = argv.first() else {
+        return Error::usage("no command specified");
+    };
+    let strings = |list: &[ByteString]| {
+        list.iter()
+            .map(ByteString::to_cstring)
+            .collect::<Option<Vec<CString>>>()
+    };
     let (Some(args), Some(environment)) = (strings(argv), strings(env)) else {
         return Error::usage("an argument or a variable has a NUL byte in it");
     };
@@ -247,10 +286,14 @@ fn execute(argv: &[ByteString], env: &[ByteString]) -> Error {
     }
     match refused {
         Some(errno) => Error::new(Kind::CannotExecute, format!("exec {shown}: {}", Error::from(errno))),
-        None if name.as_bytes().contains(&b'/') => {
-            Error::new(Kind::CommandNotFound, format!("exec {shown}: no such file or directory"))
-        }
-        None => Error::new(Kind::CommandNotFound, format!("exec {shown}: executable file not found in $PATH")),
+        None if name.as_bytes().contains(&b'/') => Error::new(
+            Kind::CommandNotFound,
+            format!("exec {shown}: no such file or directory"),
+        ),
+        None => Error::new(
+            Kind::CommandNotFound,
+            format!("exec {shown}: executable file not found in $PATH"),
+        ),
     }
 }
 
@@ -280,8 +323,10 @@ mod tests {
     #[test]
     fn programs_are_looked_for_in_the_containers_path() {
         let env: Vec<ByteString> = vec!["A=1".into(), "PATH=/a::/b".into()];
-        let found: Vec<_> =
-            candidates(&"x".into(), &env).into_iter().map(|c| String::from_utf8(c).unwrap()).collect();
+        let found: Vec<_> = candidates(&"x".into(), &env)
+            .into_iter()
+            .map(|c| String::from_utf8(c).unwrap())
+            .collect();
         assert_eq!(found, ["/a/x", "./x", "/b/x"]);
         assert_eq!(candidates(&"./x".into(), &env), [b"./x".to_vec()]);
         assert!(candidates(&"".into(), &env).is_empty());

@@ -26,8 +26,14 @@ pub(crate) struct DeviceNode {
 }
 
 /// Every container's character devices (runtime-spec, config-linux.md "Default Devices").
-const NODES: [(&str, u32, u32); 6] =
-    [("null", 1, 3), ("zero", 1, 5), ("full", 1, 7), ("random", 1, 8), ("urandom", 1, 9), ("tty", 5, 0)];
+const NODES: [(&str, u32, u32); 6] = [
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
 
 const LINKS: [(&str, &str); 6] = [
     ("fd", "/proc/self/fd"),
@@ -89,7 +95,11 @@ pub(crate) fn make_node(root: BorrowedFd<'_>, node: &DeviceNode) -> Result<()> {
         return Err(Error::other(format!("{} can't be a device", node.target.display())));
     };
     let dir = rootfs::open_or_make(root, parent, rootfs::Node::Directory, Links::Follow)?;
-    let kind = if node.kind == DeviceKind::Block { FileType::BlockDevice } else { FileType::CharacterDevice };
+    let kind = if node.kind == DeviceKind::Block {
+        FileType::BlockDevice
+    } else {
+        FileType::CharacterDevice
+    };
     let mode = Mode::from_raw_mode(node.mode);
     let dev = rustix::fs::makedev(node.major, node.minor);
     let mut made = rustix::fs::mknodat(&dir, name, kind, mode, dev);
@@ -118,7 +128,10 @@ pub(crate) fn resolve(devices: &[Device]) -> Result<(Vec<DeviceNode>, Vec<Device
         collect(&device.source, &device.target, 0, &mut nodes)
             .with_context(|| format!("device {}", device.source.display()))?;
         if nodes.len() == before {
-            return Err(Error::other(format!("device {}: not a device", device.source.display())));
+            return Err(Error::other(format!(
+                "device {}: not a device",
+                device.source.display()
+            )));
         }
         rules.extend(nodes[before..].iter().map(|n| rule(n, device.access)));
     }
@@ -145,7 +158,11 @@ const DEPTH: usize = 8;
 fn collect(source: &Path, target: &Path, depth: usize, nodes: &mut Vec<DeviceNode>) -> Result<()> {
     use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
     // A link the user names is followed (/dev/disk/by-id/…); one inside a directory is not.
-    let meta = if depth == 0 { std::fs::metadata(source)? } else { std::fs::symlink_metadata(source)? };
+    let meta = if depth == 0 {
+        std::fs::metadata(source)?
+    } else {
+        std::fs::symlink_metadata(source)?
+    };
     let kind = meta.file_type();
     if kind.is_dir() && depth < DEPTH {
         for entry in std::fs::read_dir(source)?.flatten() {
@@ -155,7 +172,11 @@ fn collect(source: &Path, target: &Path, depth: usize, nodes: &mut Vec<DeviceNod
         nodes.push(DeviceNode {
             target: target.to_owned(),
             source: source.to_owned(),
-            kind: if kind.is_block_device() { DeviceKind::Block } else { DeviceKind::Char },
+            kind: if kind.is_block_device() {
+                DeviceKind::Block
+            } else {
+                DeviceKind::Char
+            },
             major: rustix::fs::major(meta.rdev()),
             minor: rustix::fs::minor(meta.rdev()),
             mode: meta.mode() & 0o7777,
@@ -167,7 +188,12 @@ fn collect(source: &Path, target: &Path, depth: usize, nodes: &mut Vec<DeviceNod
 }
 
 fn rule(node: &DeviceNode, access: Access) -> DeviceRule {
-    DeviceRule { kind: node.kind, major: Some(node.major), minor: Some(node.minor), access }
+    DeviceRule {
+        kind: node.kind,
+        major: Some(node.major),
+        minor: Some(node.minor),
+        access,
+    }
 }
 
 #[cfg(test)]
@@ -176,15 +202,29 @@ mod tests {
 
     #[test]
     fn a_device_becomes_a_node_and_a_rule() {
-        let device = Device { source: "/dev/null".into(), target: "/dev/nothing".into(), access: Access::ALL };
+        let device = Device {
+            source: "/dev/null".into(),
+            target: "/dev/nothing".into(),
+            access: Access::ALL,
+        };
         let (nodes, rules) = resolve(&[device]).unwrap();
-        assert_eq!((nodes[0].major, nodes[0].minor, nodes[0].target.to_str()), (1, 3, Some("/dev/nothing")));
+        assert_eq!(
+            (nodes[0].major, nodes[0].minor, nodes[0].target.to_str()),
+            (1, 3, Some("/dev/nothing"))
+        );
         assert_eq!(rules[0].major, Some(1));
     }
 
     #[test]
     fn what_is_no_device_is_refused_by_name() {
-        let device = Device { source: "/etc/passwd".into(), target: "/x".into(), access: Access::ALL };
-        assert_eq!(resolve(&[device]).unwrap_err().to_string(), "device /etc/passwd: not a device");
+        let device = Device {
+            source: "/etc/passwd".into(),
+            target: "/x".into(),
+            access: Access::ALL,
+        };
+        assert_eq!(
+            resolve(&[device]).unwrap_err().to_string(),
+            "device /etc/passwd: not a device"
+        );
     }
 }

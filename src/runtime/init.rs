@@ -3,7 +3,7 @@
 
 use crate::error::{Context as _, Result};
 use crate::runtime::capability::Capabilities;
-use crate::sys::{self, clone::Fork};
+use crate::sys;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -13,16 +13,18 @@ pub(crate) fn stay(own: Capabilities) -> Result<()> {
     // Blocked before the fork, so that none is lost in between.
     let all = SigSet::all();
     all.thread_block()?;
-    match sys::clone::clone3(0, None).context("fork the program")? {
-        Fork::Child => {
+    match sys::clone::fork().context("fork the program")? {
+        None => {
             // A group of its own in the foreground, so that the terminal's keys reach it and not pid 1.
             let _ = rustix::process::setpgid(None, None);
             let _ = rustix::termios::tcsetpgrp(std::io::stdin(), rustix::process::getpid());
             SigSet::empty().thread_set_mask()?;
             Ok(())
         }
-        Fork::Parent { pid, .. } => {
-            let _ = own.assume();
+        Some(pid) => {
+            if own.assume().is_err() {
+                sys::process::exit_now(125);
+            }
             let _ = nix::sys::prctl::set_name(c"init");
             // The end of the error pipe among them: it must close when the child executes.
             let _ = sys::process::close_all();

@@ -6,10 +6,10 @@
 //! would refuse the move out of it (`nsdelegate`, cgroups(7)).
 
 use crate::error::{Context as _, Error, Result};
+use crate::runtime::apply;
 use crate::runtime::prepare::Prepared;
 use crate::runtime::spawn::{self, Starting};
 use crate::runtime::step::Step;
-use crate::runtime::apply;
 use crate::sys::{self, clone::Fork};
 use nix::sched::CloneFlags;
 use rustix::pipe::PipeFlags;

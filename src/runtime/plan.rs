@@ -57,13 +57,21 @@ pub(crate) struct Attachment {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum What {
     /// /dev with its nodes.
-    Dev { console: bool },
+    Dev {
+        console: bool,
+    },
     /// /dev/pts; the container's terminal is one of it.
     Pts,
     /// The container's terminal as /dev/console.
     Console,
-    Tmpfs { options: Vec<String>, flags: TmpfsFlags },
-    Path { path: PathBuf, recursive: bool },
+    Tmpfs {
+        options: Vec<String>,
+        flags: TmpfsFlags,
+    },
+    Path {
+        path: PathBuf,
+        recursive: bool,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +92,12 @@ pub(crate) struct Plan {
 
 impl Plan {
     fn attach(&mut self, attachment: Attachment, target: impl Into<PathBuf>, node: Node, links: Links) {
-        self.steps.push(Step::Attach { mount: self.attachments.len(), target: target.into(), node, links });
+        self.steps.push(Step::Attach {
+            mount: self.attachments.len(),
+            target: target.into(),
+            node,
+            links,
+        });
         self.attachments.push(attachment);
     }
 }
@@ -95,8 +108,16 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         | libc::CLONE_NEWPID
         | libc::CLONE_NEWUTS
         | libc::CLONE_NEWIPC
-        | if config.network == NetworkMode::None { libc::CLONE_NEWNET } else { 0 };
-    let mut plan = Plan { namespaces, attachments: Vec::new(), steps: vec![Step::DieWithMonitor, Step::EnterCgroups] };
+        | if config.network == NetworkMode::None {
+            libc::CLONE_NEWNET
+        } else {
+            0
+        };
+    let mut plan = Plan {
+        namespaces,
+        attachments: Vec::new(),
+        steps: vec![Step::DieWithMonitor, Step::EnterCgroups],
+    };
     match config.network {
         NetworkMode::None => plan.steps.push(Step::LoopbackUp),
         NetworkMode::Container(_) | NetworkMode::Ns(_) => plan.steps.push(Step::JoinNamespace(0)),
@@ -124,7 +145,8 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         plan.steps.push(Step::Domainname(config.domainname.clone()));
     }
     plan.steps.extend(limit_steps(config, facts.open_files));
-    plan.steps.extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams]);
+    plan.steps
+        .extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams]);
     plan.steps.push(Step::Workdir(config.process.workdir.clone()));
     let argv: Vec<_> = config.process.argv().cloned().collect();
     if argv.is_empty() {
@@ -138,7 +160,10 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         tied: true,
     };
     plan.steps.extend(confinement.steps(config.init));
-    plan.steps.push(Step::Exec { argv, env: environment(&config.process.env, &facts.identity) });
+    plan.steps.push(Step::Exec {
+        argv,
+        env: environment(&config.process.env, &facts.identity),
+    });
     Ok(plan)
 }
 
@@ -168,13 +193,14 @@ impl Confinement<'_> {
         if self.no_new_privileges {
             steps.push(Step::NoNewPrivileges);
         }
-        if init {
-            steps.push(Step::Init(self.capabilities.before_exec(root, true)));
-        }
         let loads_as_admin = self.seccomp && !self.no_new_privileges;
         steps.push(Step::Capabilities(self.capabilities.before_exec(root, !loads_as_admin)));
         if self.seccomp {
             steps.push(Step::Seccomp);
+        }
+        if init {
+            // Under the filter as well: with CAP_SYS_PTRACE the program could make calls through pid 1.
+            steps.push(Step::Init(self.capabilities.before_exec(root, true)));
         }
         steps
     }
@@ -190,12 +216,25 @@ pub(crate) fn environment(env: &[ByteString], identity: &Identity) -> Vec<ByteSt
     env
 }
 
-const NOTHING_RUNS: TmpfsFlags = TmpfsFlags { noexec: true, nosuid: true, nodev: true };
+const NOTHING_RUNS: TmpfsFlags = TmpfsFlags {
+    noexec: true,
+    nosuid: true,
+    nodev: true,
+};
 
 fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let read_only = !config.security.privileged;
-    let made = |what| Attachment { what, read_only: false, propagation: Propagation::Rprivate };
-    let mount = |kind, target: &str, read_only| Step::Mount { kind, options: Vec::new(), target: target.into(), read_only };
+    let made = |what| Attachment {
+        what,
+        read_only: false,
+        propagation: Propagation::Rprivate,
+    };
+    let mount = |kind, target: &str, read_only| Step::Mount {
+        kind,
+        options: Vec::new(),
+        target: target.into(),
+        read_only,
+    };
     plan.steps.push(mount("proc", "/proc", false));
     let tty = config.process.tty;
     plan.attach(made(What::Dev { console: tty }), "/dev", Node::Directory, Links::Refuse);
@@ -206,7 +245,10 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let covered = |target: &str| config.mounts.iter().any(|m| m.target == Path::new(target));
     if !covered("/dev/shm") {
         let options = vec!["mode=1777".to_owned(), format!("size={}", config.shm_size)];
-        let shm = What::Tmpfs { options, flags: NOTHING_RUNS };
+        let shm = What::Tmpfs {
+            options,
+            flags: NOTHING_RUNS,
+        };
         plan.attach(made(shm), "/dev/shm", Node::Directory, Links::Refuse);
     }
     plan.steps.push(mount("mqueue", "/dev/mqueue", false));
@@ -227,8 +269,15 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
 /// Files the engine writes for each start. A volume of the user's at the same place goes on top.
 fn identity_files(plan: &mut Plan, facts: &Facts) {
     for name in ["resolv.conf", "hostname", "hosts"] {
-        let what = What::Path { path: facts.run_dir.join(name), recursive: false };
-        let attachment = Attachment { what, read_only: false, propagation: Propagation::Rprivate };
+        let what = What::Path {
+            path: facts.run_dir.join(name),
+            recursive: false,
+        };
+        let attachment = Attachment {
+            what,
+            read_only: false,
+            propagation: Propagation::Rprivate,
+        };
         plan.attach(attachment, Path::new("/etc").join(name), Node::File, Links::Follow);
     }
 }
@@ -236,17 +285,34 @@ fn identity_files(plan: &mut Plan, facts: &Facts) {
 fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Result<()> {
     // A mount inside /proc could hide what the masks protect (CVE-2019-16884); docker refuses it as well.
     if mount.target.starts_with("/proc") {
-        return Err(Error::usage(format!("mount on {}: nothing can be mounted inside /proc", mount.target.display())));
+        return Err(Error::usage(format!(
+            "mount on {}: nothing can be mounted inside /proc",
+            mount.target.display()
+        )));
     }
     let (what, node) = match (&mount.source, source) {
         (Source::Tmpfs { size, mode, options }, _) => (tmpfs(*size, *mode, options)?, Node::Directory),
-        (Source::Bind { non_recursive, .. }, Some(s)) => {
-            (What::Path { path: s.path.clone(), recursive: !non_recursive }, node_of(s))
-        }
-        (Source::Volume { .. }, Some(s)) => (What::Path { path: s.path.clone(), recursive: true }, node_of(s)),
+        (Source::Bind { non_recursive, .. }, Some(s)) => (
+            What::Path {
+                path: s.path.clone(),
+                recursive: !non_recursive,
+            },
+            node_of(s),
+        ),
+        (Source::Volume { .. }, Some(s)) => (
+            What::Path {
+                path: s.path.clone(),
+                recursive: true,
+            },
+            node_of(s),
+        ),
         (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
     };
-    let attachment = Attachment { what, read_only: mount.read_only, propagation: mount.propagation };
+    let attachment = Attachment {
+        what,
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+    };
     plan.attach(attachment, &mount.target, node, Links::Follow);
     Ok(())
 }
@@ -282,15 +348,21 @@ fn confine_system_paths(plan: &mut Plan, config: &ContainerConfig) {
     if config.security.privileged || config.security.unmasked {
         return;
     }
-    plan.steps.extend(rootfs::READ_ONLY.iter().map(|p| Step::ReadOnly(PathBuf::from(p))));
-    plan.steps.extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
+    plan.steps
+        .extend(rootfs::READ_ONLY.iter().map(|p| Step::ReadOnly(PathBuf::from(p))));
+    plan.steps
+        .extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
 }
 
 /// The limits asked for, and one for open files: what the caller had is not the container's.
 pub(crate) fn limit_steps(config: &ContainerConfig, open_files: u64) -> Vec<Step> {
     let mut limits = config.ulimits.clone();
     if !limits.iter().any(|l| l.name == "nofile") {
-        limits.push(Ulimit { name: "nofile".to_owned(), soft: open_files, hard: open_files });
+        limits.push(Ulimit {
+            name: "nofile".to_owned(),
+            soft: open_files,
+            hard: open_files,
+        });
     }
     limits.into_iter().map(Step::Limit).collect()
 }

@@ -56,7 +56,9 @@ pub(crate) fn open_mounts(attachments: &[Attachment], tty: bool) -> Result<(Vec<
                 fs
             }
             What::Console => {
-                let pts = pts.as_ref().ok_or_else(|| Error::other("a console without a terminal"))?;
+                let pts = pts
+                    .as_ref()
+                    .ok_or_else(|| Error::other("a console without a terminal"))?;
                 sys::mount::clone_tree(pts.as_fd(), Path::new("0"), false).context("clone the terminal")?
             }
             What::Tmpfs { options, flags } => {
@@ -92,12 +94,19 @@ fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment) -> Result<()> {
     };
     let from_host = matches!(attachment.what, What::Path { .. });
     if from_host {
-        let attributes = sys::mount::Attributes { set: 0, propagation, recursive };
+        let attributes = sys::mount::Attributes {
+            set: 0,
+            propagation,
+            recursive,
+        };
         sys::mount::set_attributes(mount, attributes).context("set mount propagation")?;
     }
     if attachment.read_only {
-        let attributes =
-            sys::mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, propagation: 0, recursive: from_host };
+        let attributes = sys::mount::Attributes {
+            set: libc::MOUNT_ATTR_RDONLY,
+            propagation: 0,
+            recursive: from_host,
+        };
         sys::mount::set_attributes(mount, attributes).context("make the mount read-only")?;
     }
     Ok(())

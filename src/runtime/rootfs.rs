@@ -24,8 +24,7 @@ pub(crate) const MASKED: &[&str] = &[
 ];
 
 /// Read-only in an unprivileged container. Docker's list.
-pub(crate) const READ_ONLY: &[&str] =
-    &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+pub(crate) const READ_ONLY: &[&str] = &["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
 
 /// What a mount point has to be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +53,19 @@ impl Links {
 /// Opens `path` inside `root`, as a place only (`O_PATH`).
 pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> Result<OwnedFd, Errno> {
     let relative = path.strip_prefix("/").unwrap_or(path);
-    let relative = if relative.as_os_str().is_empty() { Path::new(".") } else { relative };
+    let relative = if relative.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        relative
+    };
     loop {
-        match rustix::fs::openat2(root, relative, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), links.flags()) {
+        match rustix::fs::openat2(
+            root,
+            relative,
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+            links.flags(),
+        ) {
             // The kernel gave up after a rename elsewhere raced with the look-up (openat2(2), EAGAIN).
             Err(Errno::AGAIN | Errno::INTR) => {}
             other => return other,
@@ -70,13 +79,19 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, node: Node, links:
         Ok(fd) => return fit(fd, path, node),
         Err(Errno::NOENT) => {}
         Err(Errno::LOOP) if links == Links::Refuse => {
-            return Err(Error::other(format!("{} is a symbolic link in the image", path.display())));
+            return Err(Error::other(format!(
+                "{} is a symbolic link in the image",
+                path.display()
+            )));
         }
         Err(e) => return Err(e.into()),
     }
     let mut walked = std::path::PathBuf::from("/");
     let mut at = open(root, &walked, links)?;
-    let names: Vec<_> = path.components().filter_map(|c| if let Component::Normal(n) = c { Some(n) } else { None }).collect();
+    let names: Vec<_> = path
+        .components()
+        .filter_map(|c| if let Component::Normal(n) = c { Some(n) } else { None })
+        .collect();
     for (i, name) in names.iter().enumerate() {
         walked.push(name);
         at = match open(root, &walked, links) {
@@ -91,7 +106,10 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, node: Node, links:
                 match made {
                     Ok(()) => open(root, &walked, links)?,
                     Err(Errno::EXIST) => {
-                        return Err(Error::other(format!("{} is a dangling symbolic link in the container", walked.display())));
+                        return Err(Error::other(format!(
+                            "{} is a dangling symbolic link in the container",
+                            walked.display()
+                        )));
                     }
                     Err(e) => return Err(e).with_context(|| format!("make mount point {}", walked.display())),
                 }
@@ -105,8 +123,14 @@ pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, node: Node, links:
 fn fit(fd: OwnedFd, path: &Path, node: Node) -> Result<OwnedFd> {
     let is_dir = FileType::from_raw_mode(rustix::fs::fstat(&fd)?.st_mode) == FileType::Directory;
     match (node, is_dir) {
-        (Node::Directory, false) => Err(Error::other(format!("{} is not a directory in the container", path.display()))),
-        (Node::File, true) => Err(Error::other(format!("{} is a directory in the container", path.display()))),
+        (Node::Directory, false) => Err(Error::other(format!(
+            "{} is not a directory in the container",
+            path.display()
+        ))),
+        (Node::File, true) => Err(Error::other(format!(
+            "{} is a directory in the container",
+            path.display()
+        ))),
         _ => Ok(fd),
     }
 }
@@ -123,7 +147,11 @@ pub(crate) fn null_device(root: BorrowedFd<'_>) -> Result<OwnedFd> {
     let stat = rustix::fs::fstat(fd.as_fd())?;
     let is_null = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice
         && (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev)) == (1, 3);
-    if is_null { Ok(fd) } else { Err(Error::other("/dev/null is not the null device")) }
+    if is_null {
+        Ok(fd)
+    } else {
+        Err(Error::other("/dev/null is not the null device"))
+    }
 }
 
 #[cfg(test)]
@@ -147,7 +175,11 @@ mod tests {
         impl Dir {
             pub(super) fn new() -> Self {
                 static N: AtomicU32 = AtomicU32::new(0);
-                let name = format!("barge-rootfs-{}-{}", std::process::id(), N.fetch_add(1, Ordering::Relaxed));
+                let name = format!(
+                    "barge-rootfs-{}-{}",
+                    std::process::id(),
+                    N.fetch_add(1, Ordering::Relaxed)
+                );
                 let path = std::env::temp_dir().join(name);
                 std::fs::create_dir_all(&path).unwrap();
                 Dir(path)

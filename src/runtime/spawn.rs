@@ -54,15 +54,26 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
 
 impl Starting {
     pub(crate) fn new(pid: i32, pidfd: OwnedFd, errors: OwnedFd, alive: OwnedFd) -> Starting {
-        Starting { pid, pidfd, errors, _alive: alive }
+        Starting {
+            pid,
+            pidfd,
+            errors,
+            _alive: alive,
+        }
     }
 
     /// Waits until the program is executed, or has failed to be.
     pub(crate) fn executed(self) -> Result<Init> {
         let mut bytes = Vec::new();
-        std::fs::File::from(self.errors).read_to_end(&mut bytes).context("read from the container's first process")?;
+        std::fs::File::from(self.errors)
+            .read_to_end(&mut bytes)
+            .context("read from the container's first process")?;
         if bytes.is_empty() {
-            return Ok(Init { pid: self.pid, pidfd: self.pidfd, _alive: self._alive });
+            return Ok(Init {
+                pid: self.pid,
+                pidfd: self.pidfd,
+                _alive: self._alive,
+            });
         }
         sys::process::reap(self.pidfd.as_fd())?;
         Err(decode(&bytes))
@@ -113,7 +124,10 @@ mod tests {
         for kind in [Kind::CannotExecute, Kind::CommandNotFound, Kind::Usage, Kind::Other] {
             let sent = Error::new(kind, "exec x: no").with_hint("do y");
             let got = decode(&encode(&sent));
-            assert_eq!((got.kind(), got.to_string(), got.hint()), (kind, "exec x: no".to_owned(), Some("do y")));
+            assert_eq!(
+                (got.kind(), got.to_string(), got.hint()),
+                (kind, "exec x: no".to_owned(), Some("do y"))
+            );
         }
         assert_eq!(decode(b"").to_string(), "");
     }

@@ -28,9 +28,19 @@ pub(crate) enum Step {
     /// The prepared root, on top of a directory of the host's that nobody else sees through here.
     AttachRoot(PathBuf),
     /// Prepared mount `n`.
-    Attach { mount: usize, target: PathBuf, node: Node, links: Links },
+    Attach {
+        mount: usize,
+        target: PathBuf,
+        node: Node,
+        links: Links,
+    },
     /// A filesystem that has to be made from inside the new namespaces.
-    Mount { kind: &'static str, options: Vec<String>, target: PathBuf, read_only: bool },
+    Mount {
+        kind: &'static str,
+        options: Vec<String>,
+        target: PathBuf,
+        read_only: bool,
+    },
     /// Devices on top of /dev and elsewhere.
     MakeNode(DeviceNode),
     /// Read-only what lies there already.
@@ -57,12 +67,20 @@ pub(crate) enum Step {
     CloseTheRest,
     /// Stays as pid 1, with these capabilities, and runs the rest in a child.
     Init(Capabilities),
-    Exec { argv: Vec<ByteString>, env: Vec<ByteString> },
+    Exec {
+        argv: Vec<ByteString>,
+        env: Vec<ByteString>,
+    },
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = |list: &[ByteString]| list.iter().map(|w| w.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ");
+        let words = |list: &[ByteString]| {
+            list.iter()
+                .map(|w| w.to_string_lossy().into_owned())
+                .collect::<Vec<_>>()
+                .join(" ")
+        };
         match self {
             Step::DieWithMonitor => f.write_str("die with the monitor"),
             Step::EnterCgroups => f.write_str("enter cgroups"),
@@ -72,11 +90,22 @@ impl fmt::Display for Step {
             Step::LoopbackUp => f.write_str("bring lo up"),
             Step::PrivateMounts => f.write_str("make mounts private"),
             Step::AttachRoot(at) => write!(f, "attach root on {}", at.display()),
-            Step::Attach { mount, target, links, .. } => {
+            Step::Attach {
+                mount, target, links, ..
+            } => {
                 write!(f, "attach {mount} on {}", target.display())?;
-                if *links == Links::Refuse { f.write_str(" (no links)") } else { Ok(()) }
+                if *links == Links::Refuse {
+                    f.write_str(" (no links)")
+                } else {
+                    Ok(())
+                }
             }
-            Step::Mount { kind, options, target, read_only } => {
+            Step::Mount {
+                kind,
+                options,
+                target,
+                read_only,
+            } => {
                 write!(f, "mount {kind} on {}", target.display())?;
                 if !options.is_empty() {
                     write!(f, " ({})", options.join(","))?;
@@ -100,7 +129,11 @@ impl fmt::Display for Step {
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::Become(who) => {
                 write!(f, "become {}:{}", who.uid, who.gid)?;
-                if who.groups.is_empty() { Ok(()) } else { write!(f, " with groups {:?}", who.groups) }
+                if who.groups.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, " with groups {:?}", who.groups)
+                }
             }
             Step::Capabilities(caps) => write!(f, "assume capabilities {}", caps.names().join(" ")),
             Step::CloseTheRest => f.write_str("close the rest"),

@@ -35,7 +35,13 @@ pub(crate) fn identify(root: BorrowedFd<'_>, spec: &str) -> Result<Identity> {
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {
     // O_NONBLOCK: an image may have a FIFO there.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS) {
+    let file = match rustix::fs::openat2(
+        root,
+        path,
+        flags,
+        Mode::empty(),
+        ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS,
+    ) {
         Ok(fd) => std::fs::File::from(fd),
         Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(Vec::new()),
         Err(e) => return Err(e.into()),
@@ -60,7 +66,11 @@ fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Identity> {
         Some(e) => (e.uid, e.gid, e.home.to_vec(), e.name),
         None => match parse_id(user)? {
             Some(uid) => (uid, 0, b"/".to_vec(), &b""[..]),
-            None => return Err(Error::other(format!("unable to find user {user}: no matching entries in passwd file"))),
+            None => {
+                return Err(Error::other(format!(
+                    "unable to find user {user}: no matching entries in passwd file"
+                )));
+            }
         },
     };
     let mut groups = Vec::new();
@@ -70,7 +80,12 @@ fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Identity> {
     }
     groups.dedup();
     let home = if home.is_empty() { b"/".to_vec() } else { home };
-    Ok(Identity { uid, gid, groups, home: home.into() })
+    Ok(Identity {
+        uid,
+        gid,
+        groups,
+        home: home.into(),
+    })
 }
 
 struct User<'a> {
@@ -84,8 +99,15 @@ struct User<'a> {
 fn find_user<'a>(wanted: &str, passwd: &'a [u8]) -> Option<User<'a>> {
     let users = || {
         fields(passwd).filter_map(|f| {
-            let [name, _, uid, gid, _, home, ..] = f[..] else { return None };
-            Some(User { name, uid: number(uid)?, gid: number(gid)?, home })
+            let [name, _, uid, gid, _, home, ..] = f[..] else {
+                return None;
+            };
+            Some(User {
+                name,
+                uid: number(uid)?,
+                gid: number(gid)?,
+                home,
+            })
         })
     };
     let by_name = users().find(|u| u.name == wanted.as_bytes());
@@ -99,8 +121,11 @@ fn find_group(wanted: &str, group: &[u8]) -> Result<u32> {
     });
     match named {
         Some(gid) => Ok(gid),
-        None => parse_id(wanted)?
-            .ok_or_else(|| Error::other(format!("unable to find group {wanted}: no matching entries in group file"))),
+        None => parse_id(wanted)?.ok_or_else(|| {
+            Error::other(format!(
+                "unable to find group {wanted}: no matching entries in group file"
+            ))
+        }),
     }
 }
 
@@ -156,9 +181,20 @@ mod tests {
         assert_eq!(case("daemon:77").unwrap(), ok(1, 77, &[], "/usr/sbin"));
         assert_eq!(case("bin").unwrap(), ok(2, 7, &[], "/"), "an empty home is /");
         assert_eq!(case("5000").unwrap(), ok(5000, 0, &[], "/"));
-        assert_eq!(case("12").unwrap(), ok(99, 99, &[], "/x"), "a name of digits goes before the number");
+        assert_eq!(
+            case("12").unwrap(),
+            ok(99, 99, &[], "/x"),
+            "a name of digits goes before the number"
+        );
         assert_eq!(case(":33").unwrap(), ok(0, 33, &[], "/root"));
-        for bad in ["nobody", "daemon:none", "4294967295", "99999999999", "-1", "root:2147483648"] {
+        for bad in [
+            "nobody",
+            "daemon:none",
+            "4294967295",
+            "99999999999",
+            "-1",
+            "root:2147483648",
+        ] {
             assert!(case(bad).is_err(), "{bad}");
         }
     }

@@ -35,7 +35,7 @@ impl Store {
             made.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         }
         symlink("/proc/mounts", below.join("etc/mtab"))?;
-        stage.sync()?;
+        rustix::fs::syncfs(stage.dir())?;
         stage.commit(path)?;
         Ok(())
     }

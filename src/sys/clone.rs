@@ -45,7 +45,11 @@ pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
         flags: flags | libc::CLONE_PIDFD as u64,
         pidfd: (&raw mut pidfd) as u64,
         // With CLONE_PARENT the exit signal is the parent's own; the kernel refuses another.
-        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 { libc::SIGCHLD as u64 } else { 0 },
+        exit_signal: if flags & libc::CLONE_PARENT as u64 == 0 {
+            libc::SIGCHLD as u64
+        } else {
+            0
+        },
         ..CloneArgs::default()
     };
     if let Some(fd) = cgroup {
@@ -64,6 +68,18 @@ pub(crate) fn clone3(flags: libc::c_int, cgroup: Option<BorrowedFd<'_>>) -> io::
             #[expect(clippy::cast_possible_truncation, reason = "a pid is an int")]
             Ok(Fork::Parent { pid: pid as i32, pidfd })
         }
+    }
+}
+
+/// A plain fork by the old call, which a seccomp filter lets through where it hides clone3: the child's pid, or `None` in
+/// the child. The process must have one thread.
+pub(crate) fn fork() -> io::Result<Option<i32>> {
+    debug_assert!(one_thread(), "fork with more than one thread");
+    // SAFETY: one thread, so the child's copy of the heap has no lock held by another.
+    match unsafe { libc::fork() } {
+        -1 => Err(io::Error::last_os_error()),
+        0 => Ok(None),
+        pid => Ok(Some(pid)),
     }
 }
 

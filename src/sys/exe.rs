@@ -14,7 +14,9 @@ const OWN: &str = "/proc/self/exe";
 
 /// Whether this process already runs from a program that can't be written through /proc/self/exe.
 pub(crate) fn is_protected() -> bool {
-    let Ok(own) = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else { return false };
+    let Ok(own) = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return false;
+    };
     if rustix::fs::fstatvfs(&own).is_ok_and(|s| s.f_flag.contains(StatVfsMountFlags::RDONLY)) {
         return true;
     }
@@ -30,7 +32,10 @@ pub(crate) fn protected() -> io::Result<OwnedFd> {
 
 fn read_only_mount() -> io::Result<OwnedFd> {
     let mount = super::mount::clone_tree(rustix::fs::CWD, Path::new(OWN), false)?;
-    let attributes = super::mount::Attributes { set: libc::MOUNT_ATTR_RDONLY, ..Default::default() };
+    let attributes = super::mount::Attributes {
+        set: libc::MOUNT_ATTR_RDONLY,
+        ..Default::default()
+    };
     super::mount::set_attributes(mount.as_fd(), attributes)?;
     Ok(mount)
 }
@@ -47,6 +52,9 @@ fn sealed_copy() -> io::Result<OwnedFd> {
         }
         done += n as u64;
     }
-    rustix::fs::fcntl_add_seals(&copy, SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &copy,
+        SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL,
+    )?;
     Ok(copy)
 }

@@ -1,12 +1,12 @@
 //! Raw system calls behind safe functions: the only unsafe code of the engine. Knows no container.
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod exe;
 pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod process;
-pub(crate) mod bpf;
 pub(crate) mod seccomp;
-pub(crate) mod tree;
 pub(crate) mod terminal;
+pub(crate) mod tree;
 pub(crate) mod writeback;

@@ -61,8 +61,12 @@ pub(crate) fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> io::Resul
 
 /// Changes attributes of the mount whose root `mount` is.
 pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> io::Result<()> {
-    let attr =
-        MountAttr { attr_set: attributes.set, attr_clr: 0, propagation: attributes.propagation, userns_fd: 0 };
+    let attr = MountAttr {
+        attr_set: attributes.set,
+        attr_clr: 0,
+        propagation: attributes.propagation,
+        userns_fd: 0,
+    };
     let flags = libc::AT_EMPTY_PATH | if attributes.recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` outlives the call and its size is given.
     let r = unsafe {
@@ -75,7 +79,11 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> i
             size_of::<MountAttr>(),
         )
     };
-    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if r == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// pivot_root(".", "."): the current directory becomes the root, the old one lies on top of it and is detached.

@@ -28,7 +28,13 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<Option<OwnedFd>> {
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: a plain system call on an open descriptor; a null siginfo is allowed.
     let r = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     };
     match r {
         0 => Ok(()),
@@ -44,7 +50,10 @@ pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout: Option<std::time::Durat
     let deadline = timeout.map(|t| std::time::Instant::now() + t);
     loop {
         let left = deadline.map(|d| d.saturating_duration_since(std::time::Instant::now()));
-        let timespec = left.map(|l| rustix::event::Timespec { tv_sec: l.as_secs().cast_signed(), tv_nsec: l.subsec_nanos().into() });
+        let timespec = left.map(|l| rustix::event::Timespec {
+            tv_sec: l.as_secs().cast_signed(),
+            tv_nsec: l.subsec_nanos().into(),
+        });
         let mut fds = [rustix::event::PollFd::new(&pidfd, rustix::event::PollFlags::IN)];
         match rustix::event::poll(&mut fds, timespec.as_ref()) {
             Ok(n) => return Ok(n > 0),
@@ -75,7 +84,12 @@ pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
 pub(crate) fn start_time(pid: i32) -> Option<u64> {
     let mut buffer = [0_u8; 512];
     let path = format!("/proc/{pid}/stat");
-    let fd = rustix::fs::open(path, rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty()).ok()?;
+    let fd = rustix::fs::open(
+        path,
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .ok()?;
     let n = rustix::io::read(&fd, &mut buffer).ok()?;
     parse_start_time(&buffer[..n])
 }
@@ -95,7 +109,10 @@ fn parse_start_time(stat: &[u8]) -> Option<u64> {
 pub(crate) fn zombie_status(pid: i32, start_time: u64) -> Option<(u8, Option<i32>)> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let close = stat.iter().rposition(|b| *b == b')')?;
-    let fields: Vec<_> = std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace().collect();
+    let fields: Vec<_> = std::str::from_utf8(&stat[close + 1..])
+        .ok()?
+        .split_ascii_whitespace()
+        .collect();
     // Fields 3, 22 and 52 of proc_pid_stat(5).
     let same = *fields.first()? == "Z" && fields.get(19)?.parse() == Ok(start_time);
     let status: i32 = fields.get(49)?.parse().ok().filter(|_| same)?;
@@ -109,7 +126,9 @@ pub(crate) fn zombie_status(pid: i32, start_time: u64) -> Option<(u8, Option<i32
 pub(crate) fn is_stopped(pid: i32) -> bool {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
     let close = stat.iter().rposition(|b| *b == b')');
-    close.and_then(|c| stat.get(c + 2)).is_some_and(|state| matches!(state, b'T' | b't'))
+    close
+        .and_then(|c| stat.get(c + 2))
+        .is_some_and(|state| matches!(state, b'T' | b't'))
 }
 
 /// Starts `exe` as a process of its own session that is nobody's child: two forks, then exec. It gets `fds` as
@@ -152,7 +171,11 @@ pub(crate) fn dup_onto(fd: BorrowedFd<'_>, target: i32) -> io::Result<()> {
     // SAFETY: dup2 of an open descriptor onto a number; whatever was there belonged to this process's standard
     // streams or to descriptors about to be replaced by exec.
     let r = unsafe { libc::dup2(fd.as_raw_fd(), target) };
-    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if r == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Marks every descriptor from `first` on close-on-exec (Linux 5.11; closes them one by one where that is unknown).
@@ -163,7 +186,9 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
         return Ok(());
     }
     for entry in std::fs::read_dir("/proc/self/fd")? {
-        let Some(fd) = entry?.file_name().to_str().and_then(|s| s.parse::<i32>().ok()) else { continue };
+        let Some(fd) = entry?.file_name().to_str().and_then(|s| s.parse::<i32>().ok()) else {
+            continue;
+        };
         if fd.cast_unsigned() >= first {
             // SAFETY: sets a flag on a descriptor number; EBADF of one just closed is harmless.
             unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -176,7 +201,11 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 pub(crate) fn close_all() -> io::Result<()> {
     // SAFETY: the caller never touches a descriptor again; it ends by `exit_now`, which runs no destructor.
     let r = unsafe { libc::syscall(libc::SYS_close_range, 0_u32, u32::MAX, 0) };
-    if r == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Takes over a descriptor that this process was started with, by its number.
@@ -215,7 +244,13 @@ pub(crate) fn exit_now(code: i32) -> ! {
 pub(crate) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;
     // SAFETY: a null name asks for an anonymous keyring.
-    let r = unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, std::ptr::null::<libc::c_char>()) };
+    let r = unsafe {
+        libc::syscall(
+            libc::SYS_keyctl,
+            KEYCTL_JOIN_SESSION_KEYRING,
+            std::ptr::null::<libc::c_char>(),
+        )
+    };
     match r {
         -1 => match io::Error::last_os_error() {
             // A kernel without keys has none to leak.
@@ -230,7 +265,11 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
 pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: TIOCSCTTY takes an int by value.
     let r = unsafe { libc::ioctl(terminal.as_raw_fd(), libc::TIOCSCTTY, 0) };
-    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if r == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 /// Gives freed heap pages back to the kernel: a monitor lives long and needs little.
@@ -243,7 +282,11 @@ pub(crate) fn trim_heap() {
 pub(crate) fn set_domainname(name: &[u8]) -> io::Result<()> {
     // SAFETY: pointer and length are of one slice.
     let r = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
-    if r == -1 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if r == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +297,10 @@ mod tests {
     fn start_time_counts_from_the_last_parenthesis() {
         let stat = b"12 (a) b) c) S 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 100 200 300";
         assert_eq!(parse_start_time(stat), Some(987_654));
-        assert_eq!(parse_start_time(b"12 (x) Z 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1"), None);
+        assert_eq!(
+            parse_start_time(b"12 (x) Z 1 12 12 0 -1 4194304 1 2 3 4 5 6 7 8 20 0 1 0 987654 1"),
+            None
+        );
         assert_eq!(parse_start_time(b"junk"), None);
     }
 

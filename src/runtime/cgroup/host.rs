@@ -206,8 +206,20 @@ impl Host {
 
 /// All that Linux has ever had in v1; what is mounted under another name is a hierarchy without controllers.
 const V1_CONTROLLERS: [&str; 14] = [
-    "blkio", "cpu", "cpuacct", "cpuset", "devices", "freezer", "hugetlb", "memory", "misc", "net_cls", "net_prio",
-    "perf_event", "pids", "rdma",
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "misc",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+    "rdma",
 ];
 
 /// One hierarchy as a filesystem to mount: its type, options, and directory name.
@@ -223,11 +235,21 @@ impl Hierarchy {
     fn filesystem(&self) -> Option<Filesystem> {
         let name = self.mount.file_name()?.to_str()?.to_owned();
         Some(match self.version {
-            Version::V2 => Filesystem { kind: "cgroup2", options: Vec::new(), name },
-            Version::V1 if name.split(',').all(|c| V1_CONTROLLERS.contains(&c)) => {
-                Filesystem { kind: "cgroup", options: name.split(',').map(str::to_owned).collect(), name }
-            }
-            Version::V1 => Filesystem { kind: "cgroup", options: vec!["none".to_owned(), format!("name={name}")], name },
+            Version::V2 => Filesystem {
+                kind: "cgroup2",
+                options: Vec::new(),
+                name,
+            },
+            Version::V1 if name.split(',').all(|c| V1_CONTROLLERS.contains(&c)) => Filesystem {
+                kind: "cgroup",
+                options: name.split(',').map(str::to_owned).collect(),
+                name,
+            },
+            Version::V1 => Filesystem {
+                kind: "cgroup",
+                options: vec!["none".to_owned(), format!("name={name}")],
+                name,
+            },
         })
     }
 

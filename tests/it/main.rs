@@ -3,7 +3,6 @@
 //!
 //! Not root: every test fails with that reason, so that nothing seems to pass that did not run.
 
-#![allow(dead_code, unused_imports)] // until every area has landed
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -12,4 +11,18 @@
     unreachable_pub
 )]
 
+mod bad_input;
+mod concurrency;
+mod exec;
+mod images;
+mod isolation;
+mod lifecycle;
+mod limits;
+mod logs;
+mod process;
+mod start;
+mod streams;
 mod support;
+mod terminals;
+mod truth;
+mod volumes;

@@ -9,8 +9,6 @@ const NO: u32 = u32::MAX;
 /// Numbers in the order of [`Arch`]: x86-64, i386, x32 (without its bit 30), aarch64, arm.
 type Row = (&'static str, [u32; 5]);
 
-pub(super) const LEN: usize = TABLE.len();
-
 /// Where `name` stands in the table. A `const fn`, so that the built-in profile is resolved when barge is compiled.
 pub(super) const fn index(name: &str) -> Option<usize> {
     let (mut low, mut high) = (0, TABLE.len());

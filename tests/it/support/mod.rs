@@ -24,10 +24,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-pub use images::{busybox_tar, data_dir, debian_tar, tiny, tiny_tar};
-pub use process::{Cmd, Output, Process};
+pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
+pub use process::{Cmd, Output};
 pub use tar::Tar;
-pub use terminal::Terminal;
 
 /// An engine of its own, with nothing in it that a test did not put there.
 pub struct Host {
@@ -111,6 +110,20 @@ impl Host {
         self.barge(args).run().ok().text()
     }
 
+    /// `run --rm FLAGS tiny /tiny VERB`, to its end.
+    pub fn tiny(&self, flags: impl Args, verb: impl Args) -> Output {
+        self.barge(tiny_line("--rm", flags, verb)).run()
+    }
+
+    /// `run -d --name NAME FLAGS tiny /tiny VERB`; gives the id it printed.
+    pub fn detached(&self, name: &str, flags: impl Args, verb: impl Args) -> String {
+        let named = vec!["--name".into(), name.into()]
+            .into_iter()
+            .chain(flags.args())
+            .collect::<Vec<OsString>>();
+        self.text(tiny_line("-d", named, verb))
+    }
+
     pub fn import(&self, name: &str, archive: &[u8]) {
         self.barge(["import", "-", name]).stdin(archive).run().ok();
     }
@@ -154,17 +167,7 @@ impl Host {
         });
     }
 
-    pub fn wait_status(&self, container: &str, status: &str) {
-        wait_until(&format!("{container} to be {status}"), || {
-            self.status(container) == status
-        });
-    }
-
-    /// Removes every container and checks that nothing is left of this engine; the check runs at the latest on drop.
-    pub fn finish(mut self) {
-        self.end();
-    }
-
+    /// Removes every container and checks that nothing is left of this engine.
     fn end(&mut self) {
         if std::mem::replace(&mut self.checked, true) {
             return;
@@ -182,6 +185,14 @@ impl Drop for Host {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+fn tiny_line(mode: &str, flags: impl Args, verb: impl Args) -> Vec<OsString> {
+    let mut line: Vec<OsString> = vec!["run".into(), mode.into()];
+    line.extend(flags.args());
+    line.extend(["tiny".into(), "/tiny".into()]);
+    line.extend(verb.args());
+    line
 }
 
 /// The binary under test.

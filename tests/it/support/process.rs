@@ -207,10 +207,6 @@ impl Process {
         kill(Pid::from_raw(self.pid()), signal).unwrap();
     }
 
-    pub fn running(&mut self) -> bool {
-        self.child.try_wait().unwrap().is_none()
-    }
-
     /// Waits for the end, and for both streams to end: who still holds them after the process is a leak.
     pub fn wait(mut self) -> Output {
         self.stdin = None;

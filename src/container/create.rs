@@ -25,7 +25,7 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     // Until the record refers to the image's layers, nobody may drop them.
-    let references = store.lock_shared()?;
+    let _references = store.lock_shared()?;
     let image = image::resolve_for_run(store, &args.image)?;
     let config = merge(store, args, &image)?;
     check(&config)?;

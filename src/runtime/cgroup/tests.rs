@@ -318,7 +318,7 @@ fn exec_follows_an_init_that_made_groups_of_its_own() {
          echo ready; exec sleep 1000",
     );
     let entry = open_existing(&f.paths, child.id().cast_signed()).unwrap();
-    let fd = std::os::fd::AsRawFd::as_raw_fd(&entry.v2.unwrap());
+    let fd = std::os::fd::AsRawFd::as_raw_fd(entry.v2.as_ref().unwrap());
     let opened = fs::read_link(format!("/proc/self/fd/{fd}")).unwrap();
     assert_eq!(opened, f.paths[0].join("a.scope"));
     kill_and_remove(&f.paths).unwrap();

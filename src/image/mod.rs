@@ -1,1 +1,15 @@
 //! What can be done to an image.
+
+pub(crate) mod change;
+pub(crate) mod hello;
+pub(crate) mod history;
+pub(crate) mod import;
+pub(crate) mod inspect;
+pub(crate) mod list;
+pub(crate) mod remove;
+pub(crate) mod report;
+pub(crate) mod resolve;
+pub(crate) mod tag;
+
+pub(crate) use import::import;
+pub(crate) use resolve::{resolve, resolve_for_run};

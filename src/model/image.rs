@@ -46,6 +46,9 @@ pub(crate) struct RunDefaults {
     pub(crate) labels: BTreeMap<String, String>,
     #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) stop_signal: String,
+    /// Instructions for a build on top of the image.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub(crate) on_build: Vec<String>,
 }
 
 fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {

@@ -109,7 +109,7 @@ impl Store {
             .and_then(|_| self.fill(&stage, config))
             .with_context(|| format!("make container {}", config.id.short()))?;
         if durability == Durability::Synced {
-            stage.sync()?;
+            stage.settle()?;
         }
         let references = self.lock_shared()?;
         self.check_references(config)?;
@@ -120,8 +120,7 @@ impl Store {
         }
         drop((names, references));
         if durability == Durability::Synced {
-            file::sync_dir(&self.names_root())?;
-            file::sync_dir(&self.containers_root())?;
+            file::sync_dirs(&self.names_root(), &self.containers_root())?;
         }
         Ok(())
     }

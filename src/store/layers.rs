@@ -11,8 +11,8 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
-/// What rebuilds the layer's tar byte for byte, together with the files: all of the tar that is not file content.
-const HEADERS: &str = "headers.zst";
+/// What rebuilds the layer's tar byte for byte, together with the files (`layer::tar_split`).
+const RECORD: &str = "tar-record";
 
 /// `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +44,8 @@ impl StagedLayer {
     }
 
     /// Takes what rebuilds the tar.
-    pub(crate) fn headers(&self) -> Result<File> {
-        file::write_new(&self.stage.path().join(HEADERS), b"", Durability::Volatile).context("make layer headers")
+    pub(crate) fn record(&self) -> Result<File> {
+        file::write_new(&self.stage.path().join(RECORD), b"", Durability::Volatile).context("make tar record")
     }
 
     /// All of it is on the disk when this returns. One syncfs(2), as a layer has thousands of files.
@@ -113,11 +113,11 @@ impl Store {
     }
 
     /// What rebuilds the layer's tar; `None` if it came compressed and is kept as a blob.
-    pub(crate) fn layer_headers(&self, id: &ChainId) -> Result<Option<File>> {
-        match File::open(self.layers_root().join(id.hex()).join(HEADERS)) {
+    pub(crate) fn tar_record(&self, id: &ChainId) -> Result<Option<File>> {
+        match File::open(self.layers_root().join(id.hex()).join(RECORD)) {
             Ok(file) => Ok(Some(file)),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).with_context(|| format!("open headers of layer {id}")),
+            Err(e) => Err(e).with_context(|| format!("open tar record of layer {id}")),
         }
     }
 }

@@ -6,7 +6,7 @@
 //!   lock                          flock: shared while a writer adds references, exclusive while something is dropped
 //!   tags.lock                     flock: around a change of tags.json
 //!   blobs/sha256/<hex>            image configurations, manifests and layers as they came
-//!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size}  headers.zst (what rebuilds its tar)
+//!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag → image id
 //!   containers/<id>/              config.json  exit.json (once it ended)  lock  upper/  work/  log.json*

@@ -34,11 +34,12 @@ impl Stage {
         self.dir.as_fd()
     }
 
-    /// Its own entries are on the disk; what is inside them is the caller's to sync.
-    pub(crate) fn sync(&self) -> Result<()> {
-        self.dir
-            .sync_all()
-            .with_context(|| format!("sync {}", self.path.display()))
+    /// Its own entries are on the disk before any change of names that follows; what is inside them is the caller's.
+    pub(crate) fn settle(&self) -> Result<()> {
+        match file::one_journal(self.dir()) {
+            true => Ok(()),
+            false => self.dir.sync_all().with_context(|| format!("sync {}", self.path.display())),
+        }
     }
 
     /// Deletes it now, and says if that did not work; a later command will try again.
@@ -87,9 +88,7 @@ impl StagedFile {
     pub(crate) fn commit(mut self, dir: &Path, name: &str, durability: Durability) -> Result<()> {
         let target = dir.join(name);
         if durability == Durability::Synced {
-            self.file
-                .sync_data()
-                .with_context(|| format!("sync {}", target.display()))?;
+            file::settle(&self.file).with_context(|| format!("sync {}", target.display()))?;
         }
         std::fs::rename(&self.path, &target).with_context(|| format!("rename to {}", target.display()))?;
         self.committed = true;

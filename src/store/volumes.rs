@@ -29,7 +29,7 @@ impl StagedVolume {
 
     /// Puts it in place, for good. `false` if another process was first: then that volume stands.
     pub(crate) fn commit(self, store: &Store) -> Result<bool> {
-        self.stage.sync()?;
+        self.stage.settle()?;
         let root = store.volumes_root();
         let first = self.stage.commit(&root.join(&self.name))?;
         file::sync_dir(&root)?;

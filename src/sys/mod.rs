@@ -3,3 +3,4 @@
 pub(crate) mod bpf;
 pub(crate) mod seccomp;
 pub(crate) mod tree;
+pub(crate) mod writeback;

@@ -1,0 +1,83 @@
+//! A word on the command line → an image.
+
+use crate::error::{Error, Kind, Result};
+use crate::image::hello;
+use crate::model::id::{ImageId, is_hex};
+use crate::model::image::ImageRecord;
+use crate::model::reference::{Reference, split_tag};
+use crate::store::{Store, no_such_image};
+
+/// Exact name and tag first (`latest` if it says none); then an id or a prefix of one, with or without `sha256:`; then
+/// `REPOSITORY:ID`, for an image with a tag in that repository.
+pub(crate) fn resolve(store: &Store, what: &str) -> Result<ImageRecord> {
+    store.image(&resolve_id(store, what)?)
+}
+
+/// The same; and the built-in image is made when it is asked for and there is none of its name.
+pub(crate) fn resolve_for_run(store: &Store, what: &str) -> Result<ImageRecord> {
+    match Reference::parse(what) {
+        Ok(name) if hello::is_name(&name) => hello::ensure(store),
+        _ => resolve(store, what),
+    }
+}
+
+/// Like [`resolve`], without reading the image's record: also for a damaged one.
+pub(crate) fn resolve_id(store: &Store, what: &str) -> Result<ImageId> {
+    if let Some((_, id)) = by_name(store, what)? {
+        return Ok(id);
+    }
+    let bare = what.strip_prefix("sha256:").unwrap_or(what);
+    if let Some(id) = store.image_by_prefix(bare)? {
+        return Ok(id);
+    }
+    by_id_in_repository(store, what)?.ok_or_else(|| no_such_image(what))
+}
+
+/// The name in full, and whose it is, if `what` is a name that exists.
+pub(crate) fn by_name(store: &Store, what: &str) -> Result<Option<(Reference, ImageId)>> {
+    let Ok(name) = Reference::parse(what) else {
+        return Ok(None);
+    };
+    let name = name.or_latest();
+    let Some(tag) = &name.tag else { return Ok(None) };
+    let found = store.tags()?.get(&name);
+    match (found, &name.digest) {
+        (Some(id), None) => Ok(Some((name, id))),
+        (Some(_), Some(_)) => {
+            let tag = tag.clone();
+            Err(Error::new(Kind::NotFound, format!("No such image: {what}"))
+                .with_hint(format!("the tag '{tag}' is here, but not known by that digest")))
+        }
+        (None, _) => Ok(None),
+    }
+}
+
+fn by_id_in_repository(store: &Store, what: &str) -> Result<Option<ImageId>> {
+    let (repository, Some(prefix)) = split_tag(what) else {
+        return Ok(None);
+    };
+    let Ok(repository) = Reference::parse(repository) else {
+        return Ok(None);
+    };
+    if !is_hex(prefix) {
+        return Ok(None);
+    }
+    let tags = store.tags()?;
+    let tagged = tags.iter().filter(|(name, _)| name.name() == repository.name());
+    let mut ids: Vec<ImageId> = tagged
+        .map(|(_, id)| id)
+        .filter(|id| id.hex().starts_with(prefix))
+        .collect();
+    ids.sort();
+    ids.dedup();
+    match ids.as_slice() {
+        [] => Ok(None),
+        [only] => Ok(Some(*only)),
+        [one, two, ..] => {
+            let (one, two) = (one.short(), two.short());
+            Err(Error::not_found(format!(
+                "ambiguous image id '{what}': {one}, {two} begin with it"
+            )))
+        }
+    }
+}

@@ -95,7 +95,9 @@ pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("open {}", path.display())),
     };
-    read_whole(&mut file).map(Some).with_context(|| format!("read {}", path.display()))
+    read_whole(&mut file)
+        .map(Some)
+        .with_context(|| format!("read {}", path.display()))
 }
 
 /// With as few calls as a listing of a thousand records deserves: less than asked for is the end of a regular file.

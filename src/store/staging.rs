@@ -38,7 +38,10 @@ impl Stage {
     pub(crate) fn settle(&self) -> Result<()> {
         match file::one_journal(self.dir()) {
             true => Ok(()),
-            false => self.dir.sync_all().with_context(|| format!("sync {}", self.path.display())),
+            false => self
+                .dir
+                .sync_all()
+                .with_context(|| format!("sync {}", self.path.display())),
         }
     }
 

@@ -3,6 +3,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::import::{from_tar, native_config};
+use crate::image::remove::remove;
 use crate::model::image::{History, ImageRecord, RunDefaults};
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
@@ -34,7 +35,7 @@ pub(crate) fn ensure(store: &Store) -> Result<ImageRecord> {
         Some(id) => store.image(&id).ok(),
         None => None,
     };
-    match found {
+    let outdated = match found {
         Some(image)
             if image
                 .config
@@ -43,10 +44,16 @@ pub(crate) fn ensure(store: &Store) -> Result<ImageRecord> {
                 .get(LABEL)
                 .is_none_or(|made_of| *made_of == identity) =>
         {
-            Ok(image)
+            return Ok(image);
         }
-        _ => make(store, &name, program, identity).context("make image hello"),
+        other => other,
+    };
+    let image = make(store, &name, program, identity).context("make image hello")?;
+    if let Some(outdated) = outdated {
+        // Kept, without a name, while a container is made of it.
+        let _ = remove(store, &outdated.id.hex(), false, |_| true);
     }
+    Ok(image)
 }
 
 fn identity(program: &File) -> Result<String> {

@@ -172,3 +172,189 @@ pub(super) fn native_config(created: Timestamp, config: RunDefaults) -> ImageCon
         ..ImageConfig::default()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::image::remove::{Removed, remove};
+    use crate::image::{hello, list, resolve, tag};
+    use crate::store::testing::Scratch;
+    use std::io::Cursor;
+
+    fn tar_of(files: &[(&str, &str)]) -> Vec<u8> {
+        let mut tar = tar::Builder::new(Vec::new());
+        for (path, content) in files {
+            let mut header = tar::Header::new_ustar();
+            header.set_size(content.len() as u64);
+            header.set_mode(0o644);
+            tar.append_data(&mut header, path, content.as_bytes()).unwrap();
+        }
+        tar.into_inner().unwrap()
+    }
+
+    fn of(tar: Vec<u8>, name: &str) -> Import {
+        Import {
+            source: Source::Stream(Box::new(Cursor::new(tar)), "-".to_owned()),
+            reference: Some(Reference::parse(name).unwrap()),
+            changes: vec!["CMD [\"sh\"]".to_owned()],
+            message: None,
+            platform: None,
+        }
+    }
+
+    fn names(s: &Store) -> Vec<String> {
+        let rows = list::list(s, &list::Filter::default()).unwrap();
+        let mut names: Vec<_> = rows
+            .into_iter()
+            .map(|r| r.name.map_or("<none>".to_owned(), |n| n.to_string()))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn an_image_comes_and_goes() {
+        let s = Scratch::new();
+        let id = import(&s, of(tar_of(&[("etc/x", "12345")]), "deb")).unwrap();
+        let image = resolve::resolve(&s, "deb").unwrap();
+        assert_eq!((image.id, image.size), (id, 5));
+        assert_eq!(image.config.config.cmd, ["sh".into()]);
+        assert_eq!(image.config.history[0].comment, "Imported from -");
+        assert_eq!(
+            std::fs::read(s.layer_dir(&image.layers[0]).join("etc/x")).unwrap(),
+            b"12345"
+        );
+        assert_eq!(s.read_blob(&id.0).unwrap(), serde_json::to_vec(&image.config).unwrap());
+        for what in [
+            &id.hex(),
+            &id.short(),
+            &id.to_string(),
+            "deb:latest",
+            "docker.io/library/deb",
+        ] {
+            assert_eq!(resolve::resolve_id(&s, what).unwrap(), id, "{what}");
+        }
+        tag::tag(&s, &id.short(), &Reference::parse("other:1").unwrap()).unwrap();
+        assert_eq!(names(&s), ["deb:latest", "other:1"]);
+        assert_eq!(
+            resolve::resolve_id(&s, &format!("other:{}", &id.hex()[..3])).unwrap(),
+            id
+        );
+        let untagged = remove(&s, "deb", false, |_| false).unwrap();
+        assert_eq!(
+            untagged.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["Untagged: deb:latest"]
+        );
+        let gone = remove(&s, &id.short(), false, |_| false).unwrap();
+        assert!(
+            matches!(gone[..], [Removed::Untagged(_), Removed::Image(_), Removed::Layer(_)]),
+            "{gone:?}"
+        );
+        for dir in ["layers", "images", "blobs/sha256", "staging"] {
+            assert_eq!(std::fs::read_dir(s.root().join(dir)).unwrap().count(), 0, "{dir}");
+        }
+        assert_eq!(
+            resolve::resolve(&s, "deb").unwrap_err().to_string(),
+            "No such image: deb"
+        );
+    }
+
+    #[test]
+    fn the_exact_tag_comes_before_an_id() {
+        let s = Scratch::new();
+        let one = import(&s, of(tar_of(&[("a", "1")]), "x:1")).unwrap();
+        let digit = one.hex()[..1].to_owned();
+        let two = import(&s, of(tar_of(&[("a", "2")]), &format!("x:{digit}"))).unwrap();
+        assert_eq!(resolve::resolve_id(&s, &format!("x:{digit}")).unwrap(), two);
+        tag::tag(&s, "x:1", &Reference::parse(&one.short()).unwrap()).unwrap();
+        tag::tag(&s, "x:1", &Reference::parse(&two.short()).unwrap()).unwrap();
+        assert_eq!(resolve::resolve_id(&s, &two.short()).unwrap(), one, "a name wins");
+    }
+
+    #[test]
+    fn many_import_the_same_layer() {
+        let s = Scratch::new();
+        let tar = tar_of(&[("a", "1"), ("b/c", "2")]);
+        std::thread::scope(|threads| {
+            for n in 0..8 {
+                let (s, tar) = (&s.store, tar.clone());
+                threads.spawn(move || import(s, of(tar, &format!("same:{n}"))).unwrap());
+            }
+        });
+        assert_eq!(s.layer_ids().unwrap().len(), 1);
+        assert_eq!(names(&s).len(), 8);
+        for n in 0..8 {
+            remove(&s, &format!("same:{n}"), false, |_| false).unwrap();
+        }
+        assert_eq!(s.layer_ids().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn a_bad_archive_leaves_nothing() {
+        let s = Scratch::new();
+        let whole = tar_of(&[("a", &"x".repeat(2000))]);
+        for tar in [whole[..1000].to_vec(), b"not a tar at all".repeat(64), Vec::new()] {
+            let length = tar.len();
+            assert!(import(&s, of(tar, "bad")).is_err(), "{length} bytes");
+        }
+        let mut bad = of(whole.clone(), "bad");
+        bad.changes = vec!["RUN x".to_owned()];
+        assert!(import(&s, bad).is_err());
+        let mut bad = of(whole, "bad");
+        bad.platform = Some("plan9/amd64".to_owned());
+        assert!(import(&s, bad).is_err());
+        let mut bad = of(Vec::new(), "bad");
+        bad.source = Source::parse("http://example.org/x.tar");
+        assert!(
+            import(&s, bad)
+                .unwrap_err()
+                .hint()
+                .unwrap()
+                .contains("curl -L http://example.org/x.tar")
+        );
+        for dir in ["layers", "images", "blobs/sha256", "staging"] {
+            assert_eq!(std::fs::read_dir(s.root().join(dir)).unwrap().count(), 0, "{dir}");
+        }
+    }
+
+    #[test]
+    fn one_damaged_image_does_not_stop_the_others() {
+        let s = Scratch::new();
+        let bad = import(&s, of(tar_of(&[("a", "1")]), "bad")).unwrap();
+        let good = import(&s, of(tar_of(&[("a", "2")]), "good")).unwrap();
+        std::fs::write(s.root().join(format!("images/{}.json", bad.hex())), "{").unwrap();
+        assert_eq!(names(&s), ["bad:latest", "good:latest"]);
+        assert!(
+            resolve::resolve(&s, "bad")
+                .unwrap_err()
+                .to_string()
+                .contains("is damaged")
+        );
+        assert_eq!(resolve::resolve(&s, "good").unwrap().id, good);
+        assert_eq!(remove(&s, "bad", false, |_| false).unwrap().len(), 3);
+        assert_eq!(resolve::resolve(&s, "good").unwrap().id, good);
+        assert_eq!(s.layer_ids().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn hello_is_made_once_and_anew_for_another_engine() {
+        let s = Scratch::new();
+        assert!(resolve::resolve(&s, "hello").is_err());
+        let first = resolve::resolve_for_run(&s, "hello").unwrap();
+        assert_eq!(resolve::resolve_for_run(&s, "hello:latest").unwrap().id, first.id);
+        assert_eq!(first.config.config.entrypoint, [hello::PROGRAM.into()]);
+        assert!(s.layer_dir(&first.layers[0]).join("hello").exists());
+        tag::tag(
+            &s,
+            &import(&s, of(tar_of(&[("a", "1")]), "own")).unwrap().hex(),
+            &Reference::parse("hello").unwrap(),
+        )
+        .unwrap();
+        assert_ne!(
+            resolve::resolve_for_run(&s, "hello").unwrap().id,
+            first.id,
+            "a person's own is left alone"
+        );
+    }
+}

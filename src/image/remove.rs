@@ -41,9 +41,14 @@ pub(crate) fn remove(
         Some((_, id)) => *id,
         None => resolve_id(store, what)?,
     };
-    let names = store.tags()?.of(&id);
     let users = users(store, &id, &runs)?;
-    let (untag, delete) = decide(what, &id, named.map(|(name, _)| name), names, &users, force)?;
+    let target = Target {
+        what,
+        id,
+        named: named.map(|(name, _)| name),
+        names: store.tags()?.of(&id),
+    };
+    let (untag, delete) = decide(target, &users, force)?;
     let mut removed = Vec::new();
     store.change_tags(&held, |tags| {
         removed.extend(
@@ -90,15 +95,19 @@ fn users(store: &Store, image: &ImageId, runs: &dyn Fn(&ContainerId) -> bool) ->
     Ok(users)
 }
 
-/// Which names go, and whether the image does (F027, F028). `named` is the one that was typed, if it was a name.
-fn decide(
-    what: &str,
-    id: &ImageId,
+/// What is to be removed.
+struct Target<'a> {
+    what: &'a str,
+    id: ImageId,
+    /// The name that was typed, if it was a name.
     named: Option<Reference>,
+    /// All names of the image.
     names: Vec<Reference>,
-    users: &[User],
-    force: bool,
-) -> Result<(Vec<Reference>, bool)> {
+}
+
+/// Which names go, and whether the image does (F027, F028).
+fn decide(target: Target<'_>, users: &[User], force: bool) -> Result<(Vec<Reference>, bool)> {
+    let Target { what, id, named, names } = target;
     let short = id.short();
     match named {
         Some(name) if names.len() > 1 => Ok((vec![name], false)),
@@ -144,7 +153,17 @@ mod tests {
         let (one, two) = (vec![name("a")], vec![name("a"), name("b:1")]);
         let a = || Some(name("a"));
         let decide = |named: Option<Reference>, names: &Vec<Reference>, users: &[User], force: bool| {
-            decide("a", &id, named, names.clone(), users, force).map_err(|e| e.to_string())
+            decide(
+                Target {
+                    what: "a",
+                    id,
+                    named,
+                    names: names.clone(),
+                },
+                users,
+                force,
+            )
+            .map_err(|e| e.to_string())
         };
         assert_eq!(decide(a(), &one, &[], false), Ok((one.clone(), true)));
         assert_eq!(

@@ -9,6 +9,7 @@ use crate::model::image::ImageRecord;
 use crate::model::time::Timestamp;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
+use crate::sys;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::Path;
@@ -16,7 +17,9 @@ use std::path::Path;
 /// Resolves image, name, volumes and cidfile, merges, and writes the record.
 pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     let cidfile = args.cidfile.as_deref().map(CidFile::claim).transpose()?;
+    sys::stop_point("cidfile-claimed");
     let config = record(store, args)?;
+    sys::stop_point("container-recorded");
     if let Some(cidfile) = cidfile {
         cidfile.write(&config.id)?;
     }

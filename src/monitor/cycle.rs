@@ -6,7 +6,8 @@ use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::state::ProcessRef;
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, stdio, volumes};
-use crate::runtime::cgroup::{self, Cgroup};
+use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
 use crate::runtime::prepare::{self, Prepared};
 use crate::runtime::spawn::{self, Init};
@@ -90,6 +91,7 @@ type Parts = (Init, OwnedFd, Channels, Vec<String>);
 fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Result<Parts> {
     identity::write(store, config)?;
     let root = mount_root(store, config)?;
+    sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user)?;
     let capabilities = capability::from_config(&config.security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
@@ -106,6 +108,12 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
     let rules = (!config.security.privileged).then_some(&rules[..]);
     let base = cgroup::base(store.instance().as_deref());
     let (group, warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
+    // Without a filter of devices, the next best is that none can be made (F271).
+    let capabilities = match group.device_filter {
+        DeviceFilter::Unavailable => capabilities.without(Capabilities::MKNOD),
+        _ => capabilities,
+    };
+    sys::stop_point("cgroups-made");
     let facts = Facts {
         run_dir: store.run_dir(&config.id),
         sources: volumes::sources(store, config, root.as_fd())?,
@@ -132,7 +140,10 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
         streams,
         seccomp: filter.unwrap_or_default(),
     };
-    let init = spawn::spawn(plan.namespaces, &plan.steps, prepared)?.executed()?;
+    let starting = spawn::spawn(plan.namespaces, &plan.steps, prepared)?;
+    sys::stop_point("init-cloned");
+    let init = starting.executed()?;
+    sys::stop_point("init-executed");
     Ok((init, root, channels, warnings))
 }
 

@@ -76,6 +76,7 @@ pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>
     let title = CString::new(title).unwrap_or_default();
     let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
     sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
+    sys::stop_point("monitor-started");
     drop(fds);
     drop(theirs);
     let report = receive(&ours).context("read the monitor's report")?;

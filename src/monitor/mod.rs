@@ -21,7 +21,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
-use crate::store::{Durability, Store};
+use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys::{self, process::Ended};
 use launch::{Given, Launcher};
 use nix::sys::signal::{SigSet, Signal};
@@ -49,6 +49,7 @@ pub(crate) fn main() -> Result<()> {
     sys::process::close_from(3)?;
     leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
+    sys::stop_point("monitor-begins");
     let mut monitor = match Monitor::new(store, &launch.id) {
         Ok(monitor) => monitor,
         Err(e) => {
@@ -82,6 +83,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// What `--rm` leaves to be deleted.
+    removed: Option<DetachedContainer>,
 }
 
 impl Monitor {
@@ -107,6 +110,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            removed: None,
         })
     }
 
@@ -136,6 +140,7 @@ impl Monitor {
         let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
         self.live.cgroups.clone_from(&cgroups);
         self.enter(Phase::Starting)?;
+        sys::stop_point("start-recorded");
         let begin = Instant::now();
         let started = match cycle::start(&self.store, &self.config, &host, &cgroups) {
             Ok(started) => started,
@@ -150,6 +155,7 @@ impl Monitor {
         if let Some(init) = cycle.process() {
             self.enter(Phase::Running { init, started: now })?;
         }
+        sys::stop_point("running-recorded");
         if let Some((launcher, lock)) = first.take() {
             launcher.started(warnings);
             drop(lock);
@@ -177,6 +183,7 @@ impl Monitor {
             self.clear(&exit, Some(lock))?;
             launcher.failed(error);
             self.streams.tell_exit(exit.code, true);
+            self.delete();
             sys::process::exit_now(0);
         }
         Ok(exit)
@@ -208,8 +215,10 @@ impl Monitor {
     /// Init has ended: takes what it has left, records how it was, releases what it had.
     fn ended(&mut self, cycle: cycle::Cycle, started: Timestamp) -> Result<Exit> {
         let ended = sys::process::reap(cycle.init.pidfd.as_fd())?;
+        sys::stop_point("exit-seen");
         let oom_killed = cycle.settle();
         let released = cycle.release();
+        sys::stop_point("exit-released");
         self.streams.drain();
         let (code, signal) = match ended {
             Ended::Code(code) => (u8::try_from(code & 0xff).unwrap_or(255), None),
@@ -226,14 +235,15 @@ impl Monitor {
             restarts: self.history.restarts,
         };
         self.record(&exit);
+        sys::stop_point("exit-recorded");
         Ok(exit)
     }
 
     /// In the run directory first: that needs no disk, and if we are killed now the next command goes on from there.
     /// A full disk must not keep a container from ending.
     fn record(&mut self, exit: &Exit) {
-        let _ = self.enter(Phase::Stopping { exit: exit.clone() });
         if !self.config.auto_remove {
+            let _ = self.enter(Phase::Stopping { exit: exit.clone() });
             let _ = self.store.save_exit(&self.config.id, exit, Durability::Synced);
         }
     }
@@ -243,7 +253,9 @@ impl Monitor {
         debug_assert!(first.is_none(), "a failed first start ends in `failed`");
         self.streams.stop_listening();
         self.clear(exit, None)?;
+        sys::stop_point("exit-cleared");
         self.streams.tell_exit(exit.code, true);
+        self.delete();
         self.streams.linger()
     }
 
@@ -262,16 +274,19 @@ impl Monitor {
             None => self.store.try_lock_container(id)?,
         };
         if let Some(held) = held {
-            self.store.remove_container(id, Some(&self.config.name), &held)?;
-            self.remove_anonymous_volumes();
+            self.removed = Some(self.store.detach_container(id, Some(&self.config.name), &held)?);
         }
         Ok(())
     }
 
-    fn remove_anonymous_volumes(&self) {
-        for name in self.config.anonymous_volumes() {
-            // One that another container uses stays.
-            let _ = self.store.remove_volume(name);
+    /// Deletes what `--rm` has detached. Nobody has to wait for that.
+    fn delete(&mut self) {
+        if let Some(removed) = self.removed.take() {
+            let _ = removed.delete(&self.store);
+            for name in self.config.anonymous_volumes() {
+                // One that another container uses stays.
+                let _ = self.store.remove_volume(name);
+            }
         }
     }
 

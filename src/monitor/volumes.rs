@@ -7,6 +7,7 @@ use crate::model::mount::{Mount, Source};
 use crate::runtime::plan::VolumeSource;
 use crate::runtime::rootfs::{self, Links};
 use crate::store::Store;
+use crate::sys;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -85,8 +86,10 @@ fn volume(
     if !exists {
         let staged = store.stage_volume(name, std::collections::BTreeMap::new(), anonymous)?;
         layer::copy::tree(content.as_fd(), staged.data()?.as_fd())?;
+        sys::stop_point("volume-filled");
         rustix::fs::syncfs(staged.data()?)?;
         staged.commit(store)?;
+        sys::stop_point("volume-made");
         return Ok(());
     }
     let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();

@@ -109,6 +109,7 @@ impl Named {
 impl Capabilities {
     /// Those too that this engine has no name for.
     const EVERY: Capabilities = Capabilities(!0);
+    pub(crate) const MKNOD: Capabilities = Capabilities::of(&[Capability::CAP_MKNOD]);
     pub(crate) const SYS_ADMIN: Capabilities = Capabilities::of(&[Capability::CAP_SYS_ADMIN]);
 
     pub(crate) const fn of(list: &[Capability]) -> Capabilities {

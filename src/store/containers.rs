@@ -11,6 +11,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::{ContainerId, SHORT, is_hex};
 use crate::model::mount::Source;
 use crate::model::state::{Exit, LiveState};
+use crate::sys;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
@@ -115,6 +116,7 @@ impl Store {
         self.check_references(config)?;
         let names = self.lock_names()?;
         self.claim_name(&config.name, &config.id, &names)?;
+        sys::stop_point("name-claimed");
         if !stage.commit(&self.container_dir(&config.id))? {
             return Err(Error::conflict(format!("container {} exists", config.id)));
         }
@@ -148,24 +150,27 @@ impl Store {
         std::fs::set_permissions(&upper, Permissions::from_mode(mode))
     }
 
-    /// Under the store's shared lock: what the container refers to is there, and stays.
+    /// Under the store's shared lock: the image's layers are there, and stay. Volumes are made by the first start.
     fn check_references(&self, config: &ContainerConfig) -> Result<()> {
         if config.image.layers.iter().any(|layer| !self.layer_dir(layer).exists()) {
             return Err(Error::not_found(format!("No such image: {}", config.image.reference)));
-        }
-        for mount in &config.mounts {
-            if let Source::Volume { name, .. } = &mount.source
-                && !self.volume_dir(name).exists()
-            {
-                return Err(Error::not_found(format!("No such volume: {name}")));
-            }
         }
         Ok(())
     }
 
     /// Removes a container that does not run. The rename into `staging/` is the moment at which it is gone; deleting
     /// what it left comes after, and what can't be deleted is tried again by later commands.
-    pub(crate) fn remove_container(&self, id: &ContainerId, name: Option<&str>, _held: &ContainerLock) -> Result<()> {
+    pub(crate) fn remove_container(&self, id: &ContainerId, name: Option<&str>, held: &ContainerLock) -> Result<()> {
+        self.detach_container(id, name, held)?.delete(self)
+    }
+
+    /// The first half of [`Store::remove_container`]: after it, id and name are free.
+    pub(crate) fn detach_container(
+        &self,
+        id: &ContainerId,
+        name: Option<&str>,
+        _held: &ContainerLock,
+    ) -> Result<DetachedContainer> {
         let dir = self.container_dir(id);
         let names = match name.filter(|name| self.named(name).as_ref() == Some(id)) {
             Some(name) => vec![name.to_owned()],
@@ -186,13 +191,33 @@ impl Store {
             self.release_name(&name, id, &held)?;
         }
         drop(held);
+        sys::stop_point("container-detached");
         let cleared = self.clear_live(id);
-        drop(doomed);
-        if let Ok(image) = image {
+        Ok(DetachedContainer {
+            doomed,
+            image: image.ok(),
+            cleared,
+        })
+    }
+}
+
+/// What is left of a removed container: files that nobody finds any more.
+#[derive(Debug)]
+pub(crate) struct DetachedContainer {
+    doomed: Option<super::Stage>,
+    image: Option<crate::model::id::ImageId>,
+    cleared: Result<()>,
+}
+
+impl DetachedContainer {
+    /// Deletes them; the layers too, if this container was the last to use them.
+    pub(crate) fn delete(self, store: &Store) -> Result<()> {
+        drop(self.doomed);
+        if let Some(image) = self.image {
             // The container is gone either way; `rmi` says what stands in the way.
-            let _ = self.drop_orphans_of(&image);
+            let _ = store.drop_orphans_of(&image);
         }
-        cleared
+        self.cleared
     }
 }
 

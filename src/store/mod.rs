@@ -36,6 +36,7 @@ mod staging;
 mod tags;
 mod volumes;
 
+pub(crate) use containers::DetachedContainer;
 pub(crate) use file::Durability;
 pub(crate) use images::no_such_image;
 pub(crate) use layers::{LayerRecord, StagedLayer};

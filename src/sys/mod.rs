@@ -7,6 +7,9 @@ pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod process;
 pub(crate) mod seccomp;
+mod stop;
 pub(crate) mod terminal;
 pub(crate) mod tree;
 pub(crate) mod writeback;
+
+pub(crate) use stop::stop_point;

@@ -162,7 +162,8 @@ fn exec_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> i
         dup_onto(fd.as_fd(), target)?;
     }
     close_from(u32::try_from(moved.len()).unwrap_or(u32::MAX))?;
-    nix::unistd::execveat(top, c"", &[argv0], &[] as &[&CStr], nix::fcntl::AtFlags::AT_EMPTY_PATH)?;
+    let environment = super::stop::environment();
+    nix::unistd::execveat(top, c"", &[argv0], &environment, nix::fcntl::AtFlags::AT_EMPTY_PATH)?;
     Ok(())
 }
 

@@ -16,7 +16,7 @@ use crate::store::Store;
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// A running container.
 pub(super) struct Cycle {
@@ -159,7 +159,20 @@ fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
         volatile: config.auto_remove,
         read_only: false,
     };
-    overlay::mount(&overlay).context("mount the root")
+    overlay::mount(&overlay)
+        .or_else(|first| by_old_call(&overlay, &store.run_dir(&config.id)).map_err(|_| first))
+        .context("mount the root")
+}
+
+/// mount(2), where fsopen(2) is refused or knows no overlay: in a mount namespace of the monitor's own, so that the
+/// host never sees it, and from there cloned into a mount that is attached nowhere.
+fn by_old_call(overlay: &Overlay, place: &Path) -> Result<OwnedFd> {
+    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+    sys::mount::make_all_private()?;
+    overlay::mount_at(overlay, place)?;
+    let root = sys::mount::clone_tree(rustix::fs::CWD, place, false)?;
+    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
+    Ok(root)
 }
 
 /// Files of other filesystems' below /sys/fs/cgroup, as the container's own cgroup namespace shows them.

@@ -366,3 +366,7 @@ pub(crate) fn limit_steps(config: &ContainerConfig, open_files: u64) -> Vec<Step
     }
     limits.into_iter().map(Step::Limit).collect()
 }
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -116,7 +116,7 @@ impl Filters {
 
 impl Filter {
     fn parse(key: &str, value: &str) -> Result<Self> {
-        let bad = || Error::usage(format!("invalid filter '{key}={value}'"));
+        let bad = || Error::other(format!("invalid filter '{key}={value}'"));
         let text = value.to_owned();
         Ok(match key {
             "id" => Filter::Id(text),

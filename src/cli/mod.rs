@@ -15,6 +15,7 @@ mod security;
 mod session;
 mod tree;
 mod usage;
+mod view;
 
 pub(crate) use console::report;
 

@@ -125,6 +125,6 @@ mod tests {
         let (out, err, kind) = show(&["web"], Some("{{.Nope}}"));
         assert_eq!((out.as_str(), kind), ("", Some(Kind::Status(1))));
         assert!(err.contains("template parsing error"), "{err}");
-        assert_eq!(show(&["web"], Some("{{")).2, Some(Kind::Usage));
+        assert_eq!(show(&["web"], Some("{{")).2, Some(Kind::Other));
     }
 }

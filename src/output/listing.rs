@@ -39,6 +39,11 @@ impl Row {
         self
     }
 
+    #[cfg(test)]
+    pub(crate) fn has(&self, field: &str) -> bool {
+        self.fields.contains_key(field)
+    }
+
     /// The text of a field, as a table has it.
     pub(crate) fn text(&self, field: &str) -> String {
         match self.fields.get(field) {

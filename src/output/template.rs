@@ -106,7 +106,7 @@ fn bad_template(message: &str) -> Error {
         Some((field, _)) => format!("there is no field {field}"),
         None => what.to_owned(),
     };
-    Error::usage(format!("template parsing error: template: {place}{what}"))
+    Error::other(format!("template parsing error: template: {place}{what}"))
 }
 
 /// `.Label "key"` → `label . "key"`, within actions.

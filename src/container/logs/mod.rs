@@ -9,14 +9,14 @@ mod follow;
 mod print;
 mod tail;
 
-use crate::container::status::status;
 use crate::error::{Context, Error, Result};
 use crate::model::container::LogDriver;
 use crate::model::id::ContainerId;
 use crate::model::log::Stamp;
-use crate::model::state::{ProcessRef, Status};
+use crate::model::state::ProcessRef;
 use crate::model::time::Timestamp;
 use crate::store::Store;
+use crate::sys;
 use files::{BLOCK, LogDir};
 use follow::Watch;
 use print::Printer;
@@ -73,9 +73,10 @@ pub(crate) fn logs(
     {
         return Err(Error::other("configured logging driver does not support reading"));
     }
-    let monitor = || match status(store, id) {
-        Status::Running(live) => Some(live.monitor),
-        _ => None,
+    // Not the container's status: that of a program which has ended may come before its last words are in the log.
+    let monitor = || {
+        let live = store.live(id).ok()??;
+        (sys::process::start_time(live.monitor.pid) == Some(live.monitor.start_time)).then_some(live.monitor)
     };
     let span = Span {
         since: options.since.map(Stamp::new),

@@ -35,16 +35,6 @@ impl Scratch {
         let fd = File::open(&path).unwrap().into();
         (path, fd)
     }
-
-    pub(super) fn file(&self, name: &str) -> File {
-        File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .open(self.0.join(name))
-            .unwrap()
-    }
 }
 
 impl Drop for Scratch {
@@ -105,6 +95,13 @@ impl Tar {
 
 pub(super) fn unpack_bytes(archive: &[u8], dir: &OwnedFd) -> Result<Unpacked> {
     unpack(archive, dir.as_fd(), &Options::default())
+}
+
+/// An empty file for a tar record.
+pub(super) fn record_file() -> File {
+    rustix::fs::memfd_create("record", rustix::fs::MemfdFlags::CLOEXEC)
+        .unwrap()
+        .into()
 }
 
 /// A PAX record, with the length that includes itself.

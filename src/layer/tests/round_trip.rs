@@ -7,7 +7,7 @@ use crate::model::id::DiffId;
 /// Unpacks with a record, and rebuilds: the bytes must be the same. Returns the unpacked directory.
 fn there_and_back(scratch: &Scratch, archive: &[u8]) -> PathBuf {
     let (path, dir) = scratch.dir("out");
-    let record = scratch.file("record");
+    let record = record_file();
     let options = Options {
         record: Some(record.try_clone().unwrap()),
         open_root: false,

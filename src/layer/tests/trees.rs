@@ -52,7 +52,7 @@ fn removing_follows_nothing() {
     std::os::unix::fs::symlink(&outside, top.join("link")).unwrap();
     fs::hard_link(outside.join("file"), top.join("hard")).unwrap();
     fs::create_dir_all(top.join("closed/inner")).unwrap();
-    fs::set_permissions(top.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0)).unwrap();
+    fs::set_permissions(top.join("closed"), std::os::unix::fs::PermissionsExt::from_mode(0o0)).unwrap();
     let parent = File::open(&scratch.0).unwrap();
     remove_tree(parent.as_fd(), b"top").unwrap();
     assert_eq!(list(&scratch.0), ["outside", "outside/file"]);

@@ -22,7 +22,7 @@ pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use freeze::{freeze, thaw};
-pub(crate) use host::{Host, base};
+pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
 pub(crate) use tree::pids;
 

@@ -1,0 +1,64 @@
+//! How objects look: the fields and headings of lists, and their texts, in docker's words.
+
+pub(crate) mod container;
+pub(crate) mod image;
+pub(crate) mod info;
+pub(crate) mod volume;
+
+use crate::model::time::Timestamp;
+use crate::output::units;
+use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// What texts depend on besides the object.
+#[derive(Debug, Clone)]
+pub(crate) struct Look {
+    pub(crate) now: Timestamp,
+    pub(crate) zone: TimeZone,
+    /// Not with `--no-trunc`.
+    pub(crate) short: bool,
+}
+
+impl Look {
+    pub(crate) fn new(no_trunc: bool) -> Self {
+        Look {
+            now: Timestamp::now(),
+            zone: TimeZone::system(),
+            short: !no_trunc,
+        }
+    }
+
+    /// `3 minutes`. A clock that was set back makes it less than a second.
+    fn since(&self, time: Timestamp) -> String {
+        units::duration(Duration::try_from(self.now.duration_since(time)).unwrap_or_default())
+    }
+
+    /// `3 minutes ago`.
+    fn ago(&self, time: Timestamp) -> String {
+        format!("{} ago", self.since(time))
+    }
+
+    /// `2026-01-02 15:04:05 +0100 CET`.
+    fn date(&self, time: Timestamp) -> String {
+        time.to_zoned(self.zone.clone())
+            .strftime("%Y-%m-%d %H:%M:%S %z %Z")
+            .to_string()
+    }
+
+    fn cut(&self, text: String, longest: usize) -> String {
+        if !self.short || text.chars().count() <= longest {
+            return text;
+        }
+        text.chars().take(longest - 1).chain(['…']).collect()
+    }
+}
+
+/// `key=value,key=value`.
+fn labels(labels: &BTreeMap<String, String>) -> String {
+    labels
+        .iter()
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect::<Vec<_>>()
+        .join(",")
+}

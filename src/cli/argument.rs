@@ -1,7 +1,7 @@
 //! The kinds of arguments that commands are made of.
 
 use clap::builder::{BoolishValueParser, ValueParser};
-use clap::{Arg, ArgAction, ArgMatches, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, ValueHint, value_parser};
 use std::ffi::{OsStr, OsString};
 
 /// A boolean: `--name`, `--name=true`, `--name=false`; the last one wins.
@@ -28,7 +28,14 @@ pub(crate) fn value(name: &'static str, value_name: &'static str, help: &'static
 
 /// A flag with one value of any bytes.
 pub(crate) fn bytes(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
-    value(name, value_name, help).value_parser(value_parser!(OsString))
+    let hint = match value_name {
+        "FILE" => ValueHint::FilePath,
+        "DIR" => ValueHint::DirPath,
+        _ => ValueHint::Unknown,
+    };
+    value(name, value_name, help)
+        .value_parser(value_parser!(OsString))
+        .value_hint(hint)
 }
 
 /// A flag that may be repeated, each time with a text.
@@ -38,7 +45,7 @@ pub(crate) fn list(name: &'static str, value_name: &'static str, help: &'static 
 
 /// A flag that may be repeated, each time with any bytes.
 pub(crate) fn bytes_list(name: &'static str, value_name: &'static str, help: &'static str) -> Arg {
-    list(name, value_name, help).value_parser(value_parser!(OsString))
+    bytes(name, value_name, help).action(ArgAction::Append)
 }
 
 /// One positional word that must be there.
@@ -79,7 +86,7 @@ pub(crate) trait Values {
     fn switch(&self, name: &str) -> Option<bool>;
     fn text(&self, name: &str) -> Option<&str>;
     fn raw(&self, name: &str) -> Option<&OsStr>;
-    fn texts(&self, name: &str) -> impl Iterator<Item = &str>;
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str> + Clone;
     fn raws(&self, name: &str) -> impl Iterator<Item = &OsStr>;
 }
 
@@ -100,7 +107,7 @@ impl Values for ArgMatches {
         self.get_one::<OsString>(name).map(OsString::as_os_str)
     }
 
-    fn texts(&self, name: &str) -> impl Iterator<Item = &str> {
+    fn texts(&self, name: &str) -> impl Iterator<Item = &str> + Clone {
         self.get_many::<String>(name).into_iter().flatten().map(String::as_str)
     }
 

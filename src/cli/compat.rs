@@ -143,6 +143,7 @@ mod tests {
 
     #[test]
     fn flags_may_follow_names_where_no_program_does() {
+        check(&["ps"], "-notrunc -a -n 3 -sinceId=x", "--notrunc -a -n 3 --sinceId=x");
         check(&["rm"], "web -force -- -x", "web --force -- -x");
         check(&["logs"], "web -tail 5 -f", "web --tail 5 -f");
         check(&["exec"], "-it -u 0 web ls -la", "-it -u 0 -- web ls -la");
@@ -187,6 +188,6 @@ mod tests {
                 found.extend(clashing.map(|name| format!("{} -{name}", path.join(" "))));
             }
         }
-        assert_eq!(found, ["create -init", "run -init"]);
+        assert_eq!(found, ["create -init", "ps -all", "run -init"]);
     }
 }

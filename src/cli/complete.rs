@@ -50,7 +50,7 @@ fn candidates(args: &[OsString], index: usize) -> Vec<CompletionCandidate> {
         .unwrap_or_default();
     let line: Vec<OsString> = std::iter::once("barge".into()).chain(words).chain([current]).collect();
     let at = line.len() - 1;
-    complete(&mut tree, line, at, None).unwrap_or_default()
+    complete(&mut tree, line, at, std::env::current_dir().ok().as_deref()).unwrap_or_default()
 }
 
 /// The words before the cursor as clap takes them, and the command they lead to. `None` if there is no such command.
@@ -121,8 +121,14 @@ fn stopped(status: &Status) -> bool {
 }
 
 /// Names by the command and its argument (F305).
-fn names_of(command: &str, argument: &str) -> Option<Names> {
+fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names> {
+    let forced = || {
+        before
+            .iter()
+            .any(|w| ["-f", "-force", "--force"].iter().any(|f| w == f))
+    };
     match (command, argument) {
+        ("rm", "CONTAINER") if forced() => Some(Names::Containers(any)),
         ("attach" | "kill" | "stop" | "exec", "CONTAINER") => Some(Names::Containers(running)),
         ("start" | "rm", "CONTAINER") => Some(Names::Containers(stopped)),
         (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
@@ -153,7 +159,7 @@ fn with_names(root: Command, path: &[String], before: &[OsString]) -> Command {
 }
 
 fn named(arg: Arg, command: &str, before: &[OsString]) -> Arg {
-    let Some(names) = names_of(command, arg.get_id().as_str()) else {
+    let Some(names) = names_of(command, arg.get_id().as_str(), before) else {
         return arg;
     };
     let before = before.to_vec();

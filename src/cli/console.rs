@@ -40,8 +40,9 @@ impl Console {
         report(error);
     }
 
-    pub(crate) fn warning(&self, text: &str) {
-        say(&format!("WARNING: {text}\n"));
+    /// A remark on stderr.
+    pub(crate) fn note(&self, text: &str) {
+        say(&format!("{text}\n"));
     }
 }
 

@@ -195,7 +195,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     Ok(RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
         command: m.raws("COMMAND").map(|w| ByteString::from(w.to_owned())).collect(),
-        name: m.text("name").map(container_name).transpose()?,
+        name: m.text("name").map(|n| n.strip_prefix('/').unwrap_or(n).to_owned()),
         cidfile: m
             .raw("cidfile")
             .filter(|f| !f.is_empty())
@@ -242,25 +242,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     })
 }
 
-/// Docker's rule for names, with the slash it once had in front.
-fn container_name(text: &str) -> Result<String> {
-    let name = text.strip_prefix('/').unwrap_or(text);
-    let good = name.len() >= 2
-        && name.len() <= 255
-        && name.starts_with(|c: char| c.is_ascii_alphanumeric())
-        && name
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
-    match good {
-        true => Ok(name.to_owned()),
-        false => Err(Error::usage(format!(
-            "Invalid container name ({text}), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
-        ))),
-    }
-}
-
 pub(crate) fn stop_signal(text: &str) -> Result<i32> {
-    signal::parse(text).ok_or_else(|| Error::usage(format!("invalid signal: {text}")))
+    signal::parse(text).ok_or_else(|| Error::other(format!("invalid signal: {text}")))
 }
 
 pub(crate) fn workdir(m: &ArgMatches) -> Result<Option<ByteString>> {

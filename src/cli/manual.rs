@@ -59,7 +59,7 @@ fn sections(roff: &mut Roff, path: &[&str], command: &clap::Command) {
         }
     }
     let spec = tree::find(path);
-    let examples = spec.map_or(&[][..], |s| s.examples);
+    let examples = spec.map_or(tree::EXAMPLES, |s| s.examples);
     if !examples.is_empty() {
         roff.control("SH", ["EXAMPLES"]);
     }

@@ -75,10 +75,10 @@ fn tidy(path: &Path) -> PathBuf {
     path.components().collect()
 }
 
-/// `[a-zA-Z0-9][a-zA-Z0-9_.-]+`, as docker has it.
+/// `[a-zA-Z0-9][a-zA-Z0-9_.-]*`, as `store/names.rs` has it.
 fn volume_name(bytes: &[u8]) -> Result<String> {
     let word = |b: u8| b.is_ascii_alphanumeric();
-    let good = bytes.len() >= 2
+    let good = !bytes.is_empty()
         && bytes.len() <= 255
         && word(bytes[0])
         && bytes.iter().all(|b| word(*b) || matches!(b, b'_' | b'.' | b'-'));

@@ -117,6 +117,12 @@ fn examples_text(examples: &[(&str, &str)]) -> String {
     text
 }
 
+/// Where to begin.
+pub(crate) const EXAMPLES: &[(&str, &str)] = &[
+    ("barge run hello", "a first container; it tells what to try next"),
+    ("barge help run", "what a command takes"),
+];
+
 /// The top level: global options; the command's name and its words are what is left.
 fn root() -> Command {
     let command = Command::new("barge")
@@ -129,7 +135,8 @@ fn root() -> Command {
         .allow_external_subcommands(true)
         .external_subcommand_value_parser(clap::value_parser!(std::ffi::OsString))
         .subcommand_value_name("COMMAND")
-        .arg(argument::flag("debug", "Say more where a command can").short('D'))
+        .after_help(examples_text(EXAMPLES))
+        .arg(argument::flag("debug", "Say more: `info` does").short('D'))
         .arg(
             argument::bytes("root", "DIR", "Where images, containers and volumes are kept [default: /var/lib/barge]")
                 .short('g')

@@ -222,11 +222,11 @@ const NOUNS: [&str; 100] = [
     "wharf",
 ];
 
-/// Docker's rule: a letter or digit, then at least one more of letters, digits, `_`, `.`, `-`.
+/// Docker's rule: a letter or digit, then letters, digits, `_`, `.`, `-`; and podman's, that one character will do.
 pub(crate) fn is_valid(name: &str) -> bool {
     let mut bytes = name.bytes();
     bytes.next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && (2..=LONGEST).contains(&name.len())
+        && (1..=LONGEST).contains(&name.len())
         && bytes.all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'))
 }
 
@@ -344,12 +344,11 @@ mod tests {
 
     #[test]
     fn valid_names() {
-        for good in ["ab", "a1", "0x", "web-1", "a_b.c-d", "A.", &"n".repeat(255)] {
+        for good in ["x", "ab", "a1", "0x", "web-1", "a_b.c-d", "A.", &"n".repeat(255)] {
             assert!(is_valid(good), "{good}");
         }
         for bad in [
             "",
-            "a",
             "-a",
             ".a",
             "_a",

@@ -72,7 +72,7 @@ fn exec_detached() {
 fn exec_needs_a_running_container() {
     let host = Host::new();
     host.text("create --name x tiny");
-    host.run("exec x /true").fails(1).says(&["not running"]);
+    host.run("exec x /true").fails(125).says(&["not running"]);
     host.run("exec").fails(125);
     host.run("exec x").fails(125);
 }

@@ -33,7 +33,7 @@ fn t_without_a_terminal_on_the_client() {
         .stdin(b"")
         .run()
         .says(&["TTY"])
-        .fails(1);
+        .fails(125);
 }
 
 #[test]

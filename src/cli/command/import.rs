@@ -6,25 +6,48 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::Result;
 use crate::image::import::{Import, Source, import};
-use clap::{Arg, ArgMatches, Command};
+use clap::{Arg, ArgMatches, Command, ValueHint};
 
 pub(super) const SPEC: Spec = Spec {
     name: "import",
     about: "Make an image of a tar with a root file system",
     examples: &[
         ("barge import debian.tar debian:12", "plain or compressed"),
-        ("tar -C rootfs -c . | barge import -c 'CMD [\"sh\"]' - mine", "from stdin, with a command to run"),
+        (
+            "tar -C rootfs -c . | barge import -c 'CMD [\"sh\"]' - mine",
+            "from stdin, with a command to run",
+        ),
     ],
     also: None,
-    body: Body::Command { define, run, codes: Codes::Plain },
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
 };
 
 fn define(command: Command) -> Command {
     command
-        .arg(list("change", "INSTRUCTION", "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'").short('c'))
+        .arg(
+            list(
+                "change",
+                "INSTRUCTION",
+                "Apply a Dockerfile instruction, such as 'CMD [\"sh\"]'",
+            )
+            .short('c'),
+        )
         .arg(value("message", "TEXT", "Comment in the image's history").short('m'))
-        .arg(value("platform", "OS/ARCH", "What the image is for [default: this machine]"))
-        .arg(Arg::new("FILE").help("A tar, or - for stdin").required(true))
+        .arg(value(
+            "platform",
+            "OS/ARCH",
+            "What the image is for [default: this machine]",
+        ))
+        .arg(
+            Arg::new("FILE")
+                .help("A tar, or - for stdin")
+                .required(true)
+                .value_hint(ValueHint::FilePath),
+        )
         .arg(Arg::new("NAME[:TAG]").help("Name of the image"))
         .arg(Arg::new("TAG").help("The tag, as a word of its own").hide(true))
 }

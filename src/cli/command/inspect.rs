@@ -20,7 +20,11 @@ pub(super) const SPEC: Spec = Spec {
         ("barge inspect -f '{{.State.ExitCode}}' web", "one field"),
     ],
     also: None,
-    body: Body::Command { define, run, codes: Codes::Plain },
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
 };
 
 /// What a name may be, and under which noun it is asked for.
@@ -40,10 +44,14 @@ pub(super) const fn under(kinds: Kinds) -> Spec {
             |m, s| show(m, s, Kinds::Container),
             &[("barge container inspect --size web", "and what it takes on disk")],
         ),
-        Kinds::Image => {
-            (|m, s| show(m, s, Kinds::Image), &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")])
-        }
-        Kinds::Volume => (|m, s| show(m, s, Kinds::Volume), &[("barge volume inspect data", "where it is, and its labels")]),
+        Kinds::Image => (
+            |m, s| show(m, s, Kinds::Image),
+            &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")],
+        ),
+        Kinds::Volume => (
+            |m, s| show(m, s, Kinds::Volume),
+            &[("barge volume inspect data", "where it is, and its labels")],
+        ),
     };
     let define = match kinds {
         Kinds::Any => define,
@@ -52,7 +60,17 @@ pub(super) const fn under(kinds: Kinds) -> Spec {
         Kinds::Volume => define_volume,
     };
     let about = "Show all about them, as JSON";
-    Spec { name: "inspect", about, examples, also: None, body: Body::Command { define, run, codes: Codes::Plain } }
+    Spec {
+        name: "inspect",
+        about,
+        examples,
+        also: None,
+        body: Body::Command {
+            define,
+            run,
+            codes: Codes::Plain,
+        },
+    }
 }
 
 fn format(command: Command) -> Command {
@@ -93,11 +111,17 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
 
 fn show(m: &ArgMatches, session: &mut Session, kinds: Kinds) -> Result<u8> {
     let has = |id: &&str| m.try_contains_id(id).unwrap_or(false);
-    let id = ["OBJECT", "CONTAINER", "IMAGE", "VOLUME"].into_iter().find(has).unwrap_or("OBJECT");
+    let id = ["OBJECT", "CONTAINER", "IMAGE", "VOLUME"]
+        .into_iter()
+        .find(has)
+        .unwrap_or("OBJECT");
     let names: Vec<String> = m.texts(id).map(str::to_owned).collect();
     let with_size = has(&"size") && m.on("size");
     let store = session.store()?;
-    let style = Style { format: m.text("format"), terminal: session.console.is_terminal() };
+    let style = Style {
+        format: m.text("format"),
+        terminal: session.console.is_terminal(),
+    };
     let mut find = |name: &str| find(&store, name, kinds, with_size);
     inspect(&names, style, &mut find, session.console.out(), &mut std::io::stderr())?;
     Ok(0)
@@ -105,7 +129,12 @@ fn show(m: &ArgMatches, session: &mut Session, kinds: Kinds) -> Result<u8> {
 
 fn find(store: &Store, name: &str, kinds: Kinds, with_size: bool) -> Result<Value> {
     let container = || container::inspect::inspect(store, &store.resolve_container(name)?, with_size);
-    let image = || Ok(serde_json::to_value(image::inspect::inspect(store, &image::resolve(store, name)?)?)?);
+    let image = || {
+        Ok(serde_json::to_value(image::inspect::inspect(
+            store,
+            &image::resolve(store, name)?,
+        )?)?)
+    };
     let volume = || view::volume::inspect(store, name);
     match kinds {
         Kinds::Container => container(),
@@ -118,5 +147,8 @@ fn find(store: &Store, name: &str, kinds: Kinds, with_size: bool) -> Result<Valu
 
 /// The first that finds something, or fails for another reason than that there is nothing.
 fn first(finders: &[&dyn Fn() -> Result<Value>]) -> Option<Result<Value>> {
-    finders.iter().map(|find| find()).find(|found| !matches!(found, Err(e) if e.kind() == Kind::NotFound))
+    finders
+        .iter()
+        .map(|find| find())
+        .find(|found| !matches!(found, Err(e) if e.kind() == Kind::NotFound))
 }

@@ -6,19 +6,27 @@ mod completion;
 mod create;
 mod exec;
 mod help;
+mod images;
+mod import;
+mod info;
+mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod ps;
 mod restart;
 mod rm;
+mod rmi;
 mod run;
 mod start;
 mod stop;
+mod tag;
 mod version;
 mod volume;
 mod wait;
 
 use crate::cli::tree::{Body, Spec};
+use inspect::Kinds;
 
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
@@ -28,14 +36,22 @@ pub(crate) static COMMANDS: &[Spec] = &[
     create::SPEC,
     exec::SPEC,
     help::SPEC,
+    IMAGE,
+    images::SPEC,
+    import::SPEC,
+    info::SPEC,
+    inspect::SPEC,
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    ps::SPEC,
     restart::SPEC,
     rm::SPEC,
+    rmi::SPEC,
     run::SPEC,
     start::SPEC,
     stop::SPEC,
+    tag::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,
@@ -50,13 +66,29 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        inspect::under(Kinds::Container),
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
+        ps::SPEC.under_noun("ls"),
         restart::SPEC.under_noun("restart"),
         rm::SPEC.under_noun("rm"),
         run::SPEC.under_noun("run"),
         start::SPEC.under_noun("start"),
         stop::SPEC.under_noun("stop"),
         wait::SPEC.under_noun("wait"),
+    ]),
+};
+
+const IMAGE: Spec = Spec {
+    name: "image",
+    about: "Work with images: the same commands, under their noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[
+        import::SPEC.under_noun("import"),
+        inspect::under(Kinds::Image),
+        images::SPEC.under_noun("ls"),
+        rmi::SPEC.under_noun("rm"),
+        tag::SPEC.under_noun("tag"),
     ]),
 };

@@ -15,24 +15,47 @@ pub(super) const SPEC: Spec = Spec {
     about: "List containers",
     examples: &[
         ("barge ps", "what runs"),
-        ("barge ps -a --filter exited=1 --filter label=app", "what ended with an error, of one kind"),
+        (
+            "barge ps -a --filter exited=1 --filter label=app",
+            "what ended with an error, of one kind",
+        ),
         ("barge ps -a --format '{{.Names}} {{.Status}}'", "only these fields"),
     ],
     also: None,
-    body: Body::Command { define, run, codes: Codes::Plain },
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
 };
 
 fn define(command: Command) -> Command {
     command
         .arg(flag("all", "Show what does not run, too").short('a'))
-        .arg(value("before", "CONTAINER", "Only those created before this one").alias("beforeId").hide(true))
+        .arg(
+            value("before", "CONTAINER", "Only those created before this one")
+                .alias("beforeId")
+                .hide(true),
+        )
         .arg(list("filter", "KEY=VALUE", "Only those that match; may be repeated").short('f'))
-        .arg(value("format", "TEMPLATE", "A Go template for each, `table TEMPLATE`, or json"))
-        .arg(value("last", "NUMBER", "The newest so many, running or not").short('n').value_parser(whole_number))
+        .arg(value(
+            "format",
+            "TEMPLATE",
+            "A Go template for each, `table TEMPLATE`, or json",
+        ))
+        .arg(
+            value("last", "NUMBER", "The newest so many, running or not")
+                .short('n')
+                .value_parser(whole_number),
+        )
         .arg(flag("latest", "The newest one, running or not").short('l'))
         .arg(flag("no-trunc", "Do not shorten ids and texts").alias("notrunc"))
         .arg(flag("quiet", "Only ids").short('q'))
-        .arg(value("since", "CONTAINER", "Only those created after this one").alias("sinceId").hide(true))
+        .arg(
+            value("since", "CONTAINER", "Only those created after this one")
+                .alias("sinceId")
+                .hide(true),
+        )
         .arg(flag("size", "Show sizes on disk").short('s'))
 }
 
@@ -48,13 +71,24 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     }
     let last = match m.on("latest") {
         true => Some(1),
-        false => m.get_one::<i64>("last").and_then(|n| usize::try_from(*n).ok()).filter(|n| *n > 0),
+        false => m
+            .get_one::<i64>("last")
+            .and_then(|n| usize::try_from(*n).ok())
+            .filter(|n| *n > 0),
     };
     let size = m.on("size");
-    let selection = Selection { all, last, filters: Filters::parse(words.iter().map(String::as_str))?, size };
+    let selection = Selection {
+        all,
+        last,
+        filters: Filters::parse(words.iter().map(String::as_str))?,
+        size,
+    };
     let store = session.store()?;
     let look = Look::new(m.on("no-trunc"));
-    let rows: Vec<_> = find(&store, &selection)?.iter().map(|entry| row(entry, &look)).collect();
+    let rows: Vec<_> = find(&store, &selection)?
+        .iter()
+        .map(|entry| row(entry, &look))
+        .collect();
     let mut columns = COLUMNS.to_vec();
     if size {
         columns.push("Size");

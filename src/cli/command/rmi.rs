@@ -17,7 +17,11 @@ pub(super) const SPEC: Spec = Spec {
         ("barge rmi -f 3f2a9c", "an image by its id, with all its names"),
     ],
     also: None,
-    body: Body::Command { define, run, codes: Codes::Plain },
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
 };
 
 fn define(command: Command) -> Command {

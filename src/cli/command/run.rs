@@ -6,8 +6,9 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::attach::{DetachKeys, End, Options};
 use crate::container::{create, start};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use clap::{Arg, ArgMatches, Command};
+use std::io::IsTerminal as _;
 
 pub(super) const SPEC: Spec = Spec {
     name: "run",
@@ -66,6 +67,10 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let detach = m.on("detach");
     let args = flags::run_args(m, detach)?;
     let detach_keys = keys_of(m)?;
+    if args.tty && args.attach.stdin && !std::io::stdin().is_terminal() {
+        let error = Error::usage("the input device is not a TTY");
+        return Err(error.with_hint("without -t a program reads what is piped to it"));
+    }
     let store = session.store()?;
     let config = create::create(&store, &args)?;
     let streams = args.attach;

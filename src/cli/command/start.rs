@@ -38,9 +38,11 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     if m.on("attach") || m.on("interactive") {
         return attached(m, session);
     }
-    let code = session.each(m.texts("CONTAINER"), |store, id| start::start(store, id).map(|()| None))?;
-    match code {
+    let names = m.texts("CONTAINER");
+    let several = names.clone().count() > 1;
+    match session.each(names, |store, id| start::start(store, id).map(|()| None))? {
         0 => Ok(0),
+        code if !several => Ok(code),
         _ => Err(Error::other("failed to start one or more containers")),
     }
 }

@@ -11,14 +11,25 @@ use clap::{Arg, ArgMatches, Command};
 pub(super) const SPEC: Spec = Spec {
     name: "tag",
     about: "Give an image a further name",
-    examples: &[("barge tag debian registry.example.com/base:12", "the same image under both")],
+    examples: &[(
+        "barge tag debian registry.example.com/base:12",
+        "the same image under both",
+    )],
     also: None,
-    body: Body::Command { define, run, codes: Codes::Plain },
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
 };
 
 fn define(command: Command) -> Command {
     command
-        .arg(flag("force", "No effect: a name that another image has always moves").short('f').hide(true))
+        .arg(
+            flag("force", "No effect: a name that another image has always moves")
+                .short('f')
+                .hide(true),
+        )
         .arg(word("IMAGE", "Name or id of the image"))
         .arg(word("NAME[:TAG]", "The further name"))
         .arg(Arg::new("TAG").help("The tag, as a word of its own").hide(true))

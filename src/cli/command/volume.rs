@@ -1,10 +1,14 @@
 //! `volume`: named volumes.
 
-use crate::cli::argument::{Values, flag, list, words};
+use super::inspect::{self, Kinds};
+use crate::cli::argument::{Values, flag, list, value, words};
 use crate::cli::environment;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::error::{Kind, Result};
+use crate::cli::view::volume::{COLUMNS, VIEW, in_use, row};
+use crate::error::{Error, Kind, Result};
+use crate::model::volume::Volume;
+use crate::output::listing::{self, Style};
 use crate::store::Store;
 use clap::{Arg, ArgMatches, Command};
 
@@ -13,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with volumes",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CREATE, RM]),
+    body: Body::Noun(&[CREATE, inspect::under(Kinds::Volume), LS, RM]),
 };
 
 const CREATE: Spec = Spec {
@@ -24,6 +28,24 @@ const CREATE: Spec = Spec {
     body: Body::Command {
         define: define_create,
         run: create,
+        codes: Codes::Plain,
+    },
+};
+
+const LS: Spec = Spec {
+    name: "ls",
+    about: "List volumes",
+    examples: &[
+        ("barge volume ls --filter dangling=true", "those that no container uses"),
+        (
+            "barge volume ls --format '{{.Name}} {{.Mountpoint}}'",
+            "only these fields",
+        ),
+    ],
+    also: None,
+    body: Body::Command {
+        define: define_ls,
+        run: ls,
         codes: Codes::Plain,
     },
 };
@@ -56,6 +78,82 @@ fn create(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     store.create_volume(&name, labels)?;
     session.console.line(&name)?;
     Ok(0)
+}
+
+fn define_ls(command: Command) -> Command {
+    command
+        .arg(list("filter", "KEY=VALUE", "Only those that match: dangling, label, name").short('f'))
+        .arg(value(
+            "format",
+            "TEMPLATE",
+            "A Go template for each, `table TEMPLATE`, or json",
+        ))
+        .arg(flag("quiet", "Only names").short('q'))
+}
+
+fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let store = session.store()?;
+    let filters = m.texts("filter").map(Filter::parse).collect::<Result<Vec<_>>>()?;
+    let used = match filters.iter().any(|f| matches!(f, Filter::Dangling(_))) {
+        true => in_use(&store)?,
+        false => Default::default(),
+    };
+    let mut rows = Vec::new();
+    for name in store.volume_names()? {
+        let volume = store.volume(&name).ok();
+        if filters
+            .iter()
+            .all(|f| f.matches(&name, volume.as_ref(), used.contains(&name)))
+        {
+            rows.push(row(&store, &name, volume.as_ref()));
+        }
+    }
+    let style = Style {
+        format: m.text("format"),
+        quiet: m.on("quiet"),
+        columns: &COLUMNS,
+        terminal: session.console.is_terminal(),
+    };
+    listing::list(&VIEW, &rows, style, session.console.out())?;
+    Ok(0)
+}
+
+enum Filter {
+    Dangling(bool),
+    Label(String, Option<String>),
+    Name(String),
+    Driver(String),
+}
+
+impl Filter {
+    fn parse(word: &str) -> Result<Self> {
+        let bad =
+            || Error::usage(format!("invalid filter '{word}'")).with_hint("there are dangling, driver, label and name");
+        let (key, value) = word.split_once('=').ok_or_else(bad)?;
+        Ok(match (key, value) {
+            ("dangling", "true" | "1") => Filter::Dangling(true),
+            ("dangling", "false" | "0") => Filter::Dangling(false),
+            ("driver", name) => Filter::Driver(name.to_owned()),
+            ("label", label) => match label.split_once('=') {
+                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
+                None => Filter::Label(label.to_owned(), None),
+            },
+            ("name", part) => Filter::Name(part.to_owned()),
+            _ => return Err(bad()),
+        })
+    }
+
+    fn matches(&self, name: &str, volume: Option<&Volume>, used: bool) -> bool {
+        match self {
+            Filter::Dangling(dangling) => used != *dangling,
+            Filter::Driver(driver) => driver == "local",
+            Filter::Name(part) => name.contains(part.as_str()),
+            Filter::Label(key, wanted) => {
+                let found = volume.and_then(|v| v.labels.get(key));
+                found.is_some_and(|found| wanted.as_ref().is_none_or(|w| w == found))
+            }
+        }
+    }
 }
 
 fn define_rm(command: Command) -> Command {

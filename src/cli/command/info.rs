@@ -1,0 +1,56 @@
+//! `info`: this engine and this machine.
+
+use crate::cli::argument::{Values, value};
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::view::info::{info, info_text};
+use crate::error::Result;
+use crate::output::template::Template;
+use clap::{ArgMatches, Command};
+use std::io::Write as _;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "info",
+    about: "Show what there is, where it is kept, and what this machine can limit",
+    examples: &[
+        ("barge info", "warnings tell which limits are missing"),
+        ("barge info -f '{{.CgroupVersion}}'", "one field"),
+    ],
+    also: None,
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
+};
+
+fn define(command: Command) -> Command {
+    command.arg(value("format", "TEMPLATE", "A Go template, or json").short('f'))
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let info = info(&session.store()?)?;
+    match m.text("format").filter(|f| !f.is_empty()) {
+        Some("json") => session.console.line(&info.to_string())?,
+        Some(format) => session.console.line(&Template::parse(format)?.render(&info)?)?,
+        None => {
+            write!(session.console.out(), "{}", info_text(&info))?;
+            if session.debug {
+                session.console.line(&format!("Process: {}", std::process::id()))?;
+                session
+                    .console
+                    .line(&format!("Executable: {}", std::env::current_exe()?.display()))?;
+            }
+            session.console.flush()?;
+            for warning in info["Warnings"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|w| w.as_str())
+            {
+                session.console.note(warning);
+            }
+        }
+    }
+    Ok(0)
+}

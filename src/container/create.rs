@@ -1,7 +1,7 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NetworkArg, RunArgs};
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
@@ -27,13 +27,19 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 }
 
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
+    image::provide(store, &args.image)?;
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
-    let image = image::resolve_for_run(store, &args.image)?;
-    let config = merge(store, args, &image)?;
-    check(&config)?;
-    store.new_container(&config)?;
-    Ok(config)
+    let image = image::resolve(store, &args.image)?;
+    loop {
+        let config = merge(store, args, &image)?;
+        check(&config)?;
+        match store.new_container(&config) {
+            // Another process took the random name since it was free.
+            Err(e) if e.kind() == Kind::Conflict && args.name.is_none() => {}
+            done => return done.map(|()| config),
+        }
+    }
 }
 
 fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<ContainerConfig> {

@@ -4,10 +4,10 @@
 use crate::error::{Context, Error, Result};
 use crate::image::import::{from_tar, native_config};
 use crate::image::remove::remove;
-use crate::model::image::{History, ImageRecord, RunDefaults};
+use crate::model::image::{History, RunDefaults};
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
-use crate::store::{Store, no_such_image};
+use crate::store::Store;
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::os::unix::fs::MetadataExt;
@@ -25,35 +25,27 @@ pub(crate) fn is_name(name: &Reference) -> bool {
     Reference::parse(NAME).is_ok_and(|hello| name == hello.or_latest())
 }
 
-/// The image of that name. An image which someone else gave the name is left alone.
-pub(crate) fn ensure(store: &Store) -> Result<ImageRecord> {
-    let name = Reference::parse(NAME)?.or_latest();
+/// Sees to it that there is an image of that name. One which someone else gave the name is left alone.
+pub(crate) fn ensure(store: &Store) -> Result<()> {
     // Not through current_exe(): that path may have been replaced since.
     let program = File::open("/proc/self/exe").context("open this program")?;
     let identity = identity(&program)?;
-    let found = match store.tags()?.get(&name) {
-        Some(id) => store.image(&id).ok(),
-        None => None,
-    };
-    let outdated = match found {
-        Some(image)
-            if image
-                .config
-                .config
-                .labels
-                .get(LABEL)
-                .is_none_or(|made_of| *made_of == identity) =>
-        {
-            return Ok(image);
-        }
-        other => other,
-    };
-    let image = make(store, &name, program, identity).context("make image hello")?;
-    if let Some(outdated) = outdated {
+    ensure_of(store, program, identity)
+}
+
+fn ensure_of(store: &Store, program: File, identity: String) -> Result<()> {
+    let name = Reference::parse(NAME)?.or_latest();
+    let found = store.tags()?.get(&name).and_then(|id| store.image(&id).ok());
+    let made_of = found.as_ref().map(|image| image.config.config.labels.get(LABEL));
+    if made_of.is_some_and(|label| label.is_none_or(|made_of| *made_of == identity)) {
+        return Ok(());
+    }
+    make(store, &name, program, identity).context("make image hello")?;
+    if let Some(outdated) = found {
         // Kept, without a name, while a container is made of it.
         let _ = remove(store, &outdated.id.hex(), false, |_| true);
     }
-    Ok(image)
+    Ok(())
 }
 
 fn identity(program: &File) -> Result<String> {
@@ -67,7 +59,7 @@ fn identity(program: &File) -> Result<String> {
     ))
 }
 
-fn make(store: &Store, name: &Reference, program: File, identity: String) -> Result<ImageRecord> {
+fn make(store: &Store, name: &Reference, program: File, identity: String) -> Result<()> {
     let created = Timestamp::now();
     let mut config = native_config(
         created,
@@ -83,8 +75,7 @@ fn make(store: &Store, name: &Reference, program: File, identity: String) -> Res
         comment,
         ..History::default()
     }];
-    let id = from_tar(store, tar(program)?, config, Some(name))?;
-    store.image(&id).map_err(|_| no_such_image(NAME))
+    from_tar(store, tar(program)?, config, Some(name)).map(drop)
 }
 
 /// An archive of the one file.
@@ -112,6 +103,27 @@ fn tar(program: File) -> Result<impl Read + Send> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::{provide, resolve};
+    use crate::store::testing::Scratch;
+
+    #[test]
+    fn made_once_and_anew_for_another_engine() {
+        let s = Scratch::new();
+        let id = || resolve(&s, NAME).unwrap().id;
+        let program = || File::open("/proc/self/exe").unwrap();
+        provide(&s, "other").unwrap();
+        assert!(resolve(&s, NAME).is_err());
+        ensure_of(&s, program(), "old".to_owned()).unwrap();
+        let old = id();
+        provide(&s, NAME).unwrap();
+        let new = id();
+        provide(&s, "hello:latest").unwrap();
+        assert_eq!(id(), new);
+        assert_eq!(s.image_ids().unwrap(), [new], "{old} is gone");
+        let image = resolve(&s, NAME).unwrap();
+        assert_eq!(image.config.config.entrypoint, [PROGRAM.into()]);
+        assert!(s.layer_dir(&image.layers[0]).join("hello").exists());
+    }
 
     #[test]
     fn the_name() {

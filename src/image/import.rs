@@ -178,7 +178,7 @@ pub(super) fn native_config(created: Timestamp, config: RunDefaults) -> ImageCon
 mod tests {
     use super::*;
     use crate::image::remove::{Removed, remove};
-    use crate::image::{hello, list, resolve, tag};
+    use crate::image::{list, resolve, tag};
     use crate::store::testing::Scratch;
     use std::io::Cursor;
 
@@ -338,23 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn hello_is_made_once_and_anew_for_another_engine() {
+    fn a_person_s_own_hello_is_left_alone() {
         let s = Scratch::new();
-        assert!(resolve::resolve(&s, "hello").is_err());
-        let first = resolve::resolve_for_run(&s, "hello").unwrap();
-        assert_eq!(resolve::resolve_for_run(&s, "hello:latest").unwrap().id, first.id);
-        assert_eq!(first.config.config.entrypoint, [hello::PROGRAM.into()]);
-        assert!(s.layer_dir(&first.layers[0]).join("hello").exists());
-        tag::tag(
-            &s,
-            &import(&s, of(tar_of(&[("a", "1")]), "own")).unwrap().hex(),
-            &Reference::parse("hello").unwrap(),
-        )
-        .unwrap();
-        assert_ne!(
-            resolve::resolve_for_run(&s, "hello").unwrap().id,
-            first.id,
-            "a person's own is left alone"
-        );
+        let own = import(&s, of(tar_of(&[("a", "1")]), "hello")).unwrap();
+        crate::image::provide(&s, "hello").unwrap();
+        assert_eq!(resolve::resolve(&s, "hello").unwrap().id, own);
     }
 }

@@ -12,4 +12,4 @@ pub(crate) mod resolve;
 pub(crate) mod tag;
 
 pub(crate) use import::import;
-pub(crate) use resolve::{resolve, resolve_for_run};
+pub(crate) use resolve::{provide, resolve};

@@ -13,11 +13,12 @@ pub(crate) fn resolve(store: &Store, what: &str) -> Result<ImageRecord> {
     store.image(&resolve_id(store, what)?)
 }
 
-/// The same; and the built-in image is made when it is asked for and there is none of its name.
-pub(crate) fn resolve_for_run(store: &Store, what: &str) -> Result<ImageRecord> {
+/// Before an image is run: makes the built-in one if that is what is meant. Takes the store's lock, exclusively where
+/// an outdated one goes, so the caller holds none yet.
+pub(crate) fn provide(store: &Store, what: &str) -> Result<()> {
     match Reference::parse(what) {
         Ok(name) if hello::is_name(&name) => hello::ensure(store),
-        _ => resolve(store, what),
+        _ => Ok(()),
     }
 }
 

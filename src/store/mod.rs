@@ -12,6 +12,7 @@
 //!   containers/<id>/              config.json  exit.json (once it ended)  lock  upper/  work/  log.json*
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
+//!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned
 //! /run/barge/<id>/                the run directory (tmpfs): state.json  monitor.lock  attach.sock  hosts …
 //! ```

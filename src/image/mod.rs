@@ -11,5 +11,4 @@ pub(crate) mod report;
 pub(crate) mod resolve;
 pub(crate) mod tag;
 
-pub(crate) use import::import;
 pub(crate) use resolve::{provide, resolve};

@@ -9,7 +9,6 @@ use super::{ContainerLock, Durability, Stage, Store, file, names};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::ContainerConfig;
 use crate::model::id::{ContainerId, SHORT, is_hex};
-use crate::model::mount::Source;
 use crate::model::state::{Exit, LiveState};
 use crate::sys;
 use std::fs::{DirBuilder, Permissions};

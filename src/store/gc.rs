@@ -6,7 +6,6 @@ use super::{Stage, Store, StoreLock, lock, staging};
 use crate::error::{Context, Result};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, ImageId};
-use std::fs::File;
 
 /// Layers that exist no more, and wait for being deleted.
 #[derive(Debug, Default)]

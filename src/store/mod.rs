@@ -40,11 +40,9 @@ mod volumes;
 pub(crate) use containers::DetachedContainer;
 pub(crate) use file::Durability;
 pub(crate) use images::no_such_image;
-pub(crate) use layers::{LayerRecord, StagedLayer};
+pub(crate) use layers::LayerRecord;
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use staging::Stage;
-pub(crate) use tags::Tags;
-pub(crate) use volumes::StagedVolume;
 
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;

@@ -226,7 +226,7 @@ mod tests {
         for bad in ["", "../x", "a b", ".."] {
             assert_eq!(
                 s.create_volume(bad, BTreeMap::new()).unwrap_err().kind(),
-                Kind::Usage,
+                Kind::Other,
                 "{bad}"
             );
         }

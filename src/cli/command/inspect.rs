@@ -27,51 +27,50 @@ pub(super) const SPEC: Spec = Spec {
     },
 };
 
-/// What a name may be, and under which noun it is asked for.
+/// What a name may be.
 #[derive(Clone, Copy)]
-pub(super) enum Kinds {
+enum Kinds {
     Any,
     Container,
     Image,
     Volume,
 }
 
-/// `container inspect`, `image inspect`, `volume inspect`.
-pub(super) const fn under(kinds: Kinds) -> Spec {
-    let (run, examples): (fn(&ArgMatches, &mut Session) -> Result<u8>, &'static [(&str, &str)]) = match kinds {
-        Kinds::Any => (run, SPEC.examples),
-        Kinds::Container => (
-            |m, s| show(m, s, Kinds::Container),
-            &[("barge container inspect --size web", "and what it takes on disk")],
-        ),
-        Kinds::Image => (
-            |m, s| show(m, s, Kinds::Image),
-            &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")],
-        ),
-        Kinds::Volume => (
-            |m, s| show(m, s, Kinds::Volume),
-            &[("barge volume inspect data", "where it is, and its labels")],
-        ),
-    };
-    let define = match kinds {
-        Kinds::Any => define,
-        Kinds::Container => define_container,
-        Kinds::Image => define_image,
-        Kinds::Volume => define_volume,
-    };
-    let about = "Show all about them, as JSON";
-    Spec {
-        name: "inspect",
-        about,
-        examples,
-        also: None,
-        body: Body::Command {
-            define,
-            run,
-            codes: Codes::Plain,
-        },
-    }
-}
+pub(super) const CONTAINER: Spec = Spec {
+    name: "inspect",
+    about: "Show all about containers, as JSON",
+    examples: &[("barge container inspect --size web", "and what it takes on disk")],
+    also: None,
+    body: Body::Command {
+        define: define_container,
+        run: |m, session| show(m, session, "CONTAINER", Kinds::Container),
+        codes: Codes::Plain,
+    },
+};
+
+pub(super) const IMAGE: Spec = Spec {
+    name: "inspect",
+    about: "Show all about images, as JSON",
+    examples: &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")],
+    also: None,
+    body: Body::Command {
+        define: define_image,
+        run: |m, session| show(m, session, "IMAGE", Kinds::Image),
+        codes: Codes::Plain,
+    },
+};
+
+pub(super) const VOLUME: Spec = Spec {
+    name: "inspect",
+    about: "Show all about volumes, as JSON",
+    examples: &[("barge volume inspect data", "where it is, and its labels")],
+    also: None,
+    body: Body::Command {
+        define: define_volume,
+        run: |m, session| show(m, session, "VOLUME", Kinds::Volume),
+        codes: Codes::Plain,
+    },
+};
 
 fn format(command: Command) -> Command {
     command.arg(value("format", "TEMPLATE", "A Go template for each, or json").short('f'))
@@ -106,17 +105,12 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         Some("volume") => Kinds::Volume,
         _ => Kinds::Any,
     };
-    show(m, session, kinds)
+    show(m, session, "OBJECT", kinds)
 }
 
-fn show(m: &ArgMatches, session: &mut Session, kinds: Kinds) -> Result<u8> {
-    let has = |id: &&str| m.try_contains_id(id).unwrap_or(false);
-    let id = ["OBJECT", "CONTAINER", "IMAGE", "VOLUME"]
-        .into_iter()
-        .find(has)
-        .unwrap_or("OBJECT");
-    let names: Vec<String> = m.texts(id).map(str::to_owned).collect();
-    let with_size = has(&"size") && m.on("size");
+fn show(m: &ArgMatches, session: &mut Session, argument: &str, kinds: Kinds) -> Result<u8> {
+    let names: Vec<String> = m.texts(argument).map(str::to_owned).collect();
+    let with_size = m.try_contains_id("size").unwrap_or(false) && m.on("size");
     let store = session.store()?;
     let style = Style {
         format: m.text("format"),

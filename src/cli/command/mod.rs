@@ -26,7 +26,6 @@ mod volume;
 mod wait;
 
 use crate::cli::tree::{Body, Spec};
-use inspect::Kinds;
 
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
@@ -66,7 +65,7 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
-        inspect::under(Kinds::Container),
+        inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
         ps::SPEC.under_noun("ls"),
@@ -86,7 +85,7 @@ const IMAGE: Spec = Spec {
     also: None,
     body: Body::Noun(&[
         import::SPEC.under_noun("import"),
-        inspect::under(Kinds::Image),
+        inspect::IMAGE,
         images::SPEC.under_noun("ls"),
         rmi::SPEC.under_noun("rm"),
         tag::SPEC.under_noun("tag"),

@@ -1,6 +1,6 @@
 //! `volume`: named volumes.
 
-use super::inspect::{self, Kinds};
+use super::inspect;
 use crate::cli::argument::{Values, flag, list, value, words};
 use crate::cli::environment;
 use crate::cli::session::Session;
@@ -17,7 +17,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with volumes",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CREATE, inspect::under(Kinds::Volume), LS, RM]),
+    body: Body::Noun(&[CREATE, inspect::VOLUME, LS, RM]),
 };
 
 const CREATE: Spec = Spec {

@@ -325,6 +325,13 @@ mod tests {
         let good = import(&s, of(tar_of(&[("a", "2")]), "good")).unwrap();
         std::fs::write(s.root().join(format!("images/{}.json", bad.hex())), "{").unwrap();
         assert_eq!(names(&s), ["bad:latest", "good:latest"]);
+        let tags = s.root().join("tags.json");
+        let kept = std::fs::read(&tags).unwrap();
+        std::fs::write(&tags, "{\"repo").unwrap();
+        assert_eq!(names(&s), ["<none>", "<none>"]);
+        assert_eq!(resolve::resolve(&s, &good.short()).unwrap().id, good);
+        assert!(resolve::resolve(&s, "good").unwrap_err().to_string().contains("tags.json is damaged"));
+        std::fs::write(&tags, kept).unwrap();
         assert!(
             resolve::resolve(&s, "bad")
                 .unwrap_err()

@@ -37,7 +37,7 @@ pub(crate) struct Filter {
 /// Newest first; the names of one image in order.
 pub(crate) fn list(store: &Store, filter: &Filter) -> Result<Vec<Row>> {
     let mut names: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
-    for (name, id) in store.tags()?.iter() {
+    for (name, id) in store.readable_tags().iter() {
         names.entry(id).or_default().push(name);
     }
     let created = |id: Option<ImageId>| id.and_then(|id| store.image(&id).ok()).map(|r| created_of(&r));

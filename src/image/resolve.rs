@@ -24,13 +24,16 @@ pub(crate) fn provide(store: &Store, what: &str) -> Result<()> {
 
 /// Like [`resolve`], without reading the image's record: also for a damaged one.
 pub(crate) fn resolve_id(store: &Store, what: &str) -> Result<ImageId> {
-    if let Some((_, id)) = by_name(store, what)? {
+    let named = by_name(store, what);
+    if let Ok(Some((_, id))) = named {
         return Ok(id);
     }
     let bare = what.strip_prefix("sha256:").unwrap_or(what);
     if let Some(id) = store.image_by_prefix(bare)? {
         return Ok(id);
     }
+    // Damaged tags matter only where an id won't do.
+    named?;
     by_id_in_repository(store, what)?.ok_or_else(|| no_such_image(what))
 }
 

@@ -77,6 +77,14 @@ impl Store {
             .map_err(|e| e.with_hint("move it away: images can be tagged anew by their ids"))
     }
 
+    /// The same for a listing: a damaged file is told, and counts as empty.
+    pub(crate) fn readable_tags(&self) -> Tags {
+        self.tags().unwrap_or_else(|e| {
+            self.notify(&e.to_string());
+            Tags::default()
+        })
+    }
+
     /// Changes the tags, for good. The store's lock, shared or exclusive, keeps the images where they are meanwhile.
     pub(crate) fn change_tags<T>(
         &self,

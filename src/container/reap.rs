@@ -14,20 +14,34 @@ use crate::model::time::Timestamp;
 use crate::runtime::cgroup;
 use crate::store::{ContainerLock, Durability, Store};
 
+/// Whether whoever reaps may wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Patience {
+    /// A reader: what can't be had at once is left to others.
+    None,
+    /// A command that is about this container.
+    Some,
+}
+
 /// Reaps the container if its monitor is dead. What is told of it afterwards is [`last_exit`].
-pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock) -> Result<()> {
+pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patience: Patience) -> Result<()> {
     // Looked at again under the lock: another command may have been here, and a new monitor may run.
     let super::status::Seen::Lost(live) = super::status::look(store, id) else {
         return Ok(());
     };
+    if patience == Patience::None && !(cgroup::pids(&live.cgroups).is_empty() && store.names_are_free()) {
+        return Ok(());
+    }
+    super::stop::kill_first_process(&live)?;
     cgroup::kill_and_remove(&live.cgroups).with_context(|| format!("release container {}", id.short()))?;
     let config = store.config(id);
     if let Ok(config) = &config
         && config.auto_remove
     {
-        return super::remove::discard(store, config, held);
+        return super::remove::discard(store, &config.id, true, held);
     }
     store.save_exit(id, &last_exit(&live), Durability::Synced)?;
+    store.unmark_running(id);
     store.clear_live(id)
 }
 

@@ -1,11 +1,13 @@
 //! Removes containers.
 
-use crate::container::{reap, status, stop};
-use crate::error::{Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::container::status::{self, Seen};
+use crate::container::stop;
+use crate::error::{Error, Kind, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
+use crate::runtime::cgroup;
 use crate::store::{ContainerLock, Store};
+use std::time::{Duration, Instant};
 
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Options {
@@ -16,46 +18,51 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Result<()> {
-    if options.force {
-        stop::end_now(store, id)?;
-    }
-    let lock = store.lock_container(id)?;
-    match status::look(store, id) {
-        status::Seen::Is(Status::Running(_)) => {
-            return Err(
-                Error::conflict("Impossible to remove a running container, please stop it first")
-                    .with_hint("or remove it by force: barge rm -f"),
-            );
+    let begin = Instant::now();
+    loop {
+        if options.force {
+            stop::end_now(store, id)?;
         }
-        status::Seen::Is(_) => {}
-        status::Seen::Lost(_) => {
-            reap::reap(store, id, &lock)?;
-            if !store.container_dir(id).exists() {
-                return Ok(());
+        let lock = match store.lock_container(id) {
+            // It went by itself when it ended, or by another `rm -f`.
+            Err(e) if options.force && e.kind() == Kind::NotFound => return Ok(()),
+            other => other?,
+        };
+        match status::look(store, id) {
+            Seen::Is(Status::Running(_)) if !options.force => {
+                return Err(
+                    Error::conflict("Impossible to remove a running container, please stop it first")
+                        .with_hint("or remove it by force: barge rm -f"),
+                );
+            }
+            // Started again between our kill and our lock.
+            Seen::Is(Status::Running(_)) if begin.elapsed() < stop::MONITOR_PATIENCE => {}
+            Seen::Ending(live, _) => {
+                drop(lock);
+                if begin.elapsed() > stop::MONITOR_PATIENCE {
+                    return Err(stop::silent_monitor(&live));
+                }
+                stop::wait_for_monitor(&live, Duration::from_millis(50))?;
+            }
+            Seen::Is(_) | Seen::Gone => return discard(store, id, options.volumes, &lock),
+            // What is removed needs no record of its exit: a full disk might have no room for one.
+            Seen::Lost(live) => {
+                cgroup::kill_and_remove(&live.cgroups)?;
+                return discard(store, id, options.volumes, &lock);
             }
         }
     }
-    // A damaged record is no reason to keep what it was about.
+}
+
+/// Removes a container that does not run. A damaged record is no reason to keep what it was about.
+pub(super) fn discard(store: &Store, id: &ContainerId, volumes: bool, held: &ContainerLock) -> Result<()> {
     let config = store.config(id).ok();
-    store.remove_container(id, config.as_ref().map(|c| c.name.as_str()), &lock)?;
-    if options.volumes
-        && let Some(config) = &config
-    {
-        remove_anonymous_volumes(store, config);
+    store.remove_container(id, config.as_ref().map(|c| c.name.as_str()), held)?;
+    // With `--rm` they go as well. One that another container uses stays.
+    for config in config.iter().filter(|c| volumes || c.auto_remove) {
+        for name in config.anonymous_volumes() {
+            let _ = store.remove_volume(name);
+        }
     }
     Ok(())
-}
-
-/// Removes a container that goes with its end (`--rm`), its anonymous volumes too.
-pub(super) fn discard(store: &Store, config: &ContainerConfig, held: &ContainerLock) -> Result<()> {
-    store.remove_container(&config.id, Some(&config.name), held)?;
-    remove_anonymous_volumes(store, config);
-    Ok(())
-}
-
-/// One that another container uses stays.
-fn remove_anonymous_volumes(store: &Store, config: &ContainerConfig) {
-    for name in config.anonymous_volumes() {
-        let _ = store.remove_volume(name);
-    }
 }

@@ -2,20 +2,21 @@
 
 use crate::container::attach::{self, End, Options};
 use crate::container::connection::Connection;
-use crate::container::{reap, status};
-use crate::error::{Context as _, Error, Result};
+use crate::container::status::{self, Seen};
+use crate::container::{reap, stop};
+use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
 use crate::monitor::launch::{self, FirstClient};
 use crate::store::{ContainerLock, Store};
-use crate::sys;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::AsFd as _;
+use std::time::{Duration, Instant};
 
 /// Returns when the program has been executed. Success if it runs already.
 pub(crate) fn start(store: &Store, id: &ContainerId) -> Result<()> {
     let Some(lock) = ready(store, id)? else { return Ok(()) };
-    launch(store, id, &lock, None)
+    launch(store, id, lock, None)
 }
 
 /// Starts with this command attached from the first byte on, and stays until the end.
@@ -31,13 +32,13 @@ pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options)
         size: tty.then(attach::terminal_size).flatten(),
     };
     let client_session = attach::Session::open(store, id, options, tty)?;
-    launch(store, id, &lock, Some(&client))?;
-    drop((theirs, lock));
+    launch(store, id, lock, Some(&client))?;
+    drop(theirs);
     client_session.run(Connection::new(ours))
 }
 
-fn launch(store: &Store, id: &ContainerId, lock: &ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
-    for warning in launch::launch(store, id, lock.as_fd(), client)? {
+fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
+    for warning in launch::launch(store, id, lock, client)? {
         store.notify(&format!("WARNING: {warning}"));
     }
     Ok(())
@@ -45,24 +46,24 @@ fn launch(store: &Store, id: &ContainerId, lock: &ContainerLock, client: Option<
 
 /// Takes the lock of a container that can be started now; `None` if it runs.
 fn ready(store: &Store, id: &ContainerId) -> Result<Option<ContainerLock>> {
+    let begin = Instant::now();
     loop {
         let lock = store.lock_container(id)?;
-        reap::reap(store, id, &lock)?;
+        reap::reap(store, id, &lock, reap::Patience::Some)?;
         match status::look(store, id) {
-            status::Seen::Is(Status::Damaged(why)) => return Err(Error::other(why)),
-            status::Seen::Is(Status::Created) => return Ok(Some(lock)),
-            status::Seen::Is(Status::Running(_)) => return Ok(None),
-            status::Seen::Is(Status::Exited(_)) => match store.live(id)? {
-                None => return Ok(Some(lock)),
-                // Its monitor is about to finish: it holds the mount and the groups for a moment more.
-                Some(live) => {
-                    drop(lock);
-                    if let Some(monitor) = sys::process::pidfd_open(live.monitor.pid)? {
-                        sys::process::pidfd_wait(monitor.as_fd(), None).context("wait for the last monitor")?;
-                    }
+            Seen::Is(Status::Damaged(why)) => return Err(Error::other(why)),
+            Seen::Is(Status::Created | Status::Exited(_)) => return Ok(Some(lock)),
+            Seen::Is(Status::Running(_)) => return Ok(None),
+            Seen::Gone => return Err(Error::not_found(format!("No such container: {id}"))),
+            // Its monitor is about to finish: it holds the mount and the groups for a moment more.
+            Seen::Ending(live, _) => {
+                drop(lock);
+                if begin.elapsed() > stop::MONITOR_PATIENCE {
+                    return Err(stop::silent_monitor(&live));
                 }
-            },
-            status::Seen::Lost(_) => {}
+                stop::wait_for_monitor(&live, Duration::from_millis(50))?;
+            }
+            Seen::Lost(_) => {}
         }
     }
 }

@@ -4,12 +4,13 @@
 //! the end is said by a file in the run directory before the signal, for the restart policy to see.
 
 use crate::container::connection::Connection;
-use crate::container::{reap, start, status};
+use crate::container::start;
+use crate::container::status::{self, Seen};
 use crate::error::{Context as _, Error, Result};
 use crate::model::id::ContainerId;
-use crate::model::state::{LiveState, Phase, ProcessRef, Status};
-use crate::monitor::STOP_REQUEST;
+use crate::model::state::{LiveState, ProcessRef, Status};
 use crate::monitor::frame::Hello;
+use crate::monitor::{KEEP_REQUEST, STOP_REQUEST};
 use crate::runtime::cgroup;
 use crate::store::{Durability, Store, file};
 use crate::sys;
@@ -17,24 +18,22 @@ use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::Duration;
 
 /// A monitor that has seen its init end needs milliseconds; a stopped one would need for ever.
-const MONITOR_PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const MONITOR_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Sends the stop signal, after the timeout SIGKILL, and returns when the container has ended. `None`: as the
 /// container was configured. Seconds; negative waits for ever. Success if it does not run.
 pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
-    let Status::Running(live) = status::status(store, id) else {
-        return Ok(());
-    };
+    let Some(live) = living(store, id) else { return Ok(()) };
     let config = store.config(id)?;
     let timeout = timeout.unwrap_or(config.stop_timeout);
     let monitor = Connection::open(store, id, Hello(Hello::LAST_EXIT))?;
-    request(store, id)?;
-    let Some(init) = alive_process(&live)? else {
+    request(store, id, STOP_REQUEST)?;
+    let Some(init) = first_process(&live)? else {
         return wake(&live, monitor);
     };
     if timeout != 0 {
-        sys::process::pidfd_signal(init.as_fd(), signal.unwrap_or(config.stop_signal))
-            .context("send the stop signal")?;
+        let signal = signal.unwrap_or(config.stop_signal);
+        sys::process::pidfd_signal(init.as_fd(), signal).context("send the stop signal")?;
         let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
         if sys::process::pidfd_wait(init.as_fd(), patience)? {
             return ended(monitor, &live);
@@ -48,7 +47,7 @@ pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout
 /// Sends a signal; SIGKILL waits for the end.
 pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     let not_running = || Error::conflict(format!("Container {id} is not running"));
-    let Status::Running(live) = status::status(store, id) else {
+    let Some(live) = living(store, id) else {
         return Err(not_running());
     };
     let ends = signal == libc::SIGKILL || store.config(id).is_ok_and(|c| c.stop_signal == signal);
@@ -57,13 +56,10 @@ pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
         _ => None,
     };
     if ends {
-        request(store, id)?;
+        request(store, id, STOP_REQUEST)?;
     }
-    let Some(init) = alive_process(&live)? else {
-        return match live.phase {
-            Phase::Restarting { .. } if ends => wake(&live, monitor),
-            _ => Err(not_running()),
-        };
+    let Some(init) = first_process(&live)? else {
+        return if ends { wake(&live, monitor) } else { Err(not_running()) };
     };
     sys::process::pidfd_signal(init.as_fd(), signal).context("send the signal")?;
     if signal == libc::SIGKILL {
@@ -73,59 +69,97 @@ pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     Ok(())
 }
 
+/// Also a container that would go with its end stays for this.
 pub(crate) fn restart(store: &Store, id: &ContainerId, signal: Option<i32>, timeout: Option<i64>) -> Result<()> {
+    if living(store, id).is_some() && store.config(id)?.auto_remove {
+        request(store, id, KEEP_REQUEST)?;
+    }
     stop(store, id, signal, timeout)?;
     start::start(store, id)
 }
 
+/// The state of a container that has a monitor: it runs, or is about to end or to start again.
+fn living(store: &Store, id: &ContainerId) -> Option<LiveState> {
+    match status::look(store, id) {
+        Seen::Is(Status::Running(live)) | Seen::Ending(live, _) => Some(live),
+        Seen::Lost(_) => {
+            status::status(store, id);
+            None
+        }
+        Seen::Is(_) | Seen::Gone => None,
+    }
+}
+
 /// For `rm -f`: whatever it is doing, and whatever state its monitor is in, it ends now.
 pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
-    let Ok(Some(live)) = store.live(id) else { return Ok(()) };
-    // On a full disk the request can't be written; then a restart policy finds its monitor killed.
-    let requested = request(store, id).is_ok();
-    let monitor = alive(live.monitor)?;
-    match alive_process(&live)? {
-        Some(init) => sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL)?,
-        None => {
-            if let Some(monitor) = &monitor {
-                sys::process::pidfd_signal(monitor.as_fd(), libc::SIGTERM)?;
+    let live = match store.live(id) {
+        Ok(Some(live)) => live,
+        Ok(None) => return Ok(()),
+        // A damaged state: the groups have their names from the id, and with init its monitor ends.
+        Err(_) => {
+            let _ = request(store, id, STOP_REQUEST);
+            let host = cgroup::Host::probe()?;
+            cgroup::kill_and_remove(&host.paths(&cgroup::base(store.instance().as_deref()), id))?;
+            if let Some(mut monitor) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
+                let _ = monitor.exit(Some(MONITOR_PATIENCE));
             }
+            return store.clear_live(id);
         }
-    }
-    let Some(monitor) = monitor else { return Ok(()) };
-    let patience = if requested && !sys::process::is_stopped(live.monitor.pid) {
-        MONITOR_PATIENCE
-    } else {
-        Duration::ZERO
     };
-    if !released(store, id, &monitor, patience)? {
+    let Some(monitor) = alive(live.monitor)? else {
+        return Ok(());
+    };
+    // Before the kill: a monitor that has ended listens no more.
+    let connection = Connection::open(store, id, Hello(Hello::LAST_EXIT))?;
+    // On a full disk the request can't be written; then a restart policy finds its monitor killed.
+    let requested = request(store, id, STOP_REQUEST).is_ok();
+    match first_process(&live)? {
+        Some(init) => sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL)?,
+        None => sys::process::pidfd_signal(monitor.as_fd(), libc::SIGTERM)?,
+    }
+    let patient = requested && !sys::process::is_stopped(live.monitor.pid);
+    if !patient || !released(connection, &monitor)? {
         sys::process::pidfd_signal(monitor.as_fd(), libc::SIGKILL)?;
         sys::process::pidfd_wait(monitor.as_fd(), None)?;
-        cgroup::kill_and_remove(&live.cgroups)?;
-        if let Some(lock) = store.try_lock_container(id)? {
-            reap::reap(store, id, &lock)?;
-        }
     }
     Ok(())
 }
 
 /// Whether the monitor has let go of the container in time: it has ended, or only serves slow clients.
-fn released(store: &Store, id: &ContainerId, monitor: &OwnedFd, patience: Duration) -> Result<bool> {
-    if patience.is_zero() {
-        return Ok(false);
+fn released(connection: Option<Connection>, monitor: &OwnedFd) -> Result<bool> {
+    match connection.map(|mut c| c.exit(Some(MONITOR_PATIENCE))) {
+        Some(Ok(answer)) => Ok(answer.is_some()),
+        None | Some(Err(_)) => Ok(sys::process::pidfd_wait(monitor.as_fd(), Some(MONITOR_PATIENCE))?),
     }
-    if let Some(mut connection) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
-        match connection.exit(Some(patience)) {
-            Ok(Some(_)) => return Ok(true),
-            Ok(None) => return Ok(false),
-            Err(_) => {}
-        }
-    }
-    Ok(sys::process::pidfd_wait(monitor.as_fd(), Some(patience))?)
 }
 
-fn request(store: &Store, id: &ContainerId) -> Result<()> {
-    match file::write_new(&store.run_dir(id).join(STOP_REQUEST), b"", Durability::Volatile) {
+/// Where no group could be made, an init that has shaken off its parent-death signal outlives its monitor.
+pub(super) fn kill_first_process(live: &LiveState) -> Result<()> {
+    if let Some(init) = first_process(live)? {
+        sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL)?;
+    }
+    Ok(())
+}
+
+/// Waits a moment for the end of a monitor.
+pub(super) fn wait_for_monitor(live: &LiveState, moment: Duration) -> Result<()> {
+    if let Some(monitor) = alive(live.monitor)? {
+        sys::process::pidfd_wait(monitor.as_fd(), Some(moment))?;
+    }
+    Ok(())
+}
+
+/// A monitor whose program has ended, and that does nothing about it.
+pub(super) fn silent_monitor(live: &LiveState) -> Error {
+    Error::other(format!(
+        "the container's monitor (process {}) does not answer",
+        live.monitor.pid
+    ))
+    .with_hint("the program has ended; if the monitor was stopped, let it go on with `kill -CONT`")
+}
+
+fn request(store: &Store, id: &ContainerId, what: &str) -> Result<()> {
+    match file::write_new(&store.run_dir(id).join(what), b"", Durability::Volatile) {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
         // It has just ended, and its run directory is gone.
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
@@ -134,7 +168,7 @@ fn request(store: &Store, id: &ContainerId) -> Result<()> {
 }
 
 /// The program of a running container; `None` while there is none (starting, or between two restarts).
-fn alive_process(live: &LiveState) -> Result<Option<OwnedFd>> {
+fn first_process(live: &LiveState) -> Result<Option<OwnedFd>> {
     live.running().map_or(Ok(None), alive)
 }
 
@@ -156,11 +190,7 @@ fn wake(live: &LiveState, monitor: Option<Connection>) -> Result<()> {
 fn ended(monitor: Option<Connection>, live: &LiveState) -> Result<()> {
     if let Some(mut monitor) = monitor {
         return match monitor.exit(Some(MONITOR_PATIENCE)) {
-            Ok(None) => Err(Error::other(format!(
-                "the container's monitor (process {}) does not answer",
-                live.monitor.pid
-            ))
-            .with_hint("the program has ended; if the monitor was stopped, let it go on with `kill -CONT`")),
+            Ok(None) => Err(silent_monitor(live)),
             // Lost with its socket: the next look heals it.
             Ok(Some(_)) | Err(_) => Ok(()),
         };

@@ -1,7 +1,7 @@
 //! Waits for a container's end.
 
 use crate::container::connection::Connection;
-use crate::container::status::status;
+use crate::container::status::{Seen, look, status};
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
@@ -18,12 +18,18 @@ pub(crate) fn wait(store: &Store, id: &ContainerId) -> Result<u8> {
         {
             return Ok(code);
         }
-        match status(store, id) {
-            Status::Created => return Ok(0),
-            Status::Exited(exit) => return Ok(exit.code),
-            Status::Damaged(why) => return Err(Error::other(why)),
+        match look(store, id) {
+            Seen::Is(Status::Created) => return Ok(0),
+            Seen::Is(Status::Exited(exit)) => return Ok(exit.code),
+            Seen::Is(Status::Damaged(why)) => return Err(Error::other(why)),
+            Seen::Gone => return Err(Error::not_found(format!("No such container: {id}"))),
+            Seen::Lost(_) => {
+                if let Status::Exited(exit) = status(store, id) {
+                    return Ok(exit.code);
+                }
+            }
             // It listens from before it is seen: so it is on its way out, or has been lost this moment.
-            Status::Running(live) => {
+            Seen::Is(Status::Running(live)) | Seen::Ending(live, _) => {
                 if let Some(monitor) = sys::process::pidfd_open(live.monitor.pid)? {
                     sys::process::pidfd_wait(monitor.as_fd(), Some(std::time::Duration::from_millis(50)))?;
                 }

@@ -73,7 +73,12 @@ pub(crate) fn inspect(store: &Store, image: &ImageRecord) -> Result<Inspect> {
     };
     Ok(Inspect {
         id: image.id.to_string(),
-        repo_tags: store.readable_tags().of(&image.id).iter().map(ToString::to_string).collect(),
+        repo_tags: store
+            .readable_tags()
+            .of(&image.id)
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
         repo_digests: Vec::new(),
         parent: String::new(),
         comment: config

@@ -24,6 +24,9 @@ pub(crate) struct LiveState {
     /// Cgroup directories made for it, absolute, recorded before they are made.
     #[serde(default)]
     pub(crate) cgroups: Vec<std::path::PathBuf>,
+    /// Whether the kernel holds it to its devices; if not, nothing in it may make any.
+    #[serde(default)]
+    pub(crate) device_filter: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

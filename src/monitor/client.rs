@@ -10,6 +10,8 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 pub(super) struct Client {
     socket: OwnedFd,
     pub(super) wants: Hello,
+    /// Whether it has said so itself, or was there before the start.
+    pub(super) said_hello: bool,
     /// Received, not yet a whole frame; at most one frame.
     input: Vec<u8>,
     /// Not yet taken by the socket; at most a frame and an exit.
@@ -27,11 +29,14 @@ pub(super) enum Said {
 }
 
 impl Client {
-    /// One that has connected, and will say what it wants.
-    pub(super) fn new(socket: OwnedFd, wants: Hello) -> Client {
+    /// One that was there first, or (`None`) one that has connected and will say what it wants.
+    pub(super) fn new(socket: OwnedFd, wants: Option<Hello>) -> Client {
+        let said_hello = wants.is_some();
+        let wants = wants.unwrap_or_default();
         Client {
             socket,
             wants,
+            said_hello,
             input: Vec::new(),
             output: Vec::new(),
             gone: false,
@@ -111,7 +116,10 @@ impl Client {
         let mut done = 0;
         while let Some((kind, payload, length)) = frame::parse(&self.input[done..])? {
             match kind {
-                Kind::Hello => self.wants = Hello(payload.first().copied().unwrap_or(0)),
+                Kind::Hello => {
+                    self.wants = Hello(payload.first().copied().unwrap_or(0));
+                    self.said_hello = true;
+                }
                 Kind::Stdin if payload.is_empty() => said.push(Said::EndOfInput),
                 Kind::Stdin => said.push(Said::Bytes(payload.to_vec())),
                 Kind::Resize => said.extend(Size::decode(payload).map(Said::Resize)),

@@ -24,6 +24,7 @@ pub(super) struct Cycle {
     /// Keeps the root mounted past the end of its last process: the unmount is ours, and not in line with the exit.
     _root: OwnedFd,
     cgroups: Vec<PathBuf>,
+    pub(super) device_filter: bool,
 }
 
 /// What a start gives besides the cycle.
@@ -49,11 +50,17 @@ pub(super) fn start(
 ) -> Result<Started> {
     let result = try_start(store, config, host);
     match result {
-        Ok((init, root, channels, warnings)) => {
+        Ok((parts, channels, warnings)) => {
+            let Parts {
+                init,
+                root,
+                device_filter,
+            } = parts;
             let cycle = Cycle {
                 init,
                 _root: root,
                 cgroups: cgroups.to_vec(),
+                device_filter,
             };
             Ok(Started {
                 cycle,
@@ -69,36 +76,49 @@ pub(super) fn start(
 }
 
 impl Cycle {
-    /// pid and start time of init; `None` if it has ended already.
-    pub(super) fn process(&self) -> Option<ProcessRef> {
+    /// pid and start time of init, which may have ended already but is not reaped.
+    pub(super) fn process(&self) -> ProcessRef {
         let pid = self.init.pid;
-        sys::process::start_time(pid).map(|start_time| ProcessRef { pid, start_time })
+        ProcessRef {
+            pid,
+            start_time: sys::process::birth(pid).unwrap_or(0),
+        }
     }
 
-    /// Ends what init's end has left (nothing, unless it shared a pid namespace), and says whether memory ran out.
-    pub(super) fn settle(&self) -> bool {
+    pub(super) fn ran_out_of_memory(&self) -> bool {
         cgroup::oom_killed(&self.cgroups)
     }
 
-    /// Releases everything.
+    /// Ends what is left, and releases everything.
     pub(super) fn release(self) -> Result<()> {
-        cgroup::kill_and_remove(&self.cgroups)
+        let released = cgroup::kill_and_remove(&self.cgroups);
+        // Whoever asked for it to end may be gone; it is our child in any case.
+        sys::process::pidfd_signal(self.init.pidfd.as_fd(), libc::SIGKILL)?;
+        sys::process::reap(self.init.pidfd.as_fd())?;
+        released
     }
 }
 
-type Parts = (Init, OwnedFd, Channels, Vec<String>);
+struct Parts {
+    init: Init,
+    root: OwnedFd,
+    device_filter: bool,
+}
 
-fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Result<Parts> {
+fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Result<(Parts, Channels, Vec<String>)> {
     identity::write(store, config)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user)?;
     let capabilities = capability::from_config(&config.security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
-    let (mut devices, mut rules) = device::resolve(&config.devices)?;
-    if config.security.privileged {
-        devices = device::host_nodes();
-    }
+    let (asked_for, mut rules) = device::resolve(&config.devices)?;
+    let mut devices = if config.security.privileged {
+        device::host_nodes()
+    } else {
+        Vec::new()
+    };
+    devices.extend(asked_for);
     rules.extend(
         cgroup::DEFAULT_DEVICES
             .iter()
@@ -108,15 +128,25 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
     let rules = (!config.security.privileged).then_some(&rules[..]);
     let base = cgroup::base(store.instance().as_deref());
     let (group, warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
-    // Without a filter of devices, the next best is that none can be made (F271).
-    let capabilities = match group.device_filter {
-        DeviceFilter::Unavailable => capabilities.without(Capabilities::MKNOD),
-        _ => capabilities,
+    // Without a filter of devices, the next best is that none can be made, and none that is there works (F271).
+    let device_filter = group.device_filter != DeviceFilter::Unavailable;
+    let capabilities = if device_filter {
+        capabilities
+    } else {
+        capabilities.without(Capabilities::MKNOD)
     };
+    if !device_filter {
+        let no_devices = sys::mount::Attributes {
+            set: libc::MOUNT_ATTR_NODEV,
+            ..Default::default()
+        };
+        sys::mount::set_attributes(root.as_fd(), no_devices).context("mount the root without devices")?;
+    }
     sys::stop_point("cgroups-made");
+    let sources = volumes::sources(store, config, root.as_fd())?;
     let facts = Facts {
         run_dir: store.run_dir(&config.id),
-        sources: volumes::sources(store, config, root.as_fd())?,
+        sources: sources.of_mounts,
         identity,
         capabilities,
         devices,
@@ -125,7 +155,8 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
         open_files: stdio::open_files(),
     };
     let plan = plan::plan(config, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty)?;
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter)?;
+    drop(sources.held);
     let (streams, channels) = match terminal {
         Some(terminal) => stdio::terminal(terminal, config.process.open_stdin)?,
         None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
@@ -144,7 +175,15 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
     sys::stop_point("init-cloned");
     let init = starting.executed()?;
     sys::stop_point("init-executed");
-    Ok((init, root, channels, warnings))
+    Ok((
+        Parts {
+            init,
+            root,
+            device_filter,
+        },
+        channels,
+        warnings,
+    ))
 }
 
 /// The stack of the image's layers under the container's own, attached nowhere.
@@ -221,5 +260,16 @@ fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
     };
     let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("open network namespace {}", path.display()))?;
+    if let NetworkMode::Container(other) = &config.network
+        && store
+            .live(other)?
+            .and_then(|l| l.running())
+            .is_none_or(|p| sys::process::start_time(p.pid) != Some(p.start_time))
+    {
+        return Err(Error::conflict(format!(
+            "join the network of container {}: it has just ended",
+            other.short()
+        )));
+    }
     Ok(vec![fd])
 }

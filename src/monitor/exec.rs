@@ -9,13 +9,14 @@ use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
 use crate::monitor::streams::{Channels, Event, Streams};
 use crate::monitor::{log, stdio};
+use crate::runtime::capability::Capabilities;
 use crate::runtime::plan::{self, Confinement};
 use crate::runtime::prepare::{ChildStreams, Prepared, Terminal};
 use crate::runtime::spawn::Init;
 use crate::runtime::step::Step;
 use crate::runtime::{capability, cgroup, join, prepare, seccomp, user};
 use crate::store::Store;
-use crate::sys::{self, process::Ended};
+use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, BorrowedFd};
@@ -57,20 +58,18 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
-    launch::start(&format!("{TITLE}{id}"), &message, &fds).map(|_| ())
+    launch::start(&format!("{TITLE}{id}"), &message, None, &fds).map(|_| ())
 }
 
 /// This process's whole life.
 pub(crate) fn main() -> Result<()> {
-    let socket = sys::process::inherited(3)?;
-    let launch: ExecLaunch = serde_json::from_slice(&launch::receive(&socket)?).context("read the launch message")?;
+    let (launcher, launch): (Launcher, ExecLaunch) = launch::inherited()?;
     let client = launch
         .client
-        .map(|wants| sys::process::inherited(4).map(|fd| (fd, wants)))
+        .map(|wants| sys::process::inherited(5).map(|fd| (fd, wants)))
         .transpose()?;
     sys::process::close_from(3)?;
     super::leave_the_caller();
-    let launcher = Launcher(socket);
     let store = Store::open(launch.root, launch.run_root)?;
     let (init, channels) = match start(&store, &launch.id, &launch.spec) {
         Ok(started) => started,
@@ -102,18 +101,16 @@ fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
     loop {
         match streams.wait(Some(init.pidfd.as_fd()), None)? {
             Event::Ended => break,
-            Event::Deliver(signal) => sys::process::pidfd_signal(init.pidfd.as_fd(), signal)?,
+            // A number that is no signal is the client's mistake.
+            Event::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
             Event::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
             Event::Timeout => {}
         }
     }
-    let code = match sys::process::reap(init.pidfd.as_fd())? {
-        Ended::Code(code) => u8::try_from(code & 0xff).unwrap_or(255),
-        Ended::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
-    };
+    let code = sys::process::reap(init.pidfd.as_fd())?.code();
     streams.drain();
     streams.tell_exit(code, true);
-    streams.linger()
+    streams.linger(None).map(|_| ())
 }
 
 fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Channels)> {
@@ -131,7 +128,10 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Chan
     let (streams, channels) = open_streams(spec, root.as_fd())?;
     let mut security = config.security.clone();
     security.privileged |= spec.privileged;
-    let capabilities = capability::from_config(&security)?;
+    let mut capabilities = capability::from_config(&security)?;
+    if !live.device_filter && !config.security.privileged {
+        capabilities = capabilities.without(Capabilities::MKNOD);
+    }
     let filter = seccomp::program(&config.security, capabilities)?;
     let identity = user::identify(root.as_fd(), spec.user.as_deref().unwrap_or(&config.process.user))?;
     let steps = steps(
@@ -178,6 +178,7 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
         Step::Umask(0o022),
         Step::NewSession,
         Step::StandardStreams,
+        Step::CloseHostFiles,
         Step::Workdir(workdir),
     ]);
     steps.extend(confinement.steps(false));

@@ -7,6 +7,8 @@ use std::path::Path;
 
 /// Where systemd-resolved keeps the servers it asks itself.
 const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
+/// Bytes taken of such a file.
+const LIMIT: u64 = 1 << 20;
 const HOST: &str = "/etc/resolv.conf";
 
 pub(super) fn write(store: &Store, config: &ContainerConfig) -> Result<()> {
@@ -41,7 +43,11 @@ fn shared_files(dir: &Path) -> (Vec<u8>, Vec<u8>) {
 }
 
 fn read(path: &Path) -> Vec<u8> {
-    std::fs::read(path).unwrap_or_default()
+    use std::io::Read as _;
+    let mut bytes = Vec::new();
+    // The file of another container's may be written by it.
+    let read = std::fs::File::open(path).and_then(|f| f.take(LIMIT).read_to_end(&mut bytes));
+    read.map(|_| bytes).unwrap_or_default()
 }
 
 /// F173: the usual names, and the container's own on the loopback addresses.

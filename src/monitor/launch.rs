@@ -1,21 +1,27 @@
-//! How a command starts a monitor, and what the two say to each other: one message each way, over a socket that is the
-//! monitor's descriptor 3. Descriptor 4 is the container's lock, 5 the socket of a client that is there from the
-//! first byte on.
+//! How a command starts a monitor, and what the two say to each other, by the monitor's descriptors:
+//!
+//! ```text
+//!   3  socket, for one report: it runs, or why it does not
+//!   4  file in memory: what it is told
+//!   5  the container's lock
+//!   6  socket of a client that is there from the first byte on, if there is one
+//! ```
 
 use crate::error::{Context as _, Error, Result};
 use crate::model::id::ContainerId;
 use crate::monitor::frame::{Hello, Size};
-use crate::store::Store;
+use crate::store::{ContainerLock, Store};
 use crate::sys;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType};
 use serde::{Deserialize, Serialize};
 use std::ffi::CString;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
 /// The monitor's name among the processes; the container's whole id follows.
 pub(crate) const TITLE: &str = "barge: monitor ";
-/// Bytes of a message at most.
+/// Bytes of a report at most.
 const MESSAGE: usize = 64 * 1024;
 
 /// What a monitor is told.
@@ -24,7 +30,7 @@ pub(super) struct Launch {
     pub(super) root: PathBuf,
     pub(super) run_root: PathBuf,
     pub(super) id: ContainerId,
-    /// What the client on descriptor 5 wants.
+    /// What the client on descriptor 6 wants.
     pub(super) client: Option<Hello>,
     /// The size of its terminal.
     pub(super) size: Option<Size>,
@@ -52,7 +58,7 @@ pub(crate) struct FirstClient<'a> {
 pub(crate) fn launch(
     store: &Store,
     id: &ContainerId,
-    lock: BorrowedFd<'_>,
+    lock: ContainerLock,
     client: Option<&FirstClient<'_>>,
 ) -> Result<Vec<String>> {
     let message = Launch {
@@ -62,23 +68,35 @@ pub(crate) fn launch(
         client: client.map(|c| c.wants),
         size: client.and_then(|c| c.size),
     };
-    let fds: Vec<_> = [lock].into_iter().chain(client.map(|c| c.socket)).collect();
-    start(&format!("{TITLE}{id}"), &message, &fds)
+    let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
+    start(&format!("{TITLE}{id}"), &message, Some(lock), &fds)
 }
 
-/// Starts this engine's program as a process of its own under the given name, tells it `message`, and hands over `fds`
-/// from descriptor 4 on.
-pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>]) -> Result<Vec<String>> {
+/// Starts this engine's program as a process of its own under the given name, tells it `message`, and hands over the
+/// lock, if there is one, and `fds` from descriptor 5 on. From then on the lock is that process's alone: ours, kept for
+/// a moment longer, would stand in the way of a container that ends at once.
+pub(super) fn start(
+    title: &str,
+    message: &impl Serialize,
+    lock: Option<ContainerLock>,
+    fds: &[BorrowedFd<'_>],
+) -> Result<Vec<String>> {
     let (ours, theirs) =
         rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    rustix::net::send(&ours, &serde_json::to_vec(message)?, SendFlags::NOSIGNAL).context("send the launch message")?;
+    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
     let exe = sys::exe::protected().context("protect the engine's own program")?;
     let title = CString::new(title).unwrap_or_default();
-    let fds: Vec<_> = [theirs.as_fd()].into_iter().chain(fds.iter().copied()).collect();
-    sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
+    {
+        let lock = lock.as_ref().map(AsFd::as_fd);
+        let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
+            .into_iter()
+            .chain(lock)
+            .chain(fds.iter().copied())
+            .collect();
+        sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
+    }
     sys::stop_point("monitor-started");
-    drop(fds);
-    drop(theirs);
+    drop((lock, theirs));
     let report = receive(&ours).context("read the monitor's report")?;
     if report.is_empty() {
         return Err(Error::other("the monitor ended before the program was started"));
@@ -90,7 +108,7 @@ pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>
 }
 
 /// One whole message; empty at the end.
-pub(super) fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
+fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
     let mut buffer = vec![0; MESSAGE];
     loop {
         match rustix::net::recv(socket, &mut buffer, RecvFlags::empty()) {
@@ -105,7 +123,7 @@ pub(super) fn receive(socket: &OwnedFd) -> Result<Vec<u8>> {
 }
 
 /// The monitor's side of the launch.
-pub(super) struct Launcher(pub(super) OwnedFd);
+pub(super) struct Launcher(OwnedFd);
 
 /// What a monitor was started with.
 pub(super) struct Given {
@@ -115,15 +133,36 @@ pub(super) struct Given {
     pub(super) client: Option<OwnedFd>,
 }
 
-/// Takes over descriptors 3 to 5 and reads the message.
+/// Arguments and environment may be long; a file in memory takes them all, and needs nobody to read it yet.
+fn memory_file(bytes: &[u8]) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("launch", rustix::fs::MemfdFlags::CLOEXEC)?;
+    let mut file = std::fs::File::from(fd);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
+}
+
+/// Descriptors 3 and 4 of a process that was started so: whom to report to, and what it was told.
+pub(super) fn inherited<T: serde::de::DeserializeOwned>() -> Result<(Launcher, T)> {
+    let launcher = Launcher(sys::process::inherited(3)?);
+    let mut bytes = Vec::new();
+    std::fs::File::from(sys::process::inherited(4)?)
+        .read_to_end(&mut bytes)
+        .context("read the launch message")?;
+    Ok((
+        launcher,
+        serde_json::from_slice(&bytes).context("read the launch message")?,
+    ))
+}
+
+/// Takes over the descriptors from 3 on, and reads the message.
 pub(super) fn receive_launch() -> Result<Given> {
-    let socket = sys::process::inherited(3)?;
-    let lock = sys::process::inherited(4)?;
-    let launch: Launch = serde_json::from_slice(&receive(&socket)?).context("read the launch message")?;
-    let client = launch.client.map(|_| sys::process::inherited(5)).transpose()?;
+    let (launcher, launch): (Launcher, Launch) = inherited()?;
+    let lock = sys::process::inherited(5)?;
+    let client = launch.client.map(|_| sys::process::inherited(6)).transpose()?;
     Ok(Given {
         launch,
-        launcher: Launcher(socket),
+        launcher,
         lock,
         client,
     })
@@ -135,15 +174,16 @@ impl Launcher {
     }
 
     pub(super) fn failed(self, error: &Error) {
-        let text = String::from_utf8_lossy(&crate::runtime::spawn::encode(error)).into_owned();
+        let mut text = String::from_utf8_lossy(&crate::runtime::spawn::encode(error)).into_owned();
+        // Escaped, a character may take six bytes.
+        text.truncate(text.floor_char_boundary(MESSAGE / 8));
         self.report(&Report::Failed(text));
     }
 
     /// A command that is gone has nobody to tell.
     fn report(self, report: &Report) {
         if let Ok(bytes) = serde_json::to_vec(report) {
-            let end = bytes.len().min(MESSAGE);
-            let _ = rustix::net::send(&self.0, &bytes[..end], SendFlags::NOSIGNAL);
+            let _ = rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL);
         }
     }
 }

@@ -22,7 +22,7 @@ use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::store::{DetachedContainer, Durability, Store};
-use crate::sys::{self, process::Ended};
+use crate::sys;
 use launch::{Given, Launcher};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -34,8 +34,13 @@ use streams::{Event, Streams};
 
 /// In the run directory: a person has asked the container to end.
 pub(crate) const STOP_REQUEST: &str = "stop";
+/// In the run directory: a container that would go with its end is to stay this time.
+pub(crate) const KEEP_REQUEST: &str = "keep";
 /// In the run directory: where clients connect.
 pub(crate) const SOCKET: &str = "attach.sock";
+
+/// How long another command may hold the lock of a container that goes with its end.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The monitor's whole life. The result is nobody's but the exit code: what there is to say has been recorded.
 pub(crate) fn main() -> Result<()> {
@@ -71,7 +76,7 @@ pub(crate) fn main() -> Result<()> {
 fn leave_the_caller() {
     let _ = nix::unistd::chdir("/");
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0));
-    let _ = rustix::process::setpriority_process(None, 0);
+    sys::process::reset_scheduling();
     let _ = nix::sys::prctl::set_name(c"barge-monitor");
 }
 
@@ -98,6 +103,7 @@ impl Monitor {
             phase: Phase::Starting,
             restarts: 0,
             cgroups: Vec::new(),
+            device_filter: true,
         };
         let run_dir = store.make_run_dir(id)?;
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
@@ -118,56 +124,71 @@ impl Monitor {
     fn run(&mut self, launcher: Launcher, lock: OwnedFd) -> Result<()> {
         let mut first = Some((launcher, lock));
         let exit = loop {
-            let (exit, ran) = self.cycle(&mut first)?;
-            let waited = restart::delay(self.config.restart, &exit, ran, &mut self.history)
-                .filter(|_| first.is_none() && !self.stopping);
-            let Some(delay) = waited else { break exit };
+            let begin = Instant::now();
+            let exit = match self.cycle(&mut first) {
+                Ok(exit) => exit,
+                Err(e) => match first.take() {
+                    Some((launcher, lock)) => return self.never_started(&e, launcher, lock),
+                    None => self.failed(&e),
+                },
+            };
+            let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
+            let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
+                break exit;
+            };
             self.streams.tell_exit(exit.code, false);
             self.live.restarts = self.history.restarts;
             self.enter(Phase::Restarting { exit: exit.clone() })?;
             if self.pause(delay)? {
-                break Exit {
-                    stopped_by_user: true,
+                let exit = Exit {
+                    stopped_by_user: self.stop_requested(),
                     ..exit
                 };
+                self.record(&exit);
+                break exit;
             }
         };
-        self.end(&exit, first)
+        self.end(&exit)
     }
 
-    /// One start to exit, recorded. A failed start is an exit too; `first` is left then, to be told.
-    fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<(Exit, Duration)> {
+    /// One start to exit, recorded. `first` is told when the program runs, and left if it does not come to that.
+    fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
         let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
         self.live.cgroups.clone_from(&cgroups);
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        let begin = Instant::now();
-        let started = match cycle::start(&self.store, &self.config, &host, &cgroups) {
-            Ok(started) => started,
-            Err(e) => return self.failed(&e, first).map(|exit| (exit, Duration::ZERO)),
-        };
+        let started = cycle::start(&self.store, &self.config, &host, &cgroups)?;
         let cycle::Started {
             cycle,
             channels,
             warnings,
         } = started;
+        self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
-        if let Some(init) = cycle.process() {
-            self.enter(Phase::Running { init, started: now })?;
+        // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
+        let _ = self.store.mark_running(&self.config.id, now);
+        let recorded = self.enter(Phase::Running {
+            init: cycle.process(),
+            started: now,
+        });
+        if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
+            return Err(match cycle.release() {
+                Ok(()) => e,
+                Err(second) => e.and(&second),
+            });
         }
         sys::stop_point("running-recorded");
         if let Some((launcher, lock)) = first.take() {
-            launcher.started(warnings);
             drop(lock);
+            launcher.started(warnings);
         }
-        self.streams.connect(channels)?;
         sys::process::trim_heap();
         self.until_end(&cycle)?;
-        let exit = self.ended(cycle, now)?;
-        Ok((exit, begin.elapsed()))
+        self.ended(cycle, now)
     }
 
-    fn failed(&mut self, error: &Error, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
+    /// A start that failed is an exit too.
+    fn failed(&mut self, error: &Error) -> Exit {
         let exit = Exit {
             code: crate::runtime::spawn::exit_code(error),
             signal: None,
@@ -179,14 +200,21 @@ impl Monitor {
             restarts: self.history.restarts,
         };
         self.record(&exit);
-        if let Some((launcher, lock)) = first.take() {
-            self.clear(&exit, Some(lock))?;
-            launcher.failed(error);
-            self.streams.tell_exit(exit.code, true);
-            self.delete();
-            sys::process::exit_now(0);
-        }
-        Ok(exit)
+        exit
+    }
+
+    fn never_started(&mut self, error: &Error, launcher: Launcher, lock: OwnedFd) -> Result<()> {
+        let exit = self.failed(error);
+        let cleared = self.clear(&exit, Some(lock));
+        launcher.failed(error);
+        self.streams.tell_exit(exit.code, true);
+        self.delete();
+        cleared
+    }
+
+    /// A container whose directory is gone was removed from under its monitor, and has nothing to start again.
+    fn still_there(&self) -> bool {
+        self.store.container_dir(&self.config.id).exists()
     }
 
     /// Serves until init has ended.
@@ -196,7 +224,8 @@ impl Monitor {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
-                Event::Deliver(signal) => sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)?,
+                // A number that is no signal is the client's mistake.
+                Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
@@ -212,28 +241,27 @@ impl Monitor {
         }
     }
 
-    /// Init has ended: takes what it has left, records how it was, releases what it had.
+    /// Init has ended: records how at once, then takes what it has left and releases what it had. It stays a zombie
+    /// until then, so that whoever looks in between sees how it ended.
     fn ended(&mut self, cycle: cycle::Cycle, started: Timestamp) -> Result<Exit> {
-        let ended = sys::process::reap(cycle.init.pidfd.as_fd())?;
+        let ended = sys::process::how_it_ended(cycle.init.pidfd.as_fd())?;
         sys::stop_point("exit-seen");
-        let oom_killed = cycle.settle();
-        let released = cycle.release();
-        sys::stop_point("exit-released");
-        self.streams.drain();
-        let (code, signal) = match ended {
-            Ended::Code(code) => (u8::try_from(code & 0xff).unwrap_or(255), None),
-            Ended::Signal(signal) => (u8::try_from(128 + signal).unwrap_or(255), Some(signal)),
-        };
-        let exit = Exit {
-            code,
-            signal,
-            oom_killed,
+        let mut exit = Exit {
+            code: ended.code(),
+            signal: ended.signal(),
+            oom_killed: cycle.ran_out_of_memory(),
             started: Some(started),
             finished: Timestamp::now(),
-            error: released.err().map(|e| e.to_string()).unwrap_or_default(),
-            stopped_by_user: self.stopping || self.stop_requested(),
+            error: String::new(),
+            stopped_by_user: self.stop_requested(),
             restarts: self.history.restarts,
         };
+        let _ = self.enter(Phase::Stopping { exit: exit.clone() });
+        if let Err(e) = cycle.release() {
+            exit.error = e.to_string();
+        }
+        sys::stop_point("exit-released");
+        self.streams.drain();
         self.record(&exit);
         sys::stop_point("exit-recorded");
         Ok(exit)
@@ -242,36 +270,43 @@ impl Monitor {
     /// In the run directory first: that needs no disk, and if we are killed now the next command goes on from there.
     /// A full disk must not keep a container from ending.
     fn record(&mut self, exit: &Exit) {
+        let _ = self.enter(Phase::Stopping { exit: exit.clone() });
         if !self.config.auto_remove {
-            let _ = self.enter(Phase::Stopping { exit: exit.clone() });
             let _ = self.store.save_exit(&self.config.id, exit, Durability::Synced);
         }
     }
 
     /// The last exit: nothing of the container runs, and nothing will.
-    fn end(&mut self, exit: &Exit, first: Option<(Launcher, OwnedFd)>) -> Result<()> {
-        debug_assert!(first.is_none(), "a failed first start ends in `failed`");
+    fn end(&mut self, exit: &Exit) -> Result<()> {
         self.streams.stop_listening();
         self.clear(exit, None)?;
         sys::stop_point("exit-cleared");
         self.streams.tell_exit(exit.code, true);
+        // Most clients have all in a moment; a slow one need not wait for a tree to be deleted.
+        let alone = self.streams.linger(Some(Duration::from_millis(100)))?;
         self.delete();
-        self.streams.linger()
+        if !alone {
+            self.streams.linger(None)?;
+        }
+        Ok(())
     }
 
     /// Drops the live state, or with `--rm` the whole container. `lock` is the container's, if it is still held.
     fn clear(&mut self, exit: &Exit, lock: Option<OwnedFd>) -> Result<()> {
         let id = &self.config.id;
-        if !self.config.auto_remove {
+        let keep = self.store.run_dir(id).join(KEEP_REQUEST).exists();
+        if !self.config.auto_remove || keep {
+            // Without room for the record, the state stays: the next command makes one of it.
             if self.store.exit(id).ok().flatten().as_ref() != Some(exit) {
-                let _ = self.store.save_exit(id, exit, Durability::Synced);
+                self.store.save_exit(id, exit, Durability::Synced)?;
             }
+            self.store.unmark_running(id);
             return self.store.clear_live(id);
         }
         let held = match lock {
             Some(lock) => Some(crate::store::ContainerLock::from_inherited(lock)),
-            // Somebody else holds it: a `rm -f` that waits for us to end.
-            None => self.store.try_lock_container(id)?,
+            // Somebody else may hold it for a moment; for longer, a `rm -f` that waits for us to end.
+            None => self.store.lock_container_within(id, LOCK_PATIENCE)?,
         };
         if let Some(held) = held {
             self.removed = Some(self.store.detach_container(id, Some(&self.config.name), &held)?);
@@ -339,6 +374,7 @@ fn signals() -> Result<SignalFd> {
         Signal::SIGTTIN,
         Signal::SIGUSR1,
         Signal::SIGUSR2,
+        Signal::SIGXFSZ,
     ] {
         blocked.add(signal);
     }

@@ -3,7 +3,6 @@
 use crate::error::Result;
 use crate::monitor::streams::Channels;
 use crate::runtime::prepare::{ChildStreams, Terminal};
-use rustix::fs::{Mode, OFlags};
 use rustix::pipe::PipeFlags;
 use std::os::fd::OwnedFd;
 
@@ -38,19 +37,13 @@ pub(super) fn terminal(terminal: Terminal, stdin: bool) -> Result<(ChildStreams,
     Ok((streams, channels))
 }
 
-/// A pipe for each stream; without `stdin` that is /dev/null. With `once` it closes with the first client's.
+/// A pipe for each stream; without `stdin` that one is at its end. With `once` it closes with the first client's.
 pub(super) fn pipes(stdin: bool, once: bool) -> Result<(ChildStreams, Channels)> {
     let (stdout, child_stdout) = output()?;
     let (stderr, child_stderr) = output()?;
-    let (stdin, child_stdin) = if stdin {
-        let (theirs, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-        (Some(ours), theirs)
-    } else {
-        (
-            None,
-            rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?,
-        )
-    };
+    let (child_stdin, ours) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    // Closed at once, it is as empty as /dev/null; the host's own null device could be given another mode through it.
+    let stdin = stdin.then_some(ours);
     let streams = ChildStreams {
         stdin: child_stdin,
         stdout: child_stdout,

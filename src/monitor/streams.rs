@@ -13,12 +13,15 @@ use crate::sys;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
 /// Reads in a row before other events get their turn.
 const BURST: usize = 16;
+/// Bytes that a terminal, which is no pipe, may still hold.
+const PIPE_LIMIT: usize = 1 << 20;
 /// After this long without output, buffers go back to the kernel.
 const IDLE: Duration = Duration::from_secs(1);
 
@@ -59,7 +62,7 @@ pub(super) struct Streams {
     end_of_input: bool,
     buffer: Vec<u8>,
     size: Option<Size>,
-    pending: Vec<Event>,
+    pending: VecDeque<Event>,
 }
 
 impl Streams {
@@ -74,7 +77,7 @@ impl Streams {
             end_of_input: false,
             buffer: Vec::new(),
             size: None,
-            pending: Vec::new(),
+            pending: VecDeque::new(),
         }
     }
 
@@ -83,21 +86,13 @@ impl Streams {
     }
 
     pub(super) fn add_client(&mut self, socket: OwnedFd, wants: Hello) {
-        self.clients.push(Client::new(socket, wants));
+        self.clients.push(Client::new(socket, Some(wants)));
     }
 
     /// The size that a terminal gets, now and when a new one is opened.
     pub(super) fn resize(&mut self, size: Size) {
         self.size = Some(size);
-        if let Some(terminal) = &self.channels.terminal {
-            let size = rustix::termios::Winsize {
-                ws_row: size.rows,
-                ws_col: size.columns,
-                ws_xpixel: 0,
-                ws_ypixel: 0,
-            };
-            let _ = rustix::termios::tcsetwinsize(terminal, size);
-        }
+        resize(&self.channels, size);
     }
 
     /// The streams of a new cycle.
@@ -122,7 +117,7 @@ impl Streams {
         let deadline = timeout.map(|t| Instant::now() + t);
         let mut active = Instant::now();
         loop {
-            if let Some(event) = self.pending.pop() {
+            if let Some(event) = self.pending.pop_front() {
                 return Ok(event);
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
@@ -141,6 +136,10 @@ impl Streams {
             active = Instant::now();
             if let Some(event) = self.serve(&ready)? {
                 return Ok(event);
+            }
+            // Also while the container never stops talking.
+            if left.is_some_and(|l| l.is_zero()) && self.pending.is_empty() {
+                return Ok(Event::Timeout);
             }
         }
     }
@@ -189,7 +188,7 @@ impl Streams {
                 PollFlags::IN,
                 self.input.is_empty() || !client.wants.wants(Hello::STDIN),
             );
-            add(Source::Client(n), client.fd(), flags);
+            add(Source::Client(n, false), client.fd(), flags);
         }
         if let Some(listener) = &self.listener {
             add(Source::Listener, listener.as_fd(), PollFlags::IN);
@@ -203,11 +202,15 @@ impl Streams {
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e).context("poll"),
         }
-        Ok(sources
-            .into_iter()
-            .zip(&fds)
-            .filter(|(_, fd)| !fd.revents().is_empty())
-            .map(|(s, _)| s)
+        let ready = sources.into_iter().zip(&fds).filter(|(_, fd)| !fd.revents().is_empty());
+        Ok(ready
+            .map(|(source, fd)| match source {
+                Source::Client(n, _) => Source::Client(
+                    n,
+                    fd.revents().intersects(PollFlags::IN | PollFlags::HUP | PollFlags::ERR),
+                ),
+                other => other,
+            })
             .collect())
     }
 
@@ -218,11 +221,11 @@ impl Streams {
                 Source::Stdout => self.read_output(Stream::Stdout, BURST),
                 Source::Stderr => self.read_output(Stream::Stderr, BURST),
                 Source::Stdin => self.write_input(),
-                Source::Client(n) => self.serve_client(*n),
+                Source::Client(n, readable) => self.serve_client(*n, *readable),
                 Source::Listener => self.accept(),
                 Source::Signals => {
                     if let Some(info) = self.signals.read_signal().context("read a signal")? {
-                        self.pending.push(Event::Signal(info.ssi_signo.cast_signed()));
+                        self.pending.push_back(Event::Signal(info.ssi_signo.cast_signed()));
                     }
                 }
                 Source::Process => ended = true,
@@ -265,10 +268,13 @@ impl Streams {
         }
     }
 
-    fn serve_client(&mut self, n: usize) {
+    fn serve_client(&mut self, n: usize, readable: bool) {
         let Some(client) = self.clients.get_mut(n) else { return };
         if client.is_behind() {
             client.flush();
+        }
+        if !readable {
+            return;
         }
         for said in client.receive() {
             match said {
@@ -277,11 +283,9 @@ impl Streams {
                 Said::Bytes(_) | Said::EndOfInput => {}
                 Said::Resize(size) => {
                     self.size = Some(size);
-                    if let Some(terminal) = &self.channels.terminal {
-                        let _ = rustix::termios::tcsetwinsize(terminal, winsize(size));
-                    }
+                    resize(&self.channels, size);
                 }
-                Said::Signal(signal) => self.pending.push(Event::Deliver(signal)),
+                Said::Signal(signal) => self.pending.push_back(Event::Deliver(signal)),
             }
         }
         self.write_input();
@@ -311,7 +315,7 @@ impl Streams {
 
     fn accept(&mut self) {
         if let Some(Ok((socket, _))) = self.listener.as_ref().map(UnixListener::accept) {
-            self.clients.push(Client::new(socket.into(), Hello(0)));
+            self.clients.push(Client::new(socket.into(), None));
         }
     }
 
@@ -329,27 +333,31 @@ impl Streams {
         }
     }
 
-    /// The program has ended and nobody writes any more: takes what is left in the pipes, which is bounded by their
-    /// size, and closes them. Slow clients get it later.
+    /// The program has ended: takes what is in the pipes now and closes them. Not more than fits into a pipe: somebody
+    /// who was given the other end may go on writing. Slow clients get it later.
     pub(super) fn drain(&mut self) {
         self.channels.slave = None;
         for stream in [Stream::Stdout, Stream::Stderr] {
-            loop {
-                let channel = match stream {
-                    Stream::Stdout => &mut self.channels.stdout,
-                    Stream::Stderr => &mut self.channels.stderr,
-                };
-                let Some(fd) = channel else { break };
-                if self.buffer.is_empty() {
-                    self.buffer = vec![0; frame::MAX];
-                }
-                match rustix::io::read(&*fd, &mut self.buffer) {
+            let channel = match stream {
+                Stream::Stdout => self.channels.stdout.take(),
+                Stream::Stderr => self.channels.stderr.take(),
+            };
+            let Some(fd) = channel else { continue };
+            let mut left = rustix::pipe::fcntl_getpipe_size(&fd)
+                .unwrap_or(PIPE_LIMIT)
+                .max(frame::MAX);
+            if self.buffer.is_empty() {
+                self.buffer = vec![0; frame::MAX];
+            }
+            while left > 0 {
+                match rustix::io::read(&fd, &mut self.buffer) {
                     Ok(n) if n > 0 => {
+                        left = left.saturating_sub(n);
                         self.log.write(stream, &self.buffer[..n]);
                         tell(&mut self.clients, stream, &self.buffer[..n]);
                     }
                     Err(Errno::INTR) => {}
-                    Ok(_) | Err(_) => *channel = None,
+                    Ok(_) | Err(_) => break,
                 }
             }
         }
@@ -360,7 +368,8 @@ impl Streams {
     /// Tells the clients how it ended; those that want the last exit only if this is it.
     pub(super) fn tell_exit(&mut self, code: u8, last: bool) {
         for client in &mut self.clients {
-            if last || !client.wants.wants(Hello::LAST_EXIT) {
+            // One that has not said yet what it wants may want the last exit only.
+            if last || (client.said_hello && !client.wants.wants(Hello::LAST_EXIT)) {
                 client.send(Kind::Exit, &[code]);
                 client.wants = Hello(0);
             }
@@ -372,27 +381,36 @@ impl Streams {
         while let Some(listener) = &self.listener {
             // Who is in the queue already gets the exit like the others.
             match listener.accept() {
-                Ok((socket, _)) => self.clients.push(Client::new(socket.into(), Hello(0))),
+                Ok((socket, _)) => self.clients.push(Client::new(socket.into(), None)),
                 Err(_) => self.listener = None,
             }
         }
     }
 
-    /// Stays until every client has got everything or is gone.
-    pub(super) fn linger(&mut self) -> Result<()> {
+    /// Stays until every client has got everything or is gone, or the time is over, or the system wants this process to
+    /// end. `true` if there is nobody left.
+    pub(super) fn linger(&mut self, time: Option<Duration>) -> Result<bool> {
+        let deadline = time.map(|t| Instant::now() + t);
         loop {
             self.clients.retain(|c| c.is_behind() && !c.gone);
             if self.clients.is_empty() {
-                return Ok(());
+                return Ok(true);
             }
-            let mut fds: Vec<_> = self
-                .clients
-                .iter()
-                .map(|c| PollFd::from_borrowed_fd(c.fd(), PollFlags::OUT))
-                .collect();
-            match rustix::event::poll(&mut fds, None) {
+            let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
+            let timespec = left.and_then(|l| Timespec::try_from(l).ok());
+            let mut fds = vec![PollFd::from_borrowed_fd(self.signals.as_fd(), PollFlags::IN)];
+            fds.extend(
+                self.clients
+                    .iter()
+                    .map(|c| PollFd::from_borrowed_fd(c.fd(), PollFlags::OUT)),
+            );
+            match rustix::event::poll(&mut fds, timespec.as_ref()) {
+                Ok(0) => return Ok(false),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
+            }
+            if !fds[0].revents().is_empty() {
+                return Ok(false);
             }
             self.clients.iter_mut().for_each(Client::flush);
         }
@@ -405,7 +423,8 @@ enum Source {
     Stdout,
     Stderr,
     Stdin,
-    Client(usize),
+    /// And whether it has something to say, or is gone.
+    Client(usize, bool),
     Listener,
     Signals,
     Process,
@@ -421,11 +440,15 @@ fn tell(clients: &mut [Client], stream: Stream, bytes: &[u8]) {
     }
 }
 
-fn winsize(size: Size) -> rustix::termios::Winsize {
-    rustix::termios::Winsize {
-        ws_row: size.rows,
-        ws_col: size.columns,
-        ws_xpixel: 0,
-        ws_ypixel: 0,
+fn resize(channels: &Channels, size: Size) {
+    if let Some(terminal) = &channels.terminal {
+        let size = rustix::termios::Winsize {
+            ws_row: size.rows,
+            ws_col: size.columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
+        // A terminal that is just going needs no size.
+        let _ = rustix::termios::tcsetwinsize(terminal, size);
     }
 }

@@ -10,23 +10,33 @@ use crate::store::Store;
 use crate::sys;
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The source of each mount of `config`, in order; `None` for a tmpfs. `root` is the container's, for copy-up.
-pub(super) fn sources(
-    store: &Store,
-    config: &ContainerConfig,
-    root: BorrowedFd<'_>,
-) -> Result<Vec<Option<VolumeSource>>> {
-    config.mounts.iter().map(|m| source(store, config, m, root)).collect()
+/// Where a container's mounts come from.
+pub(super) struct Sources {
+    /// In the order of the configuration's mounts; `None` for a tmpfs.
+    pub(super) of_mounts: Vec<Option<VolumeSource>>,
+    /// What some of the paths lead through; to be kept until the mounts are made.
+    pub(super) held: Vec<OwnedFd>,
+}
+
+/// Looks for the sources, and makes what may be made. `root` is the container's, for copy-up.
+pub(super) fn sources(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>) -> Result<Sources> {
+    let mut held = Vec::new();
+    let of_mounts = config
+        .mounts
+        .iter()
+        .map(|m| source(store, config, m, (root, &mut held)))
+        .collect::<Result<_>>()?;
+    Ok(Sources { of_mounts, held })
 }
 
 fn source(
     store: &Store,
     config: &ContainerConfig,
     mount: &Mount,
-    root: BorrowedFd<'_>,
+    (root, held): (BorrowedFd<'_>, &mut Vec<OwnedFd>),
 ) -> Result<Option<VolumeSource>> {
     let path = match &mount.source {
         Source::Tmpfs { .. } => return Ok(None),
@@ -42,7 +52,15 @@ fn source(
             let dir = store.volume_dir(name);
             match subpath {
                 None => dir,
-                Some(sub) => below(&dir, sub).with_context(|| format!("volume {name}, subpath {}", sub.display()))?,
+                Some(sub) => {
+                    let place =
+                        below(&dir, sub).with_context(|| format!("volume {name}, subpath {}", sub.display()))?;
+                    // By its descriptor: another container that has the volume could swap the path for a link to the
+                    // host's root before it is mounted (CVE-2021-25741's class).
+                    let path = PathBuf::from(format!("/proc/self/fd/{}", place.as_raw_fd()));
+                    held.push(place);
+                    path
+                }
             }
         }
     };
@@ -60,12 +78,17 @@ fn bind(path: &Path, create: bool) -> Result<PathBuf> {
     Ok(path.to_owned())
 }
 
-/// A subpath that a link would lead out of the volume is refused (CVE-2017-1002101's class).
-fn below(dir: &Path, sub: &Path) -> Result<PathBuf> {
+/// A subpath that a link would lead out of the volume is refused.
+fn below(dir: &Path, sub: &Path) -> Result<OwnedFd> {
     let root = rustix::fs::open(dir, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
     let flags = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-    rustix::fs::openat2(&root, sub, OFlags::PATH | OFlags::CLOEXEC, Mode::empty(), flags)?;
-    Ok(dir.join(sub))
+    Ok(rustix::fs::openat2(
+        &root,
+        sub,
+        OFlags::PATH | OFlags::CLOEXEC,
+        Mode::empty(),
+        flags,
+    )?)
 }
 
 /// Makes the volume if there is none. An empty one takes what the image has at the mount point, once (F142).
@@ -96,7 +119,7 @@ fn volume(
     let used_elsewhere = || {
         store
             .volume_users(name)
-            .is_ok_and(|users| users.iter().any(|u| *u != config.id))
+            .map_or(true, |users| users.iter().any(|u| *u != config.id))
     };
     if is_empty && !used_elsewhere() {
         store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data))?;

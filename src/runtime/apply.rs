@@ -15,21 +15,29 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
-/// Does the steps; the last one never returns unless it fails. `alive` is a pipe or socket whose other end only the
-/// monitor holds.
-pub(crate) fn apply(steps: &[Step], prepared: &Prepared, alive: BorrowedFd<'_>) -> Error {
+/// What ties a child to its monitor.
+#[derive(Clone, Copy)]
+pub(super) struct Lifelines<'a> {
+    /// A pipe whose other end only the monitor holds.
+    pub(super) alive: BorrowedFd<'a>,
+    /// Where an error goes.
+    pub(super) errors: BorrowedFd<'a>,
+}
+
+/// Does the steps; the last one never returns unless it fails.
+pub(super) fn apply(steps: &[Step], prepared: &Prepared, lifelines: Lifelines<'_>) -> Error {
     for step in steps {
-        if let Err(e) = one(step, prepared, alive) {
+        if let Err(e) = one(step, prepared, lifelines) {
             return e;
         }
     }
     Error::other("the plan ends without a program")
 }
 
-fn one(step: &Step, prepared: &Prepared, alive: BorrowedFd<'_>) -> Result<()> {
+fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()> {
     let root = prepared.root.as_fd();
     match step {
-        Step::DieWithMonitor => die_with_monitor(alive),
+        Step::DieWithMonitor => die_with_monitor(lifelines.alive),
         Step::EnterCgroups => enter_cgroups(&prepared.tasks),
         Step::JoinNamespace(n) => join(prepared, *n),
         Step::NewCgroupNamespace => {
@@ -51,6 +59,12 @@ fn one(step: &Step, prepared: &Prepared, alive: BorrowedFd<'_>) -> Result<()> {
                 .ok_or_else(|| Error::other("no such prepared mount"))?;
             let target_fd = rootfs::open_or_make(root, target, *node, *links)
                 .with_context(|| format!("mount on {}", target.display()))?;
+            if *links == Links::Follow && rootfs::is_proc(target_fd.as_fd()) {
+                return Err(Error::other(format!(
+                    "mount on {}: it leads into /proc",
+                    target.display()
+                )));
+            }
             sys::mount::attach(mount.as_fd(), target_fd.as_fd())
                 .with_context(|| format!("mount on {}", target.display()))
         }
@@ -79,6 +93,13 @@ fn one(step: &Step, prepared: &Prepared, alive: BorrowedFd<'_>) -> Result<()> {
         }
         Step::NewSession => rustix::process::setsid().map(|_| ()).context("start a session"),
         Step::StandardStreams => standard_streams(prepared),
+        Step::MakeWorkdir(dir) => rootfs::open_or_make(root, dir, Node::Directory, Links::Follow)
+            .map(drop)
+            .with_context(|| format!("make working directory {}", dir.display())),
+        Step::CloseHostFiles => {
+            let kept = [lifelines.alive, lifelines.errors];
+            sys::process::close_all_but(&kept).context("close the host's files")
+        }
         Step::Workdir(dir) => {
             enter_workdir(dir).with_context(|| format!("enter working directory {}", dir.to_string_lossy()))
         }
@@ -231,17 +252,9 @@ fn standard_streams(prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a directory outside the root, which a link through /proc/self/fd might reach (CVE-2024-21626).
+/// Refuses a directory outside the root, wherever a link may have found one.
 fn enter_workdir(dir: &ByteString) -> Result<()> {
-    let path = Path::new(dir.as_os_str());
-    match rustix::process::chdir(path) {
-        Err(rustix::io::Errno::NOENT) => {
-            use std::os::unix::fs::DirBuilderExt as _;
-            std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)?;
-            rustix::process::chdir(path)?;
-        }
-        other => other?,
-    }
+    rustix::process::chdir(Path::new(dir.as_os_str()))?;
     let here = rustix::process::getcwd(Vec::new())?;
     if here.as_bytes().starts_with(b"/") {
         Ok(())
@@ -254,6 +267,14 @@ fn become_user(who: &Identity) -> Result<()> {
     use rustix::process::{Gid, Uid};
     let groups: Vec<Gid> = who.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
+    // Pipes and terminal are this container's own; /dev/stdout and the like are opened anew, by their owner's rights.
+    for stream in [
+        std::io::stdin().as_fd(),
+        std::io::stdout().as_fd(),
+        std::io::stderr().as_fd(),
+    ] {
+        rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+    }
     capability::keep_over_user_change().context("keep capabilities")?;
     rustix::thread::set_thread_groups(&groups).context("set supplementary groups")?;
     rustix::thread::set_thread_res_gid(gid, gid, gid).context("set the group")?;

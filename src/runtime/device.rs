@@ -44,7 +44,7 @@ const LINKS: [(&str, &str); 6] = [
     ("core", "/proc/kcore"),
 ];
 
-/// A detached tmpfs with the default nodes, links and empty mount points.
+/// A detached tmpfs with the default nodes, links and empty mount points. The caller's umask is 0.
 pub(crate) fn new_dev(console: bool) -> Result<OwnedFd> {
     let dev = sys::mount::new_filesystem("tmpfs", &["mode=0755", "size=64m"], MountAttrFlags::MOUNT_ATTR_NOSUID)
         .context("make a tmpfs for /dev")?;
@@ -57,7 +57,7 @@ pub(crate) fn new_dev(console: bool) -> Result<OwnedFd> {
             rustix::fs::makedev(major, minor),
         );
         match made {
-            Ok(()) => rustix::fs::chmodat(&dev, name, Mode::from_raw_mode(0o666), AtFlags::empty())?,
+            Ok(()) => {}
             // Inside another container mknod may be refused: then its node serves.
             Err(rustix::io::Errno::PERM) => bind(dev.as_fd(), Path::new(name), &Path::new("/dev").join(name))?,
             Err(e) => return Err(e).with_context(|| format!("make /dev/{name}")),
@@ -89,7 +89,7 @@ fn bind(dir: BorrowedFd<'_>, name: &Path, source: &Path) -> Result<()> {
     sys::mount::attach(node.as_fd(), place.as_fd()).with_context(|| format!("bind {}", source.display()))
 }
 
-/// Makes a node inside the root whose mounts are in place; what an image has there gives way.
+/// Makes a node inside the root whose mounts are in place; what an image has there gives way. The caller's umask is 0.
 pub(crate) fn make_node(root: BorrowedFd<'_>, node: &DeviceNode) -> Result<()> {
     let (Some(parent), Some(name)) = (node.target.parent(), node.target.file_name()) else {
         return Err(Error::other(format!("{} can't be a device", node.target.display())));
@@ -110,9 +110,13 @@ pub(crate) fn make_node(root: BorrowedFd<'_>, node: &DeviceNode) -> Result<()> {
     match made {
         Ok(()) => {
             let (uid, gid) = (rustix::fs::Uid::from_raw(node.uid), rustix::fs::Gid::from_raw(node.gid));
-            rustix::fs::chownat(&dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
-            // mknod is subject to the umask, and nobody else is here yet to swap the node for a link.
-            Ok(rustix::fs::chmodat(&dir, name, mode, AtFlags::empty())?)
+            Ok(rustix::fs::chownat(
+                &dir,
+                name,
+                Some(uid),
+                Some(gid),
+                AtFlags::SYMLINK_NOFOLLOW,
+            )?)
         }
         Err(rustix::io::Errno::PERM) => bind(dir.as_fd(), Path::new(name), &node.source),
         Err(e) => Err(e.into()),

@@ -6,7 +6,7 @@
 //! would refuse the move out of it (`nsdelegate`, cgroups(7)).
 
 use crate::error::{Context as _, Error, Result};
-use crate::runtime::apply;
+use crate::runtime::apply::{self, Lifelines};
 use crate::runtime::prepare::Prepared;
 use crate::runtime::spawn::{self, Starting};
 use crate::runtime::step::Step;
@@ -31,6 +31,9 @@ pub(crate) fn join(init: BorrowedFd<'_>, steps: &[Step], prepared: Prepared) -> 
             let Some(pid) = pid.map(i32::from_ne_bytes) else {
                 let mut error = Vec::new();
                 std::fs::File::from(errors).read_to_end(&mut error)?;
+                if error.is_empty() {
+                    return Err(Error::conflict("the container has just ended"));
+                }
                 return Err(spawn::decode(&error));
             };
             // It is our child and nobody has reaped it, so the pid is still its.
@@ -42,7 +45,14 @@ pub(crate) fn join(init: BorrowedFd<'_>, steps: &[Step], prepared: Prepared) -> 
             let _ = nix::sys::prctl::set_dumpable(false);
             let error = match enter(init, &prepared, child_pids) {
                 Err(e) => e,
-                Ok(()) => apply::apply(steps, &prepared, child_alive.as_fd()),
+                Ok(()) => apply::apply(
+                    steps,
+                    &prepared,
+                    Lifelines {
+                        alive: child_alive.as_fd(),
+                        errors: child_errors.as_fd(),
+                    },
+                ),
             };
             let _ = std::fs::File::from(child_errors).write_all(&spawn::encode(&error));
             sys::process::exit_now(i32::from(spawn::exit_code(&error)));

@@ -135,6 +135,8 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         volume(&mut plan, mount, source.as_ref())?;
     }
     plan.steps.extend(facts.devices.iter().cloned().map(Step::MakeNode));
+    plan.steps
+        .push(Step::MakeWorkdir(PathBuf::from(config.process.workdir.as_os_str())));
     confine_system_paths(&mut plan, config);
     if config.security.read_only {
         plan.steps.push(Step::RootReadOnly);
@@ -145,8 +147,12 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         plan.steps.push(Step::Domainname(config.domainname.clone()));
     }
     plan.steps.extend(limit_steps(config, facts.open_files));
-    plan.steps
-        .extend([Step::Umask(0o022), Step::NewSession, Step::StandardStreams]);
+    plan.steps.extend([
+        Step::Umask(0o022),
+        Step::NewSession,
+        Step::StandardStreams,
+        Step::CloseHostFiles,
+    ]);
     plan.steps.push(Step::Workdir(config.process.workdir.clone()));
     let argv: Vec<_> = config.process.argv().cloned().collect();
     if argv.is_empty() {

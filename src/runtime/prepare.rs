@@ -6,7 +6,7 @@ use crate::runtime::device;
 use crate::runtime::plan::{Attachment, What};
 use crate::runtime::rootfs::{self, Links};
 use crate::sys;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::mount::MountAttrFlags;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -39,8 +39,13 @@ pub(crate) struct Terminal {
     pub(crate) slave: OwnedFd,
 }
 
-/// The mounts of a plan, and the terminal if one of them asks for it.
-pub(crate) fn open_mounts(attachments: &[Attachment], tty: bool) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
+/// The mounts of a plan, and the terminal if one of them asks for it. Without a filter for `devices`, none that lies on
+/// the mounts works.
+pub(crate) fn open_mounts(
+    attachments: &[Attachment],
+    tty: bool,
+    devices: bool,
+) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
     let mut pts: Option<OwnedFd> = None;
@@ -76,14 +81,14 @@ pub(crate) fn open_mounts(attachments: &[Attachment], tty: bool) -> Result<(Vec<
             What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
                 .with_context(|| format!("clone the mount of {}", path.display()))?,
         };
-        adjust(mount.as_fd(), attachment)?;
+        adjust(mount.as_fd(), attachment, devices)?;
         mounts.push(mount);
     }
     Ok((mounts, terminal))
 }
 
 /// Read-only and propagation, with everything mounted below: a read-only bind with a writable mount inside is none.
-fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment) -> Result<()> {
+fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment, devices: bool) -> Result<()> {
     let (propagation, recursive) = match attachment.propagation {
         Propagation::Rprivate => (libc::MS_PRIVATE, true),
         Propagation::Private => (libc::MS_PRIVATE, false),
@@ -93,21 +98,37 @@ fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment) -> Result<()> {
         Propagation::Slave => (libc::MS_SLAVE, false),
     };
     let from_host = matches!(attachment.what, What::Path { .. });
+    let set = |attributes| sys::mount::set_attributes(mount, attributes);
     if from_host {
-        let attributes = sys::mount::Attributes {
+        if !recursive && propagation != libc::MS_SHARED {
+            // What is mounted below would stay in the host's peer groups, and mounts made on it appear there.
+            let slaves = sys::mount::Attributes {
+                set: 0,
+                propagation: libc::MS_SLAVE,
+                recursive: true,
+            };
+            set(slaves).context("set mount propagation")?;
+        }
+        set(sys::mount::Attributes {
             set: 0,
             propagation,
             recursive,
-        };
-        sys::mount::set_attributes(mount, attributes).context("set mount propagation")?;
+        })
+        .context("set mount propagation")?;
     }
-    if attachment.read_only {
-        let attributes = sys::mount::Attributes {
-            set: libc::MOUNT_ATTR_RDONLY,
+    let no_devices = !devices && matches!(attachment.what, What::Path { .. } | What::Tmpfs { .. });
+    let attributes = if attachment.read_only {
+        libc::MOUNT_ATTR_RDONLY
+    } else {
+        0
+    } | if no_devices { libc::MOUNT_ATTR_NODEV } else { 0 };
+    if attributes != 0 {
+        set(sys::mount::Attributes {
+            set: attributes,
             propagation: 0,
             recursive: from_host,
-        };
-        sys::mount::set_attributes(mount, attributes).context("make the mount read-only")?;
+        })
+        .context("restrict the mount")?;
     }
     Ok(())
 }
@@ -131,8 +152,14 @@ pub(crate) fn terminal_inside(root: BorrowedFd<'_>) -> Result<Terminal> {
 
 /// The pair is made by descriptors alone, so that no path of the container is trusted (TIOCGPTPEER, Linux 4.13).
 fn open_terminal(pts: BorrowedFd<'_>) -> Result<Terminal> {
-    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let master = rustix::fs::openat(pts, "ptmx", flags, Mode::empty()).context("open a terminal")?;
+    // A container that may mount could have put a FIFO or another device in its place.
+    let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
+    let master = rustix::fs::openat2(pts, "ptmx", flags, Mode::empty(), resolve).context("open a terminal")?;
+    let device = rustix::fs::fstat(&master)?.st_rdev;
+    if (rustix::fs::major(device), rustix::fs::minor(device)) != (5, 2) {
+        return Err(Error::other("/dev/pts/ptmx makes no terminals"));
+    }
     rustix::pty::unlockpt(&master).context("unlock the terminal")?;
     use rustix::pty::OpenptFlags;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)

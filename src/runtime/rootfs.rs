@@ -5,7 +5,8 @@ use crate::error::{Context as _, Error, Result};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Component, Path, PathBuf};
 
 /// Hidden from an unprivileged container: what tells of, or acts on, the whole machine. Docker's list.
 pub(crate) const MASKED: &[&str] = &[
@@ -73,51 +74,67 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> Result<Ow
     }
 }
 
-/// Opens `path` inside `root`, making what is missing: directories 0755, a file at the end if a file is wanted.
+/// Opens `path` inside `root`, making what is missing: directories 0755, a file at the end if a file is wanted. What a
+/// dangling link leads to is made as well, inside the root: distributions have /etc/resolv.conf lead into /run.
 pub(crate) fn open_or_make(root: BorrowedFd<'_>, path: &Path, node: Node, links: Links) -> Result<OwnedFd> {
-    match open(root, path, links) {
-        Ok(fd) => return fit(fd, path, node),
-        Err(Errno::NOENT) => {}
-        Err(Errno::LOOP) if links == Links::Refuse => {
-            return Err(Error::other(format!(
-                "{} is a symbolic link in the image",
-                path.display()
-            )));
-        }
-        Err(e) => return Err(e.into()),
-    }
-    let mut walked = std::path::PathBuf::from("/");
-    let mut at = open(root, &walked, links)?;
-    let names: Vec<_> = path
-        .components()
-        .filter_map(|c| if let Component::Normal(n) = c { Some(n) } else { None })
-        .collect();
-    for (i, name) in names.iter().enumerate() {
-        walked.push(name);
-        at = match open(root, &walked, links) {
-            Ok(fd) => fd,
-            Err(Errno::NOENT) => {
-                let made = if i + 1 == names.len() && node == Node::File {
-                    let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                    rustix::fs::openat(&at, *name, flags, Mode::from_raw_mode(0o644)).map(|_| ())
-                } else {
-                    rustix::fs::mkdirat(&at, *name, Mode::from_raw_mode(0o755))
-                };
-                match made {
-                    Ok(()) => open(root, &walked, links)?,
-                    Err(Errno::EXIST) => {
-                        return Err(Error::other(format!(
-                            "{} is a dangling symbolic link in the container",
-                            walked.display()
-                        )));
-                    }
-                    Err(e) => return Err(e).with_context(|| format!("make mount point {}", walked.display())),
-                }
+    let mut path = path.to_owned();
+    // As many links as the kernel itself follows (path_resolution(7)).
+    for _ in 0..40 {
+        match open(root, &path, links) {
+            Ok(fd) => return fit(fd, &path, node),
+            Err(Errno::NOENT) => {}
+            Err(Errno::LOOP) if links == Links::Refuse => {
+                return Err(Error::other(format!(
+                    "{} is a symbolic link in the image",
+                    path.display()
+                )));
             }
             Err(e) => return Err(e.into()),
-        };
+        }
+        match make(root, &path, node, links)? {
+            None => {}
+            Some(leads_to) => path = leads_to,
+        }
     }
-    fit(at, path, node)
+    Err(Errno::LOOP.into())
+}
+
+/// Makes what is missing of `path`. Gives the path to go on with if a dangling link is in the way.
+fn make(root: BorrowedFd<'_>, path: &Path, node: Node, links: Links) -> Result<Option<PathBuf>> {
+    let mut walked = PathBuf::from("/");
+    let mut at = open(root, &walked, links)?;
+    let mut rest = path
+        .components()
+        .filter(|c| matches!(c, Component::Normal(_) | Component::ParentDir))
+        .peekable();
+    while let Some(component) = rest.next() {
+        let name = component.as_os_str();
+        let before = walked.clone();
+        walked.push(name);
+        let made = match open(root, &walked, links) {
+            Ok(fd) => {
+                at = fd;
+                continue;
+            }
+            Err(Errno::NOENT) if rest.peek().is_none() && node == Node::File => {
+                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+                rustix::fs::openat(&at, name, flags, Mode::from_raw_mode(0o644)).map(|_| ())
+            }
+            Err(Errno::NOENT) => rustix::fs::mkdirat(&at, name, Mode::from_raw_mode(0o755)),
+            Err(e) => return Err(e.into()),
+        };
+        match made {
+            Ok(()) => at = open(root, &walked, links)?,
+            Err(Errno::EXIST) => {
+                let target = rustix::fs::readlinkat(&at, name, Vec::new())
+                    .with_context(|| format!("make mount point {}", walked.display()))?;
+                let leads_to = before.join(std::ffi::OsStr::from_bytes(target.as_bytes()));
+                return Ok(Some(rest.fold(leads_to, |path, more| path.join(more.as_os_str()))));
+            }
+            Err(e) => return Err(e).with_context(|| format!("make mount point {}", walked.display())),
+        }
+    }
+    Ok(None)
 }
 
 fn fit(fd: OwnedFd, path: &Path, node: Node) -> Result<OwnedFd> {
@@ -139,6 +156,11 @@ fn fit(fd: OwnedFd, path: &Path, node: Node) -> Result<OwnedFd> {
 pub(crate) fn is_directory(fd: BorrowedFd<'_>) -> bool {
     rustix::fs::statat(fd, c"", AtFlags::EMPTY_PATH)
         .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory)
+}
+
+/// Whether it lies in a procfs, over whose files nothing may be mounted (CVE-2019-16884).
+pub(crate) fn is_proc(fd: BorrowedFd<'_>) -> bool {
+    rustix::fs::fstatfs(fd).is_ok_and(|s| s.f_type == libc::PROC_SUPER_MAGIC)
 }
 
 /// The null device of a fresh /dev, proven to be it: a mask made of anything else would hide nothing (CVE-2025-31133).
@@ -214,12 +236,11 @@ mod tests {
         symlink("/etc", dir.path().join("abs")).unwrap();
         symlink("../../../../../../tmp", dir.path().join("up")).unwrap();
         for path in ["/abs/made", "/up/made"] {
-            let error = open_or_make(fd.as_fd(), Path::new(path), Node::Directory, Links::Follow).unwrap_err();
-            assert!(error.to_string().contains("dangling"), "{error}");
+            open_or_make(fd.as_fd(), Path::new(path), Node::Directory, Links::Follow).unwrap();
         }
-        std::fs::create_dir(dir.path().join("etc")).unwrap();
-        open_or_make(fd.as_fd(), Path::new("/abs/made"), Node::Directory, Links::Follow).unwrap();
-        assert!(dir.path().join("etc/made").is_dir());
+        assert!(dir.path().join("etc/made").is_dir() && dir.path().join("tmp/made").is_dir());
+        symlink("loop", dir.path().join("loop")).unwrap();
+        assert!(open_or_make(fd.as_fd(), Path::new("/loop/x"), Node::Directory, Links::Follow).is_err());
         assert!(!Path::new("/etc/made").exists());
         let error = open_or_make(fd.as_fd(), Path::new("/abs"), Node::Directory, Links::Refuse).unwrap_err();
         assert!(error.to_string().contains("symbolic link"), "{error}");

@@ -2,7 +2,7 @@
 //! error or, closed by execve, nothing.
 
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::runtime::apply;
+use crate::runtime::apply::{self, Lifelines};
 use crate::runtime::prepare::Prepared;
 use crate::runtime::step::Step;
 use crate::sys::{self, clone::Fork};
@@ -43,7 +43,14 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
             // Until execve nobody in a shared pid namespace may look into this process (its memory is the engine's).
             let _ = nix::sys::prctl::set_dumpable(false);
             let error = match sys::process::reset_signals() {
-                Ok(()) => apply::apply(steps, &prepared, child_alive.as_fd()),
+                Ok(()) => apply::apply(
+                    steps,
+                    &prepared,
+                    Lifelines {
+                        alive: child_alive.as_fd(),
+                        errors: child_errors.as_fd(),
+                    },
+                ),
                 Err(e) => Error::from(e),
             };
             let _ = std::fs::File::from(child_errors).write_all(&encode(&error));

@@ -55,7 +55,11 @@ pub(crate) enum Step {
     NewSession,
     /// The prepared streams become 0, 1 and 2; a terminal becomes the controlling one.
     StandardStreams,
-    /// Made if it is absent.
+    /// Made if it is absent, before the root may become read-only.
+    MakeWorkdir(PathBuf),
+    /// Everything of the host's is closed, and not only on execve: the paths that come now could lead through
+    /// /proc/self/fd (CVE-2024-21626).
+    CloseHostFiles,
     Workdir(ByteString),
     NoNewPrivileges,
     BoundingSet(Capabilities),
@@ -123,6 +127,8 @@ impl fmt::Display for Step {
             Step::Umask(mask) => write!(f, "umask {mask:04o}"),
             Step::NewSession => f.write_str("new session"),
             Step::StandardStreams => f.write_str("set standard streams"),
+            Step::MakeWorkdir(dir) => write!(f, "make directory {}", dir.display()),
+            Step::CloseHostFiles => f.write_str("close the host's files"),
             Step::Workdir(dir) => write!(f, "change to directory {}", dir.to_string_lossy()),
             Step::NoNewPrivileges => f.write_str("no new privileges"),
             Step::BoundingSet(caps) => write!(f, "bound capabilities to {}", caps.names().join(" ")),

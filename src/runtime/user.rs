@@ -73,10 +73,14 @@ fn resolve(spec: &str, passwd: &[u8], group: &[u8]) -> Result<Identity> {
             }
         },
     };
-    let mut groups = Vec::new();
-    match wanted_group {
-        Some(wanted) => gid = find_group(wanted, group)?,
-        None => groups.extend(memberships(name, group).filter(|g| *g != gid)),
+    if let Some(wanted) = wanted_group {
+        gid = find_group(wanted, group)?;
+    }
+    // The primary group among them: else a set-group-ID program could shed it, and with it what it forbids
+    // (CVE-2022-2989).
+    let mut groups = vec![gid];
+    if wanted_group.is_none() {
+        groups.extend(memberships(name, group).filter(|g| *g != gid));
     }
     groups.dedup();
     let home = if home.is_empty() { b"/".to_vec() } else { home };
@@ -174,19 +178,19 @@ mod tests {
             resolve(spec, PASSWD, GROUP).map(|i| (i.uid, i.gid, i.groups, i.home.to_string_lossy().into_owned()))
         };
         let ok = |uid, gid, groups: &[u32], home: &str| (uid, gid, groups.to_vec(), home.to_owned());
-        assert_eq!(case("").unwrap(), ok(0, 0, &[4], "/root"));
-        assert_eq!(case("daemon").unwrap(), ok(1, 1, &[4, 50], "/usr/sbin"));
-        assert_eq!(case("1").unwrap(), ok(1, 1, &[4, 50], "/usr/sbin"));
-        assert_eq!(case("daemon:web").unwrap(), ok(1, 33, &[], "/usr/sbin"));
-        assert_eq!(case("daemon:77").unwrap(), ok(1, 77, &[], "/usr/sbin"));
-        assert_eq!(case("bin").unwrap(), ok(2, 7, &[], "/"), "an empty home is /");
-        assert_eq!(case("5000").unwrap(), ok(5000, 0, &[], "/"));
+        assert_eq!(case("").unwrap(), ok(0, 0, &[0, 4], "/root"));
+        assert_eq!(case("daemon").unwrap(), ok(1, 1, &[1, 4, 50], "/usr/sbin"));
+        assert_eq!(case("1").unwrap(), ok(1, 1, &[1, 4, 50], "/usr/sbin"));
+        assert_eq!(case("daemon:web").unwrap(), ok(1, 33, &[33], "/usr/sbin"));
+        assert_eq!(case("daemon:77").unwrap(), ok(1, 77, &[77], "/usr/sbin"));
+        assert_eq!(case("bin").unwrap(), ok(2, 7, &[7], "/"), "an empty home is /");
+        assert_eq!(case("5000").unwrap(), ok(5000, 0, &[0], "/"));
         assert_eq!(
             case("12").unwrap(),
-            ok(99, 99, &[], "/x"),
+            ok(99, 99, &[99], "/x"),
             "a name of digits goes before the number"
         );
-        assert_eq!(case(":33").unwrap(), ok(0, 33, &[], "/root"));
+        assert_eq!(case(":33").unwrap(), ok(0, 33, &[33], "/root"));
         for bad in [
             "nobody",
             "daemon:none",

@@ -10,11 +10,15 @@ use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::ContainerConfig;
 use crate::model::id::{ContainerId, SHORT, is_hex};
 use crate::model::state::{Exit, LiveState};
+use crate::model::time::Timestamp;
 use crate::sys;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
+
+/// In a container's directory while it runs.
+const RUNNING_MARK: &str = "running";
 
 impl Store {
     /// Every container, damaged ones included, in no order.
@@ -76,6 +80,25 @@ impl Store {
     pub(crate) fn save_live(&self, id: &ContainerId, state: &LiveState) -> Result<()> {
         let dir = self.make_run_dir(id)?;
         file::replace(&dir, "state.json", &file::to_json(state)?, Durability::Volatile)
+    }
+
+    /// Marks the container as running, in its own directory, where it outlives a reboot; never synced, since what it
+    /// is for is only to tell "was running" from "never ran".
+    pub(crate) fn mark_running(&self, id: &ContainerId, since: Timestamp) -> Result<()> {
+        let path = self.container_dir(id).join(RUNNING_MARK);
+        file::write_new(&path, since.to_string().as_bytes(), Durability::Volatile)
+            .map(|_| ())
+            .with_context(|| format!("write {}", path.display()))
+    }
+
+    pub(crate) fn unmark_running(&self, id: &ContainerId) {
+        let _ = std::fs::remove_file(self.container_dir(id).join(RUNNING_MARK));
+    }
+
+    /// Since when it is marked as running.
+    pub(crate) fn running_mark(&self, id: &ContainerId) -> Option<Timestamp> {
+        let text = std::fs::read_to_string(self.container_dir(id).join(RUNNING_MARK)).ok()?;
+        Some(text.parse().unwrap_or(Timestamp::UNIX_EPOCH))
     }
 
     /// The run directory, made if need be, mode 0700.

@@ -76,6 +76,26 @@ impl Store {
         self.check_in_place(id, file)
     }
 
+    /// `None` if another process holds it all that time.
+    pub(crate) fn lock_container_within(&self, id: &ContainerId, time: Duration) -> Result<Option<ContainerLock>> {
+        let deadline = Instant::now() + time;
+        loop {
+            if let Some(lock) = self.try_lock_container(id)? {
+                return Ok(Some(lock));
+            }
+            if Instant::now() >= deadline {
+                return Ok(None);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Whether names could be changed now without waiting for another process.
+    pub(crate) fn names_are_free(&self) -> bool {
+        let file = File::open(self.names_root());
+        file.is_ok_and(|file| try_lock(&file, Mode::Exclusive).unwrap_or(false))
+    }
+
     /// `None` if another process holds it.
     pub(crate) fn try_lock_container(&self, id: &ContainerId) -> Result<Option<ContainerLock>> {
         let file = self.open_container_lock(id)?;

@@ -63,10 +63,36 @@ pub(crate) fn pidfd_wait(pidfd: BorrowedFd<'_>, timeout: Option<std::time::Durat
     }
 }
 
+impl Ended {
+    /// The exit code a shell would show: 128+n by signal n.
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Ended::Code(code) => u8::try_from(code & 0xff).unwrap_or(255),
+            Ended::Signal(signal) => u8::try_from(128 + signal).unwrap_or(255),
+        }
+    }
+
+    pub(crate) fn signal(self) -> Option<i32> {
+        match self {
+            Ended::Code(_) => None,
+            Ended::Signal(signal) => Some(signal),
+        }
+    }
+}
+
 /// Reaps our child that has ended.
 pub(crate) fn reap(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
+    wait(pidfd, WaitIdOptions::EXITED)
+}
+
+/// How our child has ended, which stays a zombie.
+pub(crate) fn how_it_ended(pidfd: BorrowedFd<'_>) -> io::Result<Ended> {
+    wait(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
+}
+
+fn wait(pidfd: BorrowedFd<'_>, options: WaitIdOptions) -> io::Result<Ended> {
     loop {
-        match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
+        match rustix::process::waitid(WaitId::PidFd(pidfd), options) {
             Ok(Some(status)) => {
                 return Ok(match (status.exit_status(), status.terminating_signal()) {
                     (Some(code), _) => Ended::Code(code),
@@ -96,10 +122,19 @@ pub(crate) fn start_time(pid: i32) -> Option<u64> {
 
 /// The command may hold spaces and parentheses, so fields are counted from the last `)`.
 fn parse_start_time(stat: &[u8]) -> Option<u64> {
+    start_time_of(stat, false)
+}
+
+/// As [`start_time`], of a zombie too.
+pub(crate) fn birth(pid: i32) -> Option<u64> {
+    start_time_of(&std::fs::read(format!("/proc/{pid}/stat")).ok()?, true)
+}
+
+fn start_time_of(stat: &[u8], zombies: bool) -> Option<u64> {
     let close = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace();
     let state = fields.next()?;
-    if matches!(state, "Z" | "X" | "x") {
+    if !zombies && matches!(state, "Z" | "X" | "x") {
         return None;
     }
     fields.nth(18)?.parse().ok()
@@ -153,10 +188,11 @@ fn exec_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> i
     reset_signals()?;
     let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
     // First out of the way of 0..n, then into place: a source may itself be a number that is a target.
-    let top = rustix::io::fcntl_dupfd_cloexec(exe, 64)?;
+    let above = i32::try_from(fds.len()).unwrap_or(64) + 3;
+    let top = rustix::io::fcntl_dupfd_cloexec(exe, above)?;
     let mut moved = Vec::with_capacity(fds.len() + 3);
     for fd in [null.as_fd(); 3].iter().chain(fds) {
-        moved.push(rustix::io::fcntl_dupfd_cloexec(fd, 64)?);
+        moved.push(rustix::io::fcntl_dupfd_cloexec(fd, above)?);
     }
     for (target, fd) in (0..).zip(&moved) {
         dup_onto(fd.as_fd(), target)?;
@@ -196,6 +232,67 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Closes every descriptor from 3 on but these. The caller uses none of the others any more.
+pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept {
+        if fd > first {
+            close_span(first, fd - 1)?;
+        }
+        first = fd + 1;
+    }
+    close_span(first, u32::MAX)
+}
+
+fn close_span(first: u32, last: u32) -> io::Result<()> {
+    // SAFETY: the callers touch none of these descriptors again, and end by execve or `exit_now`, which run no
+    // destructors that would close them a second time.
+    let r = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if r == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Scheduling as of a fresh session: niceness, policy, processors, disk priority, personality, the score by which
+/// memory is reclaimed, and soft limits. What may not be changed back stays.
+pub(crate) fn reset_scheduling() {
+    let _ = rustix::process::setpriority_process(None, 0);
+    let parameters = libc::sched_param { sched_priority: 0 };
+    // SAFETY: a valid policy, and parameters that outlive the call.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_OTHER, &raw const parameters) };
+    let all = [u8::MAX; 128];
+    // SAFETY: the mask's length in bytes is given with it; the kernel takes what the machine has of it.
+    unsafe { libc::syscall(libc::SYS_sched_setaffinity, 0, all.len(), all.as_ptr()) };
+    const IOPRIO_WHO_PROCESS: i32 = 1;
+    // SAFETY: three integers: this process, and no class of its own.
+    unsafe { libc::syscall(libc::SYS_ioprio_set, IOPRIO_WHO_PROCESS, 0, 0) };
+    // SAFETY: an integer.
+    unsafe { libc::personality(0) };
+    let _ = std::fs::OpenOptions::new()
+        .write(true)
+        .open("/proc/self/oom_score_adj")
+        .and_then(|mut f| {
+            use std::io::Write as _;
+            f.write_all(b"0")
+        });
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    for limit in [
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_CPU,
+        Resource::RLIMIT_AS,
+        Resource::RLIMIT_DATA,
+        Resource::RLIMIT_CORE,
+    ] {
+        if let Ok((_, hard)) = getrlimit(limit) {
+            let _ = setrlimit(limit, hard, hard);
+        }
+    }
 }
 
 /// Closes every descriptor, the standard ones too: only for a process that uses none from here on.
@@ -255,7 +352,7 @@ pub(crate) fn new_session_keyring() -> io::Result<()> {
     match r {
         -1 => match io::Error::last_os_error() {
             // A kernel without keys has none to leak.
-            e if matches!(e.raw_os_error(), Some(libc::ENOSYS | libc::EDQUOT)) => Ok(()),
+            e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),
             e => Err(e),
         },
         _ => Ok(()),

@@ -330,7 +330,12 @@ mod tests {
         std::fs::write(&tags, "{\"repo").unwrap();
         assert_eq!(names(&s), ["<none>", "<none>"]);
         assert_eq!(resolve::resolve(&s, &good.short()).unwrap().id, good);
-        assert!(resolve::resolve(&s, "good").unwrap_err().to_string().contains("tags.json is damaged"));
+        assert!(
+            resolve::resolve(&s, "good")
+                .unwrap_err()
+                .to_string()
+                .contains("tags.json is damaged")
+        );
         std::fs::write(&tags, kept).unwrap();
         assert!(
             resolve::resolve(&s, "bad")

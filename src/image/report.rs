@@ -179,6 +179,7 @@ fn cgroup(text: &str) -> String {
         .collect();
     lines.sort_by_key(|(controllers, path)| (*path == "/", !controllers.contains("memory"), !controllers.is_empty()));
     match lines.first() {
+        Some((_, "/")) => "the root of its own cgroup namespace".to_owned(),
         Some(("", path)) => (*path).to_owned(),
         Some((_, path)) => format!("{path} ({} hierarchies)", lines.len()),
         None => "unknown".to_owned(),

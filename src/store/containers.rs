@@ -149,11 +149,10 @@ impl Store {
         Ok(())
     }
 
-    /// `lock`, `work/`, and `upper/` with owner and mode of the image's root directory, since it becomes the
+    /// `work/`, and `upper/` with owner and mode of the image's root directory, since it becomes the
     /// container's.
     fn fill(&self, stage: &Stage, config: &ContainerConfig) -> std::io::Result<()> {
         let path = stage.path();
-        super::lock::open_lock_file(&path.join("lock"))?;
         DirBuilder::new().mode(0o700).create(path.join("work"))?;
         let upper = path.join("upper");
         DirBuilder::new().mode(0o755).create(&upper)?;
@@ -203,7 +202,7 @@ impl Store {
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
             // The disk is so full that even a rename finds no room.
-            Err(_) if dir.join("lock").exists() => {
+            Err(_) if dir.exists() => {
                 remove_in_place(&dir)?;
                 None
             }
@@ -245,16 +244,10 @@ impl DetachedContainer {
 
 /// Deletes a container where it is, the record that makes it one last.
 fn remove_in_place(dir: &Path) -> Result<()> {
-    let mut last = Vec::new();
     for entry in std::fs::read_dir(dir)?.flatten() {
-        match entry.file_name().to_str() {
-            Some("config.json" | "lock") => last.push(entry.path()),
-            _ => super::staging::remove_path(&entry.path())?,
+        if entry.file_name() != "config.json" {
+            super::staging::remove_path(&entry.path())?;
         }
-    }
-    last.sort();
-    for path in last {
-        super::staging::remove_path(&path)?;
     }
     super::staging::remove_path(dir)
 }

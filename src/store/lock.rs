@@ -105,18 +105,18 @@ impl Store {
         }
     }
 
-    /// Made anew if a damaged container has lost it: two processes still meet on the same file.
+    /// The container's directory itself: it can't be lost, and costs no inode.
     fn open_container_lock(&self, id: &ContainerId) -> Result<File> {
-        match open_lock_file(&self.container_dir(id).join("lock")) {
+        match File::open(self.container_dir(id)) {
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_such_container(id.as_str())),
-            other => other.with_context(|| format!("open lock of container {}", id.short())),
+            other => other.with_context(|| format!("open container {}", id.short())),
         }
     }
 
-    /// The container may have been removed, and with it the file's name, between open and lock.
+    /// The container may have been removed between open and lock.
     fn check_in_place(&self, id: &ContainerId, file: File) -> Result<ContainerLock> {
         let held = file.metadata()?;
-        match std::fs::symlink_metadata(self.container_dir(id).join("lock")) {
+        match std::fs::symlink_metadata(self.container_dir(id)) {
             Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(ContainerLock { file }),
             Ok(_) => Err(no_such_container(id.as_str())),
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_such_container(id.as_str())),

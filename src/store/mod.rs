@@ -9,17 +9,18 @@
 //!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag → image id
-//!   containers/<id>/              config.json  exit.json (once it ended)  lock  upper/  work/  log.json*
+//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*; the directory
+//!                                 itself is flocked by whoever changes the container
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned
-//! /run/barge/<id>/                the run directory (tmpfs): state.json  monitor.lock  attach.sock  hosts …
+//! /run/barge/<id>/                the run directory (tmpfs): state.json  attach.sock  hosts …
 //! ```
 //!
 //! Readers take no lock: every record is one small file that is only ever replaced by a rename, and every directory
 //! comes and goes by a rename. Whatever they meet may be gone a moment later, or be damaged; neither stops a listing.
-//! Writers stage, sync, rename. Locks are taken in this order: store, tags, names, container. A lock file is never
+//! Writers stage, sync, rename. Locks are taken in this order: store, tags, container, names. A lock file is never
 //! unlinked while it is in place, and no lock is held while waiting for a process, the network or a person.
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed

@@ -179,7 +179,7 @@ fn check(name: &str) -> Result<()> {
     }
     let shown = name.escape_debug();
     let rule = "only \"[a-zA-Z0-9][a-zA-Z0-9_.-]\" are allowed";
-    Err(Error::other(format!(
+    Err(Error::usage(format!(
         "\"{shown}\" includes invalid characters for a local volume name, {rule}"
     ))
     .with_hint("a host directory is given by its absolute path"))
@@ -226,7 +226,7 @@ mod tests {
         for bad in ["", "../x", "a b", ".."] {
             assert_eq!(
                 s.create_volume(bad, BTreeMap::new()).unwrap_err().kind(),
-                Kind::Other,
+                Kind::Usage,
                 "{bad}"
             );
         }

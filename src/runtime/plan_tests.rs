@@ -90,9 +90,9 @@ fn an_ordinary_start() {
          make mounts private\nattach root on /run/barge/x\nmount proc on /proc\nattach 0 on /dev (no links)\n\
          attach 1 on /dev/pts (no links)\nattach 2 on /dev/shm (no links)\nmount mqueue on /dev/mqueue\n\
          mount sysfs on /sys read-only\nmount cgroup2 on /sys/fs/cgroup read-only\nattach 3 on /etc/resolv.conf\n\
-         attach 4 on /etc/hostname\nattach 5 on /etc/hosts\nmake /proc/bus read-only\nmake /proc/fs read-only\n\
+         attach 4 on /etc/hostname\nattach 5 on /etc/hosts\nmake directory /\nmake /proc/bus read-only\nmake /proc/fs read-only\n\
          make /proc/irq read-only\nmake /proc/sys read-only\nmake /proc/sysrq-trigger read-only\n{masks}\
-         pivot root\nset host name web\nlimit nofile to 1024:1024\numask 0022\nnew session\nset standard streams\n\
+         pivot root\nset host name web\nlimit nofile to 1024:1024\numask 0022\nnew session\nset standard streams\nclose the host's files\n\
          change to directory /\nbound capabilities to CAP_CHOWN\nbecome 0:0\nclose the rest\ndie with the monitor\n\
          assume capabilities CAP_CHOWN CAP_SYS_ADMIN\nload seccomp filter\nexec sh -c true"
     );

@@ -260,7 +260,9 @@ impl<'a> Session<'a> {
 
     /// Passes a signal on; without `--sig-proxy` it does to this command what it does to any.
     fn deliver(&mut self, signal: i32) -> Result<()> {
-        if !self.options.sig_proxy {
+        // With a terminal, keys reach the program as bytes; what comes as a signal is meant for this command, above all
+        // the hang-up of its terminal, which the container is to survive.
+        if !self.options.sig_proxy || self.tty {
             drop(self.raw.take());
             return match Signal::try_from(signal) {
                 Ok(Signal::SIGTSTP | Signal::SIGTTIN | Signal::SIGTTOU) => Ok(()),

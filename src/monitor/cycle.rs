@@ -4,6 +4,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::state::ProcessRef;
+use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, stdio, volumes};
 use crate::runtime::capability::Capabilities;
@@ -41,14 +42,15 @@ pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(c
     Ok((host, paths))
 }
 
-/// Prepares everything and starts the container's first process. `host` and `cgroups` are of [`cgroup_paths`].
+/// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
 pub(super) fn start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
-    cgroups: &[PathBuf],
+    size: Option<Size>,
 ) -> Result<Started> {
-    let result = try_start(store, config, host);
+    let cgroups = host.paths(&cgroup::base(store.instance().as_deref()), &config.id);
+    let result = try_start(store, config, host, size);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -59,7 +61,7 @@ pub(super) fn start(
             let cycle = Cycle {
                 init,
                 _root: root,
-                cgroups: cgroups.to_vec(),
+                cgroups,
                 device_filter,
             };
             Ok(Started {
@@ -68,7 +70,7 @@ pub(super) fn start(
                 warnings,
             })
         }
-        Err(e) => match cgroup::kill_and_remove(cgroups) {
+        Err(e) => match cgroup::kill_and_remove(&cgroups) {
             Ok(()) => Err(e),
             Err(second) => Err(e.and(&second)),
         },
@@ -105,7 +107,12 @@ struct Parts {
     device_filter: bool,
 }
 
-fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Result<(Parts, Channels, Vec<String>)> {
+fn try_start(
+    store: &Store,
+    config: &ContainerConfig,
+    host: &cgroup::Host,
+    size: Option<Size>,
+) -> Result<(Parts, Channels, Vec<String>)> {
     identity::write(store, config)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
@@ -158,7 +165,7 @@ fn try_start(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Re
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
-        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin)?,
+        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
         None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;

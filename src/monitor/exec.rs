@@ -71,7 +71,7 @@ pub(crate) fn main() -> Result<()> {
     sys::process::close_from(3)?;
     super::leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
-    let (init, channels) = match start(&store, &launch.id, &launch.spec) {
+    let (init, channels) = match start(&store, &launch.id, &launch.spec, launch.size) {
         Ok(started) => started,
         Err(e) => {
             launcher.failed(&e);
@@ -113,7 +113,7 @@ fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
     streams.linger(None).map(|_| ())
 }
 
-fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Channels)> {
+fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {
     let config = store.config(id)?;
     let not_running = || Error::new(Kind::Conflict, format!("Container {id} is not running"));
     let live = store.live(id)?.ok_or_else(not_running)?;
@@ -125,7 +125,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec) -> Result<(Init, Chan
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
         .context("open the container's root")?;
-    let (streams, channels) = open_streams(spec, root.as_fd())?;
+    let (streams, channels) = open_streams(spec, size, root.as_fd())?;
     let mut security = config.security.clone();
     security.privileged |= spec.privileged;
     let mut capabilities = capability::from_config(&security)?;
@@ -189,10 +189,10 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     steps
 }
 
-fn open_streams(spec: &ExecSpec, root: BorrowedFd<'_>) -> Result<(ChildStreams, Channels)> {
+fn open_streams(spec: &ExecSpec, size: Option<Size>, root: BorrowedFd<'_>) -> Result<(ChildStreams, Channels)> {
     if !spec.tty {
         return stdio::pipes(spec.interactive, true);
     }
     let Terminal { master, slave } = prepare::terminal_inside(root)?;
-    stdio::terminal(Terminal { master, slave }, spec.interactive)
+    stdio::terminal(Terminal { master, slave }, spec.interactive, size)
 }

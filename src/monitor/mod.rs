@@ -157,7 +157,7 @@ impl Monitor {
         self.live.cgroups.clone_from(&cgroups);
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        let started = cycle::start(&self.store, &self.config, &host, &cgroups)?;
+        let started = cycle::start(&self.store, &self.config, &host, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
@@ -310,6 +310,10 @@ impl Monitor {
         };
         if let Some(held) = held {
             self.removed = Some(self.store.detach_container(id, Some(&self.config.name), &held)?);
+            for name in self.config.anonymous_volumes() {
+                // One that another container uses stays.
+                let _ = self.store.remove_volume(name);
+            }
         }
         Ok(())
     }
@@ -318,10 +322,6 @@ impl Monitor {
     fn delete(&mut self) {
         if let Some(removed) = self.removed.take() {
             let _ = removed.delete(&self.store);
-            for name in self.config.anonymous_volumes() {
-                // One that another container uses stays.
-                let _ = self.store.remove_volume(name);
-            }
         }
     }
 

@@ -1,10 +1,11 @@
 //! A program's standard streams: its ends, and the monitor's.
 
 use crate::error::Result;
+use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
 use crate::runtime::prepare::{ChildStreams, Terminal};
 use rustix::pipe::PipeFlags;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 /// Bytes of the pipes that a container writes into: a burst costs fewer turns of the monitor.
 const PIPE: usize = 256 * 1024;
@@ -17,9 +18,13 @@ pub(super) fn open_files() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard.min(OPEN_FILES))
 }
 
-/// All three streams on a terminal; without `stdin` nothing typed reaches it.
-pub(super) fn terminal(terminal: Terminal, stdin: bool) -> Result<(ChildStreams, Channels)> {
+/// All three streams on a terminal, of the right size before the program starts; without `stdin` nothing typed
+/// reaches it.
+pub(super) fn terminal(terminal: Terminal, stdin: bool, size: Option<Size>) -> Result<(ChildStreams, Channels)> {
     let Terminal { master, slave } = terminal;
+    if let Some(size) = size {
+        super::streams::set_size(master.as_fd(), size);
+    }
     let streams = ChildStreams {
         stdin: slave.try_clone()?,
         stdout: slave.try_clone()?,

@@ -95,6 +95,11 @@ impl Streams {
         resize(&self.channels, size);
     }
 
+    /// The last size that a client has told.
+    pub(super) fn size(&self) -> Option<Size> {
+        self.size
+    }
+
     /// The streams of a new cycle.
     pub(super) fn connect(&mut self, channels: Channels) -> Result<()> {
         for fd in [&channels.stdout, &channels.stderr, &channels.stdin]
@@ -442,13 +447,17 @@ fn tell(clients: &mut [Client], stream: Stream, bytes: &[u8]) {
 
 fn resize(channels: &Channels, size: Size) {
     if let Some(terminal) = &channels.terminal {
-        let size = rustix::termios::Winsize {
-            ws_row: size.rows,
-            ws_col: size.columns,
-            ws_xpixel: 0,
-            ws_ypixel: 0,
-        };
-        // A terminal that is just going needs no size.
-        let _ = rustix::termios::tcsetwinsize(terminal, size);
+        set_size(terminal.as_fd(), size);
     }
+}
+
+/// A terminal that is just going needs no size: errors are dropped.
+pub(super) fn set_size(terminal: BorrowedFd<'_>, size: Size) {
+    let size = rustix::termios::Winsize {
+        ws_row: size.rows,
+        ws_col: size.columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    };
+    let _ = rustix::termios::tcsetwinsize(terminal, size);
 }

@@ -1,7 +1,7 @@
 //! Processes: identity, signals by pidfd, waiting, what a child inherits.
 #![allow(unsafe_code)]
 
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal};
+use nix::sys::signal::SigSet;
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::CStr;
 use std::io;
@@ -134,10 +134,16 @@ fn start_time_of(stat: &[u8], zombies: bool) -> Option<u64> {
     let close = stat.iter().rposition(|b| *b == b')')?;
     let mut fields = std::str::from_utf8(&stat[close + 1..]).ok()?.split_ascii_whitespace();
     let state = fields.next()?;
-    if !zombies && matches!(state, "Z" | "X" | "x") {
+    let start_time = fields.nth(18)?.parse().ok();
+    // Field 31: one that has SIGKILL to come is as good as gone.
+    let dying = fields
+        .nth(8)
+        .and_then(|f| f.parse::<u64>().ok())
+        .is_some_and(|signals| signals & 1 << 8 != 0);
+    if !zombies && (dying || matches!(state, "Z" | "X" | "x")) {
         return None;
     }
-    fields.nth(18)?.parse().ok()
+    start_time
 }
 
 /// How a process that nobody has reaped yet has ended: exit code (128+n by signal n) and signal; `None` if it is none.
@@ -319,14 +325,22 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
 
 /// Every signal to its default, none blocked: what a program expects from its parent.
 pub(crate) fn reset_signals() -> io::Result<()> {
-    let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-    for signal in Signal::iterator().filter(|s| !matches!(s, Signal::SIGKILL | Signal::SIGSTOP)) {
-        // SAFETY: the default action runs no code of ours.
-        unsafe { nix::sys::signal::sigaction(signal, &default) }?;
-    }
-    for signal in 34..=64 {
-        // SAFETY: as above, for the real-time signals; 32 and 33 belong to the C library.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    /// `struct sigaction` as the kernel has it; all zero is the default action.
+    #[repr(C)]
+    struct KernelSigaction([u64; 4]);
+    let default = KernelSigaction([0; 4]);
+    // By the system call itself: the C library keeps 32 and 33 to itself, and the caller may have ignored them.
+    for signal in (1..=64).filter(|s| ![libc::SIGKILL, libc::SIGSTOP].contains(s)) {
+        // SAFETY: the default action runs no code, and the structure is at least as large as the kernel reads.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                &raw const default,
+                std::ptr::null_mut::<u8>(),
+                8,
+            )
+        };
     }
     SigSet::empty().thread_set_mask()?;
     Ok(())

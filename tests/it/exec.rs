@@ -102,7 +102,13 @@ fn attach_sees_what_comes_and_gives_the_code() {
         host.barge("attach x").spawn(),
         host.barge("attach x").spawn(),
     ];
-    // All are on before the program says something: each shows the signal it passes on.
+    // A client that has shown something has its signals in hand.
+    for client in &clients {
+        wait_until("the client to be on", || {
+            host.text("kill -s WINCH x");
+            client.stdout.text().contains("got WINCH")
+        });
+    }
     for (client, signal, shown) in [
         (&clients[0], Signal::SIGHUP, "got HUP"),
         (&clients[1], Signal::SIGUSR1, "got USR1"),

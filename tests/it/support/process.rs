@@ -195,6 +195,12 @@ impl Process {
         stdin.flush().unwrap();
     }
 
+    /// Sends all, to a reader that may be gone.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let _ = self.stdin.as_mut().expect("standard input is open").write_all(bytes);
+        self.stdin = None;
+    }
+
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }

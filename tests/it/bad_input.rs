@@ -31,7 +31,7 @@ fn wrong_command_lines() {
         ("create --init=maybe tiny", 125, "maybe"),
         ("inspect", 125, ""),
         ("rm", 125, ""),
-        ("stop -t x y", 125, "x"),
+        ("stop -t x y1", 125, "x"),
         ("logs --tail", 125, "tail"),
         ("volume nonsense", 125, "nonsense"),
         ("volume rm", 125, ""),

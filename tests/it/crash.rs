@@ -54,8 +54,8 @@ fn sound(host: &Host, point: &str, name: &str) {
 fn a_run_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
-        killed(&host, point, "run --name x -v /data -v named:/named tiny /tiny exit 3");
-        sound(&host, point, "x");
+        killed(&host, point, "run --name x1 -v /data -v named:/named tiny /tiny exit 3");
+        sound(&host, point, "x1");
     }
 }
 
@@ -64,8 +64,8 @@ fn a_run_killed_anywhere() {
 fn a_detached_run_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
-        killed(&host, point, "run -d --name x -v /data tiny /tiny exit 3");
-        sound(&host, point, "x");
+        killed(&host, point, "run -d --name x1 -v /data tiny /tiny exit 3");
+        sound(&host, point, "x1");
     }
 }
 
@@ -75,8 +75,8 @@ fn a_run_with_rm_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
         let file = host.scratch().join("cid");
-        killed(&host, point, &format!("run --rm --name x -v /data --cidfile {} tiny /tiny exit 3", file.display()));
-        sound(&host, point, "x");
+        killed(&host, point, &format!("run --rm --name x1 -v /data --cidfile {} tiny /tiny exit 3", file.display()));
+        sound(&host, point, "x1");
     }
 }
 
@@ -85,10 +85,10 @@ fn a_run_with_rm_killed_anywhere() {
 fn a_removal_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
-        host.detached("x", "-v /data", "deaf");
-        killed(&host, point, "rm -f -v x");
-        host.run("rm -f -v x");
-        sound(&host, point, "x");
+        host.detached("x1", "-v /data", "deaf");
+        killed(&host, point, "rm -f -v x1");
+        host.run("rm -f -v x1");
+        sound(&host, point, "x1");
     }
 }
 
@@ -97,9 +97,9 @@ fn a_removal_killed_anywhere() {
 fn a_start_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
-        host.run("run --name x -v /data tiny /tiny exit 3").fails(3);
-        killed(&host, point, "start x");
-        sound(&host, point, "x");
+        host.run("run --name x1 -v /data tiny /tiny exit 3").fails(3);
+        killed(&host, point, "start x1");
+        sound(&host, point, "x1");
     }
 }
 

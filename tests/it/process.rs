@@ -191,9 +191,9 @@ fn oom_score_is_asked_for() {
 #[test]
 fn labels_are_kept() {
     let host = Host::new();
-    host.text("create --name x --label a=1 -l b tiny");
+    host.text("create --name x1 --label a=1 -l b tiny");
     assert_eq!(
-        host.text(["inspect", "-f", "{{.Config.Labels.a}}-{{.Config.Labels.b}}", "x"]),
+        host.text(["inspect", "-f", "{{.Config.Labels.a}}-{{.Config.Labels.b}}", "x1"]),
         "1-"
     );
     assert_eq!(host.text("ps -aq --filter label=a=1").len(), 12);

@@ -23,13 +23,13 @@ fn furnished(host: &Host) {
 #[test]
 fn a_nameless_volume_lives_as_long_as_its_container() {
     let host = Host::new();
-    host.run("run --name x -v /data tiny /tiny write /data/f kept").ok();
+    host.run("run --name x1 -v /data tiny /tiny write /data/f kept").ok();
     assert_eq!(host.text("volume ls -q").len(), 64);
     assert_eq!(
         host.run("run --rm --volumes-from x tiny /tiny cat /data/f").ok().stdout,
         b"kept"
     );
-    host.text("rm -v x");
+    host.text("rm -v x1");
     assert_eq!(host.text("volume ls -q"), "");
     // --rm takes its nameless volumes along.
     host.tiny("-v /data", "write /data/f x").ok();
@@ -287,7 +287,7 @@ fn image_volumes_are_made_for_every_container() {
         .stdin(&archive)
         .run()
         .ok();
-    host.run("run --name x declares /tiny write /data/f x").ok();
+    host.run("run --name x1 declares /tiny write /data/f x").ok();
     assert_eq!(host.text("volume ls -q").len(), 64);
     host.run("run --rm declares /tiny exists /data/f").fails(1);
     host.run("run --rm -v named:/data declares /tiny write /data/f y").ok();
@@ -347,8 +347,8 @@ fn a_bind_source_that_is_a_link_is_followed_on_the_host() {
 #[test]
 fn volume_content_is_no_part_of_the_container() {
     let host = Host::new();
-    let id = host.text("create --name x -v /data tiny /tiny write /data/f y");
-    host.run("start -a x").ok();
+    let id = host.text("create --name x1 -v /data tiny /tiny write /data/f y");
+    host.run("start -a x1").ok();
     let upper = host.root.join("containers").join(&id).join("upper");
     let inside = fs::read_dir(upper.join("data")).map(Iterator::count).unwrap_or(0);
     assert_eq!(inside, 0, "what is in the volume is not in the writable layer");

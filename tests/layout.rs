@@ -195,7 +195,11 @@ fn every_stop_point_is_tried() {
     for source in sources() {
         for (at, found) in source.text.match_indices("stop_point(\"") {
             let name = source.text[at + found.len()..].split('"').next().unwrap();
-            assert!(tried.contains(&format!("\"{name}\"")), "{}: {name} is not tried", source.path.display());
+            assert!(
+                tried.contains(&format!("\"{name}\"")),
+                "{}: {name} is not tried",
+                source.path.display()
+            );
             points += 1;
         }
     }

@@ -51,7 +51,8 @@ fn wrong_command_lines() {
 
 #[test]
 fn an_image_without_a_command() {
-    let host = Host::new();
+    let host = Host::bare();
+    host.import("tiny", &crate::support::tiny_tar());
     host.run("run --rm tiny").fails(125).says(&["o command"]);
     assert_eq!(host.text("ps -aq"), "");
 }

@@ -32,7 +32,9 @@ fn killed(host: &Host, point: &str, line: &str) {
 
 /// What must be true after any crash: nothing runs, other containers start, the name is usable or listed.
 fn sound(host: &Host, point: &str, name: &str) {
-    crate::support::wait_until(&format!("nothing to run after {point}"), || host.text("ps -q").is_empty());
+    crate::support::wait_until(&format!("nothing to run after {point}"), || {
+        host.text("ps -q").is_empty()
+    });
     host.run("ps -a").ok();
     host.tiny("", "exit 4").fails(4);
     let listed = host.run(["ps", "-a", "--format", "{{.Names}}"]).ok().lines();
@@ -43,10 +45,15 @@ fn sound(host: &Host, point: &str, name: &str) {
         assert_eq!(wrong.code, 3, "{point}: started again: {}", wrong.err());
         host.text(["rm", "-v", name]);
     }
-    host.run(["run", "--name", name, "-v", "/data", "tiny", "/tiny", "exit", "3"]).fails(3);
+    host.run(["run", "--name", name, "-v", "/data", "tiny", "/tiny", "exit", "3"])
+        .fails(3);
     host.text(["rm", "-v", name]);
     // An abandoned volume has no user any more; what has a name is the person's.
-    assert_eq!(host.text("volume ls -q").replace("named", ""), "", "{point}: abandoned volumes");
+    assert_eq!(
+        host.text("volume ls -q").replace("named", ""),
+        "",
+        "{point}: abandoned volumes"
+    );
 }
 
 #[test]
@@ -75,7 +82,14 @@ fn a_run_with_rm_killed_anywhere() {
     for point in POINTS {
         let host = Host::new();
         let file = host.scratch().join("cid");
-        killed(&host, point, &format!("run --rm --name x1 -v /data --cidfile {} tiny /tiny exit 3", file.display()));
+        killed(
+            &host,
+            point,
+            &format!(
+                "run --rm --name x1 -v /data --cidfile {} tiny /tiny exit 3",
+                file.display()
+            ),
+        );
         sound(&host, point, "x1");
     }
 }

@@ -20,7 +20,7 @@ fn logs_of_the_dead_and_the_living() {
 fn timestamps_and_since() {
     let host = Host::new();
     host.run("run --name x1 tiny /tiny lines 3").ok();
-    let stamped = host.run("logs -t x").ok().lines();
+    let stamped = host.run("logs -t x1").ok().lines();
     let stamp = stamped[0].split(' ').next().unwrap();
     assert!(
         stamp.ends_with('Z') && stamp.contains('T') && stamp.len() >= 20,
@@ -110,7 +110,7 @@ fn no_log_on_request() {
         host.run("run --name x1 --log-driver none tiny /tiny print x")
             .ok()
             .text(),
-        "x1"
+        "x"
     );
     host.run("logs x1").fails(1).says(&["log"]);
     host.run("run --rm --log-driver nonsense tiny /true")

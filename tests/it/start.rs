@@ -56,7 +56,9 @@ fn engine_errors_are_125() {
         .fails(125)
         .says(&["nobody-here"]);
     host.run("run").fails(125);
-    host.run("exec none /tiny").fails(125).says(&["No such container: none"]);
+    host.run("exec none /tiny")
+        .fails(125)
+        .says(&["No such container: none"]);
 }
 
 #[test]

@@ -26,7 +26,9 @@ fn a_nameless_volume_lives_as_long_as_its_container() {
     host.run("run --name x1 -v /data tiny /tiny write /data/f kept").ok();
     assert_eq!(host.text("volume ls -q").len(), 64);
     assert_eq!(
-        host.run("run --rm --volumes-from x tiny /tiny cat /data/f").ok().stdout,
+        host.run("run --rm --volumes-from x1 tiny /tiny cat /data/f")
+            .ok()
+            .stdout,
         b"kept"
     );
     host.text("rm -v x1");
@@ -65,7 +67,7 @@ fn volume_commands() {
     );
     let path = host.text(["volume", "inspect", "-f", "{{.Mountpoint}}", "made"]);
     assert!(fs::metadata(path).unwrap().is_dir());
-    host.run("volume create a/b").fails(1).says(&["a/b"]);
+    host.run("volume create a/b").fails(125).says(&["a/b"]);
     host.run("volume inspect none").fails(1);
     let nameless = host
         .text("volume ls -q")
@@ -198,7 +200,7 @@ fn bad_volume_arguments() {
         host.run(["run", "--rm", "--mount", bad, "tiny", "/true"]).fails(125);
     }
     assert_eq!(host.text("volume ls -q"), "");
-    host.run("run --rm -v /data -v /data tiny /true")
+    host.run("run --rm -v one:/data -v two:/data tiny /true")
         .fails(125)
         .says(&["/data"]);
 }
@@ -218,10 +220,10 @@ fn volumes_from_several_with_their_modes() {
         host.text("run --rm --volumes-from one tiny /tiny open /ro/f w"),
         "EROFS"
     );
-    assert_eq!(
-        host.text("run --rm --volumes-from two:ro tiny /tiny open /b/x w"),
-        "EROFS"
-    );
+    let refused = host
+        .run("run --rm --volumes-from two:ro tiny /tiny write /b/x y")
+        .fails(1);
+    assert!(refused.err().contains("EROFS"), "{}", refused.err());
     // A path of one's own is not replaced.
     host.run("run --rm --volumes-from one -v mine:/a tiny /tiny exists /a/of")
         .fails(1);
@@ -309,8 +311,8 @@ fn copy_up_does_not_leave_the_image() {
     host.import("thief", &archive);
     for target in ["/data", "/up"] {
         let _ = host.run(format!("run --rm -v {target} thief /true"));
-        host.run(format!("run --rm -v {target} thief /tiny exists {target}/key"))
-            .fails(1);
+        let output = host.run(format!("run --rm -v {target} thief /tiny exists {target}/key"));
+        assert_ne!(output.code, 0, "{target}");
     }
     assert_eq!(fs::read_dir(&secret).unwrap().count(), 1);
     assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o755);
@@ -362,7 +364,7 @@ fn ownership_of_a_volume_follows_the_image() {
         .dir("mine", 0o700)
         .bytes();
     host.import("image", &archive);
-    host.run("run --rm -v kept:/mine image /true").ok();
+    host.run("run --rm -v kept:/mine image /tiny exit 0").ok();
     let path = host.text(["volume", "inspect", "-f", "{{.Mountpoint}}", "kept"]);
     let meta = fs::metadata(path).unwrap();
     assert_eq!((meta.uid(), meta.permissions().mode() & 0o7777), (0, 0o700));

@@ -32,6 +32,7 @@ fn a_dead_monitor_is_seen_at_once_by_every_command() {
         host.detached("x1", "-v /data", "deaf");
         let (monitor, init) = (host.monitor_pid("x1"), host.init_pid("x1"));
         kill(monitor, Signal::SIGKILL);
+        wait_until("the monitor to be dead", || !alive(monitor));
         let output = host.run(command).ok();
         match command {
             "ps -a" => assert!(output.text().contains("Exited (137)"), "{}", output.text()),

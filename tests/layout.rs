@@ -189,6 +189,24 @@ fn files_are_short_and_say_what_they_own() {
 }
 
 #[test]
+fn every_stop_point_is_tried() {
+    let tried = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/crash.rs")).unwrap();
+    let mut points = 0;
+    for source in sources() {
+        for (at, found) in source.text.match_indices("stop_point(\"") {
+            let name = source.text[at + found.len()..].split('"').next().unwrap();
+            assert!(
+                tried.contains(&format!("\"{name}\"")),
+                "{}: {name} is not tried",
+                source.path.display()
+            );
+            points += 1;
+        }
+    }
+    assert_eq!(tried.matches("\",\n").count(), points, "points that no longer exist");
+}
+
+#[test]
 fn the_checks_see_what_they_should() {
     assert_eq!(
         crate_paths("use crate::{store::{Store, lock}, sys};\ncrate::model::Digest"),

@@ -34,7 +34,7 @@ fn page(path: &[&str]) -> Option<(String, Vec<u8>)> {
     let written = man
         .render_title(&mut text)
         .and_then(|()| man.render_name_section(&mut text))
-        .and_then(|()| man.render_synopsis_section(&mut text))
+        .and_then(|()| synopsis(&command).to_writer(&mut text))
         .and_then(|()| man.render_description_section(&mut text))
         .and_then(|()| man.render_options_section(&mut text));
     written.ok()?;
@@ -42,6 +42,16 @@ fn page(path: &[&str]) -> Option<(String, Vec<u8>)> {
     sections(&mut more, path, &command);
     more.to_writer(&mut text).ok()?;
     Some((format!("{name}.1"), text))
+}
+
+/// The usage line: the options have a section of their own.
+fn synopsis(command: &clap::Command) -> Roff {
+    let usage = command.clone().render_usage().to_string();
+    let usage = usage.trim_start_matches("Usage:").trim_start().to_owned();
+    let (name, rest) = usage.split_at(usage.find(" [").or_else(|| usage.find(" <")).unwrap_or(usage.len()));
+    let mut roff = Roff::new();
+    roff.control("SH", ["SYNOPSIS"]).text([bold(name), roman(rest)]);
+    roff
 }
 
 fn sections(roff: &mut Roff, path: &[&str], command: &clap::Command) {

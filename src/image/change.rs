@@ -11,7 +11,7 @@ pub(crate) fn apply(config: &mut RunDefaults, change: &str) -> Result<()> {
     let (instruction, rest) = change.split_once(char::is_whitespace).unwrap_or((change, ""));
     let instruction = instruction.to_ascii_uppercase();
     let rest = rest.trim();
-    let bad = |why: &str| Error::usage(format!("--change '{change}': {why}"));
+    let bad = |why: &str| Error::other(format!("--change '{change}': {why}"));
     let known = matches!(
         instruction.as_str(),
         "CMD" | "ENTRYPOINT" | "ENV" | "EXPOSE" | "LABEL" | "ONBUILD" | "USER" | "VOLUME" | "WORKDIR" | "STOPSIGNAL"

@@ -67,7 +67,7 @@ pub(crate) fn import(store: &Store, import: Import) -> Result<ImageId> {
         change::apply(&mut config.config, change)?;
     }
     if import.reference.as_ref().is_some_and(|name| name.digest.is_some()) {
-        return Err(Error::usage("cannot import digest reference"));
+        return Err(Error::other("cannot import digest reference"));
     }
     let comment = import
         .message
@@ -143,7 +143,7 @@ fn set_platform(config: &mut ImageConfig, platform: Option<&str>) -> Result<()> 
     let variant = parts.next().unwrap_or_default();
     if os != "linux" || architecture.is_empty() || parts.next().is_some() {
         let shown = platform.unwrap_or_default();
-        return Err(Error::usage(format!(
+        return Err(Error::other(format!(
             "invalid platform '{shown}': want linux/ARCHITECTURE[/VARIANT]"
         )));
     }

@@ -79,6 +79,7 @@ fn delete_image(store: &Store, id: &ImageId, held: StoreLock) -> Result<Vec<Remo
 #[derive(Debug, Clone)]
 struct User {
     id: ContainerId,
+    name: String,
     runs: bool,
 }
 
@@ -86,9 +87,15 @@ fn users(store: &Store, image: &ImageId, runs: &dyn Fn(&ContainerId) -> bool) ->
     let mut users = Vec::new();
     for id in store.container_ids()? {
         // A damaged container can't be started, so it uses nothing.
-        if store.config(&id).is_ok_and(|config| config.image.id == *image) {
+        if let Ok(config) = store.config(&id)
+            && config.image.id == *image
+        {
             let runs = runs(&id);
-            users.push(User { id, runs });
+            users.push(User {
+                id,
+                name: config.name,
+                runs,
+            });
         }
     }
     users.sort_by(|a, b| (b.runs, &a.id).cmp(&(a.runs, &b.id)));
@@ -112,21 +119,21 @@ fn decide(target: Target<'_>, users: &[User], force: bool) -> Result<(Vec<Refere
     match named {
         Some(name) if names.len() > 1 => Ok((vec![name], false)),
         Some(name) => match users.first() {
-            Some(user) if !force => Err(Error::conflict(format!(
-                "conflict: unable to remove repository reference \"{what}\" (must force) - container {} is using its \
-                 referenced image {short}",
+            Some(user) if !force => Err(user.stands_in_the_way(format!(
+                "unable to remove repository reference \"{what}\" (must force) - container {} is using its referenced \
+                 image {short}",
                 user.id.short()
             ))),
             Some(user) if user.runs => Ok((vec![name], false)),
             _ => Ok((vec![name], true)),
         },
         None => match users.first() {
-            Some(user) if user.runs => Err(Error::conflict(format!(
-                "conflict: unable to delete {short} (cannot be forced) - image is being used by running container {}",
+            Some(user) if user.runs => Err(user.stands_in_the_way(format!(
+                "unable to delete {short} (cannot be forced) - image is being used by running container {}",
                 user.id.short()
             ))),
-            Some(user) if !force => Err(Error::conflict(format!(
-                "conflict: unable to delete {short} (must be forced) - image is being used by stopped container {}",
+            Some(user) if !force => Err(user.stands_in_the_way(format!(
+                "unable to delete {short} (must be forced) - image is being used by stopped container {}",
                 user.id.short()
             ))),
             _ if names.len() > 1 && !force => Err(Error::conflict(format!(
@@ -134,6 +141,14 @@ fn decide(target: Target<'_>, users: &[User], force: bool) -> Result<(Vec<Refere
             ))),
             _ => Ok((names, true)),
         },
+    }
+}
+
+impl User {
+    /// Docker's words, and what can be done.
+    fn stands_in_the_way(&self, what: String) -> Error {
+        let remove = if self.runs { "barge rm -f" } else { "barge rm" };
+        Error::conflict(format!("conflict: {what}")).with_hint(format!("{remove} {}", self.name))
     }
 }
 
@@ -148,6 +163,7 @@ mod tests {
         let name = |n: &str| Reference::parse(n).unwrap().or_latest();
         let user = |runs| User {
             id: ContainerId::from_random(&[7; 32]),
+            name: "user".to_owned(),
             runs,
         };
         let (one, two) = (vec![name("a")], vec![name("a"), name("b:1")]);

@@ -8,7 +8,7 @@ use crate::store::Store;
 /// `tag SOURCE TARGET`: the target moves here if another image has it.
 pub(crate) fn tag(store: &Store, source: &str, target: &Reference) -> Result<()> {
     if target.digest.is_some() {
-        return Err(Error::usage("refusing to create a tag with a digest reference"));
+        return Err(Error::other("refusing to create a tag with a digest reference"));
     }
     let held = store.lock_shared()?;
     let id = resolve_id(store, source)?;

@@ -5,7 +5,7 @@
 
 use crate::error::{Context, Error, Result};
 use flate2::bufread::MultiGzDecoder;
-use std::io::{self, BufRead, BufReader, Chain, Cursor, Read};
+use std::io::{self, BufReader, Chain, Cursor, Read};
 
 /// Enough for every magic.
 const PEEKED: usize = 10;

@@ -11,7 +11,6 @@ mod tests;
 mod archive;
 mod number;
 mod pax;
-mod remove;
 mod size;
 mod sparse;
 mod stream;
@@ -21,6 +20,5 @@ mod walk;
 mod whiteout;
 mod xattr;
 
-pub(crate) use remove::remove_tree;
 pub(crate) use size::size;
-pub(crate) use unpack::{Options, Unpacked, unpack};
+pub(crate) use unpack::{Options, unpack};

@@ -235,6 +235,7 @@ struct Replaced {
     file: File,
 }
 
+#[cfg_attr(not(test), expect(dead_code, reason = "only a push rebuilds, and there is none yet"))]
 /// Writes the tar that `record` is of, with the content that is in `dir`, and says its digest: the caller compares it
 /// with the layer's diff id.
 pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<Digest> {

@@ -6,12 +6,12 @@
 //! as it would in the container, and a descriptor kept open never stands for another path than its own.
 
 use crate::error::{Context, Error, Result};
-use crate::layer::remove::remove_tree;
 use crate::layer::walk::{Step, walk};
 use crate::layer::{tar_split::Recorder, whiteout};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, mkdirat, openat2, readlinkat, statat, unlinkat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, HashMap};
+use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
@@ -212,7 +212,8 @@ impl<T> Tree<T> {
             })?;
         }
         self.forget(&path);
-        remove_tree(at.fd(), name)
+        let name = CString::new(name).map_err(|_| Error::other("name with a NUL"))?;
+        Ok(crate::sys::tree::remove(at.fd(), &name)?)
     }
 
     /// Drops what is known of a directory and of all below it.

@@ -10,7 +10,6 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::archive::{Archive, Kind, Member};
 use crate::layer::pax::Time;
-use crate::layer::remove::remove_tree;
 use crate::layer::sparse::Piece;
 use crate::layer::stream::{self, Place, Stream};
 use crate::layer::tar_split::Recorder;

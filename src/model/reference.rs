@@ -9,7 +9,7 @@ use std::fmt;
 pub(crate) const DEFAULT_HOST: &str = "docker.io";
 pub(crate) const DEFAULT_TAG: &str = "latest";
 
-/// A name in full. It prints in its short form, [`Reference::canonical`] is the long one.
+/// A name in full, which prints in its short form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct Reference {
     /// `docker.io`, `localhost:5000`.
@@ -93,28 +93,18 @@ impl Reference {
             _ => self.repository.clone(),
         }
     }
-
-    /// In full, with tag and digest if it has them: the key of the tag table.
-    pub(crate) fn canonical(&self) -> String {
-        self.with_suffix(self.name())
-    }
-
-    fn with_suffix(&self, mut text: String) -> String {
-        if let Some(tag) = &self.tag {
-            text.push(':');
-            text.push_str(tag);
-        }
-        if let Some(digest) = &self.digest {
-            text.push('@');
-            text.push_str(&digest.to_string());
-        }
-        text
-    }
 }
 
 impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.with_suffix(self.familiar_name()))
+        f.write_str(&self.familiar_name())?;
+        if let Some(tag) = &self.tag {
+            write!(f, ":{tag}")?;
+        }
+        match &self.digest {
+            Some(digest) => write!(f, "@{digest}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -206,30 +196,26 @@ mod tests {
 
     #[test]
     fn names_in_every_form() {
-        for (text, canonical, short) in [
+        for (text, name, short) in [
             ("ubuntu", "docker.io/library/ubuntu", "ubuntu"),
-            ("ubuntu:12.04", "docker.io/library/ubuntu:12.04", "ubuntu:12.04"),
+            ("ubuntu:12.04", "docker.io/library/ubuntu", "ubuntu:12.04"),
             ("library/ubuntu", "docker.io/library/ubuntu", "ubuntu"),
-            ("docker.io/ubuntu:x", "docker.io/library/ubuntu:x", "ubuntu:x"),
+            ("docker.io/ubuntu:x", "docker.io/library/ubuntu", "ubuntu:x"),
             ("index.docker.io/shykes/app", "docker.io/shykes/app", "shykes/app"),
             ("shykes/pybuilder", "docker.io/shykes/pybuilder", "shykes/pybuilder"),
             ("localhost/a", "localhost/a", "localhost/a"),
             ("host:5000/ns/repo", "host:5000/ns/repo", "host:5000/ns/repo"),
-            ("host:5000/ns/repo:t", "host:5000/ns/repo:t", "host:5000/ns/repo:t"),
+            ("host:5000/ns/repo:t", "host:5000/ns/repo", "host:5000/ns/repo:t"),
             ("[::1]:5000/a", "[::1]:5000/a", "[::1]:5000/a"),
             (
                 "reg.example.com/Team/App",
                 "reg.example.com/Team/App",
                 "reg.example.com/Team/App",
             ),
-            ("a/b/c-d__e.f:1", "docker.io/a/b/c-d__e.f:1", "a/b/c-d__e.f:1"),
+            ("a/b/c-d__e.f:1", "docker.io/a/b/c-d__e.f", "a/b/c-d__e.f:1"),
         ] {
             let r = Reference::parse(text).unwrap();
-            assert_eq!(
-                (r.canonical(), r.to_string()),
-                (canonical.to_owned(), short.to_owned()),
-                "{text}"
-            );
+            assert_eq!((r.name(), r.to_string()), (name.to_owned(), short.to_owned()), "{text}");
             assert_eq!(Reference::parse(&r.to_string()).unwrap(), r, "{text}");
         }
     }

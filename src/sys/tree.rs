@@ -1,7 +1,7 @@
-//! Removes directory trees that a container has written: follows no symlink, needs a bounded number of descriptors
-//! however deep the tree is, and goes on past what it can't remove.
+//! Removes directory trees that a container has written: follows no symlink, enters no mount, needs a bounded number of
+//! descriptors however deep the tree is, and goes on past what it can't remove.
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::io;
@@ -36,11 +36,12 @@ pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
 }
 
 fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {
-    openat(
+    openat2(
         dir,
         name,
         OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::RDONLY | OFlags::CLOEXEC,
         Mode::empty(),
+        ResolveFlags::NO_XDEV,
     )
 }
 
@@ -187,6 +188,27 @@ mod tests {
         std::fs::set_permissions(dir.join("t/a/b"), std::fs::Permissions::from_mode(0o000)).unwrap();
         remove(fd.as_fd(), c"t").unwrap();
         assert!(!dir.join("t").exists() && dir.join("keep/inner").exists());
+        remove(fd.as_fd(), c"t").unwrap();
+        std::fs::remove_dir_all(dir).unwrap();
+    }
+
+    #[test]
+    #[ignore = "needs root"]
+    fn what_is_mounted_in_the_tree_stays() {
+        let (dir, fd) = scratch("mount");
+        std::fs::create_dir_all(dir.join("keep/inner")).unwrap();
+        std::fs::create_dir_all(dir.join("t/a/b")).unwrap();
+        let inside = dir.clone();
+        // In a mount namespace that ends with its thread.
+        let result = std::thread::spawn(move || {
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let flags = rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
+            rustix::mount::mount_change("/", flags).unwrap();
+            rustix::mount::mount_bind(inside.join("keep"), inside.join("t/a/b")).unwrap();
+            remove(std::fs::File::open(&inside).unwrap().as_fd(), c"t")
+        });
+        assert!(result.join().unwrap().is_err());
+        assert!(dir.join("keep/inner").exists());
         remove(fd.as_fd(), c"t").unwrap();
         std::fs::remove_dir_all(dir).unwrap();
     }

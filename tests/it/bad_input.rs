@@ -31,7 +31,7 @@ fn wrong_command_lines() {
         ("create --init=maybe tiny", 125, "maybe"),
         ("inspect", 125, ""),
         ("rm", 125, ""),
-        ("stop -t x y", 125, "x"),
+        ("stop -t x y1", 125, "x"),
         ("logs --tail", 125, "tail"),
         ("volume nonsense", 125, "nonsense"),
         ("volume rm", 125, ""),
@@ -51,7 +51,8 @@ fn wrong_command_lines() {
 
 #[test]
 fn an_image_without_a_command() {
-    let host = Host::new();
+    let host = Host::bare();
+    host.import("tiny", &crate::support::tiny_tar());
     host.run("run --rm tiny").fails(125).says(&["o command"]);
     assert_eq!(host.text("ps -aq"), "");
 }

@@ -61,16 +61,16 @@ fn one_name_for_many_clients_is_won_once() {
 fn start_stop_and_rm_of_one_container_by_many() {
     let host = Host::new();
     for round in 0..3 {
-        host.text("create --name x tiny /tiny block");
+        host.text("create --name x1 tiny /tiny block");
         std::thread::scope(|scope| {
             for client in 0..CLIENTS {
                 let host = &host;
                 scope.spawn(move || {
                     let command = match (client + round) % 4 {
-                        0 => "start x",
-                        1 => "stop -t 5 x",
-                        2 => "restart -t 5 x",
-                        _ => "inspect x",
+                        0 => "start x1",
+                        1 => "stop -t 5 x1",
+                        2 => "restart -t 5 x1",
+                        _ => "inspect x1",
                     };
                     let output = host.run(command);
                     assert!([0, 1].contains(&output.code), "{command}: {}", output.err());
@@ -79,7 +79,7 @@ fn start_stop_and_rm_of_one_container_by_many() {
         });
         std::thread::scope(|scope| {
             for _ in 0..CLIENTS {
-                scope.spawn(|| host.run("rm -f x"));
+                scope.spawn(|| host.run("rm -f x1"));
             }
         });
         assert_eq!(host.text("ps -aq"), "");
@@ -114,14 +114,14 @@ fn a_named_volume_is_made_once() {
 #[test]
 fn many_execs_in_one_container() {
     let host = Host::new();
-    host.detached("x", "", "block");
+    host.detached("x1", "", "block");
     std::thread::scope(|scope| {
         for client in 0..CLIENTS {
             let host = &host;
             scope.spawn(move || {
                 for round in 0..5 {
                     let code = i32::try_from(client * 10 + round).unwrap();
-                    host.run(format!("exec x /tiny exit {code}")).fails(code);
+                    host.run(format!("exec x1 /tiny exit {code}")).fails(code);
                 }
             });
         }

@@ -102,9 +102,11 @@ fn tags_and_removal() {
         "{said}"
     );
     host.run("rmi none").fails(1).says(&["No such image: none"]);
-    host.text("create --name user tiny");
+    host.text("create --name user tiny /tiny");
     host.text("rmi example.org/deep/name");
-    host.run("rmi tiny").fails(1).says(&["user"]);
+    host.run("rmi tiny")
+        .fails(1)
+        .says(&["(must force)", "is using its referenced image"]);
     host.text("rm user");
     let said = host.text("rmi tiny");
     assert!(

@@ -57,10 +57,10 @@ fn loopback_is_up_and_nothing_else() {
 fn hostname_and_domain() {
     let host = Host::new();
     assert_eq!(host.tiny("-h web", "uname").ok().text(), "web (none)");
-    let output = host.run("run --name x -h a.b.c tiny /tiny uname").ok().text();
+    let output = host.run("run --name x1 -h a.b.c tiny /tiny uname").ok().text();
     assert!(output.starts_with('a'), "{output}");
-    let id = host.text("create --name y tiny /tiny uname");
-    let output = host.run("start -a y").ok().text();
+    let id = host.text("create --name y1 tiny /tiny uname");
+    let output = host.run("start -a y1").ok().text();
     assert!(output.starts_with(&id[..12]), "{output}");
     assert!(host.tiny("-h web", "cat /etc/hosts").ok().text().contains("web"));
     assert_eq!(host.tiny("-h web", "cat /etc/hostname").ok().text(), "web");

@@ -36,11 +36,11 @@ fn read(host: &Host, container: &str, v2: &str, v1: (&str, &str)) -> Option<Stri
 fn limits_are_written() {
     let host = Host::new();
     host.detached(
-        "x",
+        "x1",
         "-m 64m --memory-swap 96m --cpus 0.5 -c 512 --pids-limit 30 --cpuset-cpus 0",
         "block",
     );
-    let get = |v2, v1| read(&host, "x", v2, v1);
+    let get = |v2, v1| read(&host, "x1", v2, v1);
     assert_eq!(
         get("memory.max", ("memory", "memory.limit_in_bytes")).as_deref(),
         Some("67108864")
@@ -60,8 +60,8 @@ fn limits_are_written() {
 #[test]
 fn every_container_is_in_groups_of_its_own_before_its_first_instruction() {
     let host = Host::new();
-    let id = host.detached("x", "", "block");
-    let groups = fs::read_to_string(format!("/proc/{}/cgroup", host.init_pid("x"))).unwrap();
+    let id = host.detached("x1", "", "block");
+    let groups = fs::read_to_string(format!("/proc/{}/cgroup", host.init_pid("x1"))).unwrap();
     let named: Vec<_> = groups.lines().filter(|l| l.contains(&id)).collect();
     let own = fs::read_to_string("/proc/self/cgroup").unwrap();
     for line in own.lines().filter(|l| !l.contains("name=") && !l.starts_with("0::")) {
@@ -115,9 +115,9 @@ fn processor_time_is_held_to_its_share() {
 #[test]
 fn groups_are_gone_with_the_container() {
     let host = Host::new();
-    let id = host.detached("x", "", "block");
-    host.text("kill x");
-    host.text("wait x");
+    let id = host.detached("x1", "", "block");
+    host.text("kill x1");
+    host.text("wait x1");
     let mut open = vec![PathBuf::from("/sys/fs/cgroup")];
     crate::support::wait_until("the groups to go", || {
         open = vec![PathBuf::from("/sys/fs/cgroup")];

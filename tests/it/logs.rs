@@ -6,39 +6,39 @@ use std::fs;
 #[test]
 fn logs_of_the_dead_and_the_living() {
     let host = Host::new();
-    host.run("run --name x tiny /tiny lines 5").ok();
-    assert_eq!(host.run("logs x").ok().lines().len(), 5);
-    assert_eq!(host.run("logs --tail 2 x").ok().lines(), ["4 line", "5 line"]);
-    assert_eq!(host.run("logs --tail 0 x").ok().lines().len(), 0);
-    assert_eq!(host.run("logs --tail all x").ok().lines().len(), 5);
-    assert_eq!(host.run("logs -f x").ok().lines().len(), 5);
+    host.run("run --name x1 tiny /tiny lines 5").ok();
+    assert_eq!(host.run("logs x1").ok().lines().len(), 5);
+    assert_eq!(host.run("logs --tail 2 x1").ok().lines(), ["4 line", "5 line"]);
+    assert_eq!(host.run("logs --tail 0 x1").ok().lines().len(), 0);
+    assert_eq!(host.run("logs --tail all x1").ok().lines().len(), 5);
+    assert_eq!(host.run("logs -f x1").ok().lines().len(), 5);
     host.run("logs none").fails(1).says(&["No such container: none"]);
-    host.run("logs --tail nonsense x").fails(125);
+    host.run("logs --tail nonsense x1").fails(125);
 }
 
 #[test]
 fn timestamps_and_since() {
     let host = Host::new();
-    host.run("run --name x tiny /tiny lines 3").ok();
-    let stamped = host.run("logs -t x").ok().lines();
+    host.run("run --name x1 tiny /tiny lines 3").ok();
+    let stamped = host.run("logs -t x1").ok().lines();
     let stamp = stamped[0].split(' ').next().unwrap();
     assert!(
         stamp.ends_with('Z') && stamp.contains('T') && stamp.len() >= 20,
         "{stamp}"
     );
-    assert_eq!(host.run("logs --since 1h x").ok().lines().len(), 3);
-    assert_eq!(host.run("logs --since 2099-01-01T00:00:00Z x").ok().lines().len(), 0);
-    assert_eq!(host.run("logs --until 2000-01-01T00:00:00Z x").ok().lines().len(), 0);
-    host.run("logs --since nonsense x").fails(125);
+    assert_eq!(host.run("logs --since 1h x1").ok().lines().len(), 3);
+    assert_eq!(host.run("logs --since 2099-01-01T00:00:00Z x1").ok().lines().len(), 0);
+    assert_eq!(host.run("logs --until 2000-01-01T00:00:00Z x1").ok().lines().len(), 0);
+    host.run("logs --since nonsense x1").fails(125);
 }
 
 #[test]
 fn following_gives_every_line_once_and_ends_with_the_container() {
     let host = Host::new();
-    host.detached("x", "", "ticks 2");
-    let follower = host.barge("logs -f x").spawn();
+    host.detached("x1", "", "ticks 2");
+    let follower = host.barge("logs -f x1").spawn();
     follower.wait_for("tick 30\n");
-    host.text("kill x");
+    host.text("kill x1");
     let lines = follower.wait().ok().lines();
     for (i, line) in lines.iter().enumerate() {
         assert_eq!(*line, format!("tick {}", i + 1));
@@ -49,37 +49,37 @@ fn following_gives_every_line_once_and_ends_with_the_container() {
 fn a_line_without_its_end_is_kept_as_it_is() {
     let host = Host::new();
     // "no end", then NUL and bytes that are no UTF-8.
-    host.run("run --name x tiny /tiny hex 6e6f20656e64").ok();
-    assert_eq!(host.run("logs x").ok().stdout, b"no end");
-    host.run("run --name y tiny /tiny hex 00ff0afe0080").ok();
-    assert_eq!(host.run("logs y").ok().stdout, b"\x00\xff\x0a\xfe\x00\x80");
-    assert_eq!(host.run("logs --tail 1 y").ok().stdout, b"\xfe\x00\x80");
+    host.run("run --name x1 tiny /tiny hex 6e6f20656e64").ok();
+    assert_eq!(host.run("logs x1").ok().stdout, b"no end");
+    host.run("run --name y1 tiny /tiny hex 00ff0afe0080").ok();
+    assert_eq!(host.run("logs y1").ok().stdout, b"\x00\xff\x0a\xfe\x00\x80");
+    assert_eq!(host.run("logs --tail 1 y1").ok().stdout, b"\xfe\x00\x80");
 }
 
 #[test]
 fn a_very_long_line_comes_back_whole() {
     let host = Host::new();
-    host.run("run --name x tiny /tiny burst 1000000").ok();
-    assert_eq!(host.run("logs x").ok().stdout.len(), 1_000_000);
+    host.run("run --name x1 tiny /tiny burst 1000000").ok();
+    assert_eq!(host.run("logs x1").ok().stdout.len(), 1_000_000);
 }
 
 #[test]
 fn the_log_goes_on_after_a_restart() {
     let host = Host::new();
-    host.run("run --name x tiny /tiny print once").ok();
-    host.run("start -a x").ok();
-    assert_eq!(host.run("logs x").ok().lines(), ["once", "once"]);
+    host.run("run --name x1 tiny /tiny print once").ok();
+    host.run("start -a x1").ok();
+    assert_eq!(host.run("logs x1").ok().lines(), ["once", "once"]);
 }
 
 #[test]
 fn the_log_is_rotated() {
     let host = Host::new();
     let id = host.detached(
-        "x",
+        "x1",
         "--log-opt max-size=64k --log-opt max-file=2",
         "lines 5000 0123456789012345678901234567890123456789",
     );
-    host.text("wait x");
+    host.text("wait x1");
     let dir = host.root.join("containers").join(&id);
     let files: Vec<_> = fs::read_dir(&dir)
         .unwrap()
@@ -91,7 +91,7 @@ fn the_log_is_rotated() {
         files.iter().all(|f| f.metadata().unwrap().len() <= 80 << 10),
         "{files:?}"
     );
-    let lines = host.run("logs x").ok().lines();
+    let lines = host.run("logs x1").ok().lines();
     assert!(lines.last().unwrap().starts_with("5000 "), "{:?}", lines.last());
     let numbers: Vec<u32> = lines.iter().filter_map(|l| l.split(' ').next()?.parse().ok()).collect();
     assert!(
@@ -107,12 +107,12 @@ fn the_log_is_rotated() {
 fn no_log_on_request() {
     let host = Host::new();
     assert_eq!(
-        host.run("run --name x --log-driver none tiny /tiny print x")
+        host.run("run --name x1 --log-driver none tiny /tiny print x")
             .ok()
             .text(),
         "x"
     );
-    host.run("logs x").fails(1).says(&["log"]);
+    host.run("logs x1").fails(1).says(&["log"]);
     host.run("run --rm --log-driver nonsense tiny /true")
         .fails(125)
         .says(&["nonsense"]);
@@ -121,8 +121,8 @@ fn no_log_on_request() {
 #[test]
 fn the_log_is_dockers_format() {
     let host = Host::new();
-    host.run("run --name x tiny /tiny both out err").ok();
-    let path = host.text(["inspect", "-f", "{{.LogPath}}", "x"]);
+    host.run("run --name x1 tiny /tiny both out err").ok();
+    let path = host.text(["inspect", "-f", "{{.LogPath}}", "x1"]);
     let mut streams = Vec::new();
     for line in fs::read_to_string(path).unwrap().lines() {
         let entry: serde_json::Value = serde_json::from_str(line).unwrap();

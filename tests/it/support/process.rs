@@ -1,7 +1,7 @@
 //! Processes with a deadline: run to the end, or kept and talked to. Their output is read by threads, so that no pipe
 //! ever fills, and whoever waits is woken by what comes.
 
-use super::{contains, seconds};
+use super::{contains, seconds, wait_until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::ffi::{OsStr, OsString};
@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -66,9 +67,9 @@ impl Cmd {
         self
     }
 
-    /// One string for a shell that runs the command line as `"$@"`: `sh -c 'exec 9</etc/passwd; exec "$@"' sh …`.
+    /// One string for a shell that runs the command line as `"$@"`: `bash -c 'exec 9</etc/passwd; exec "$@"' bash …`.
     pub fn shell(self, script: &str) -> Cmd {
-        self.wrapped(["sh", "-c", script, "sh"])
+        self.wrapped(["bash", "-c", script, "bash"])
     }
 
     pub fn command(&self) -> Command {
@@ -125,7 +126,7 @@ impl Cmd {
 
 /// What a stream has given so far.
 #[derive(Clone, Default)]
-pub struct Stream(Arc<(Mutex<Vec<u8>>, Condvar)>);
+pub struct Stream(Arc<(Mutex<Vec<u8>>, Condvar, AtomicBool)>);
 
 impl Stream {
     pub fn read(mut source: impl Read + Send + 'static) -> (Stream, JoinHandle<()>) {
@@ -145,8 +146,15 @@ impl Stream {
                     }
                 }
             }
+            drop(source);
+            shared.0.2.store(true, Ordering::Release);
         });
         (stream, reader)
+    }
+
+    /// Waits until the source has been read to its end, and closed.
+    pub fn wait_for_end(&self) {
+        wait_until("the end of a stream", || self.0.2.load(Ordering::Acquire));
     }
 
     pub fn bytes(&self) -> Vec<u8> {
@@ -193,6 +201,12 @@ impl Process {
         let stdin = self.stdin.as_mut().expect("standard input is open");
         stdin.write_all(bytes).unwrap();
         stdin.flush().unwrap();
+    }
+
+    /// Sends all, to a reader that may be gone.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let _ = self.stdin.as_mut().expect("standard input is open").write_all(bytes);
+        self.stdin = None;
     }
 
     pub fn close_stdin(&mut self) {

@@ -20,7 +20,9 @@ pub fn clear_and_check(host: &Host) -> Vec<String> {
         let mut args = vec!["rm".to_owned(), "-f".to_owned(), "-v".to_owned()];
         args.extend(ids.iter().cloned());
         let removed = host.barge(args).run();
-        if removed.code != 0 && !std::thread::panicking() {
+        // One that goes by itself (--rm) at this moment is gone too.
+        let stays = !names_in(&host.root.join("containers")).is_empty();
+        if removed.code != 0 && stays && !std::thread::panicking() {
             return vec![format!("rm -f -v: {}", removed.err())];
         }
     }

@@ -2,10 +2,11 @@
 
 use super::process::{Stream, code, wait_child};
 use super::{Cmd, seconds};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::{PipeReader, PipeWriter, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,9 +16,31 @@ use std::time::Instant;
 
 pub struct Terminal {
     shown: String,
-    master: File,
+    /// `None` when the person has hung up.
+    master: Option<File>,
     child: Child,
     pub output: Stream,
+    stop: Option<PipeWriter>,
+}
+
+/// Reads the terminal until the other end of `stop` is closed; then it is no holder of the terminal any more.
+struct Until {
+    source: File,
+    stop: PipeReader,
+}
+
+impl Read for Until {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let mut set = [
+            PollFd::new(&self.source, PollFlags::IN),
+            PollFd::new(&self.stop, PollFlags::IN),
+        ];
+        poll(&mut set, None)?;
+        if !set[1].revents().is_empty() {
+            return Ok(0);
+        }
+        self.source.read(buffer)
+    }
 }
 
 impl Cmd {
@@ -44,12 +67,15 @@ impl Cmd {
         let child = command.stdin(open()).stdout(open()).stderr(open()).spawn().unwrap();
         drop(command);
         let master = File::from(master);
-        let (output, _) = Stream::read(master.try_clone().unwrap());
+        let (hang_up, stop) = std::io::pipe().unwrap();
+        let source = master.try_clone().unwrap();
+        let (output, _) = Stream::read(Until { source, stop: hang_up });
         Terminal {
             shown,
-            master,
+            master: Some(master),
             child,
             output,
+            stop: Some(stop),
         }
     }
 }
@@ -64,32 +90,33 @@ fn size(columns: u16, rows: u16) -> Winsize {
 }
 
 impl Terminal {
+    fn master(&self) -> &File {
+        self.master.as_ref().expect("nobody has hung up")
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
-        self.master.write_all(bytes).unwrap();
+        self.master().write_all(bytes).unwrap();
     }
 
     pub fn resize(&self, columns: u16, rows: u16) {
-        tcsetwinsize(&self.master, size(columns, rows)).unwrap();
+        tcsetwinsize(self.master(), size(columns, rows)).unwrap();
     }
 
     pub fn wait_for(&self, text: &str) {
         self.output.wait_for(text, &self.shown);
     }
 
-    pub fn pid(&self) -> i32 {
-        self.child.id().cast_signed()
-    }
-
     /// Whether the terminal is in canonical mode with echo, as it was before the command.
     pub fn cooked(&self) -> bool {
-        let modes = rustix::termios::tcgetattr(&self.master).unwrap().local_modes;
+        let modes = rustix::termios::tcgetattr(self.master()).unwrap().local_modes;
         modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
     }
 
-    /// Closes the terminal, as when its window goes away: the foreground gets SIGHUP.
+    /// Closes the terminal, as when its window goes away: its session gets SIGHUP, and reads end.
     pub fn hang_up(mut self) -> i32 {
-        // The reader's copy of the master has to go too; it ends when the command does.
-        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(self.pid()), nix::sys::signal::Signal::SIGHUP);
+        self.stop = None;
+        self.output.wait_for_end();
+        self.master = None;
         self.end()
     }
 

@@ -1,0 +1,144 @@
+//! Killed at an instruction: for every named point (`sys::stop_point`) a process of the engine dies there as by
+//! `kill -9`; the next command must find sound records and clear what is left.
+
+use crate::support::{Host, seconds};
+
+/// Every point in the source; `tests/layout.rs` compares.
+const POINTS: &[&str] = &[
+    "cidfile-claimed",
+    "name-claimed",
+    "container-recorded",
+    "monitor-started",
+    "monitor-begins",
+    "start-recorded",
+    "volume-filled",
+    "volume-made",
+    "root-mounted",
+    "cgroups-made",
+    "init-cloned",
+    "init-executed",
+    "running-recorded",
+    "exit-seen",
+    "exit-released",
+    "exit-recorded",
+    "exit-cleared",
+    "container-detached",
+];
+
+/// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
+fn killed(host: &Host, point: &str, line: &str) {
+    host.barge(line).env("BARGE_STOP_AT", point).timeout(seconds(20)).run();
+}
+
+/// What must be true after any crash: nothing runs, other containers start, the name is usable or listed.
+fn sound(host: &Host, point: &str, name: &str) {
+    crate::support::wait_until(&format!("nothing to run after {point}"), || {
+        host.text("ps -q").is_empty()
+    });
+    host.run("ps -a").ok();
+    host.tiny("", "exit 4").fails(4);
+    let listed = host.run(["ps", "-a", "--format", "{{.Names}}"]).ok().lines();
+    if listed.iter().any(|n| n == name) {
+        let status = host.status(name);
+        assert!(["created", "exited"].contains(&status.as_str()), "{point}: {status}");
+        let wrong = host.run(["start", "-a", name]);
+        assert_eq!(wrong.code, 3, "{point}: started again: {}", wrong.err());
+        host.text(["rm", "-v", name]);
+    }
+    host.run(["run", "--name", name, "-v", "/data", "tiny", "/tiny", "exit", "3"])
+        .fails(3);
+    host.text(["rm", "-v", name]);
+    // An abandoned volume has no user any more; what has a name is the person's.
+    assert_eq!(
+        host.text("volume ls -q").replace("named", ""),
+        "",
+        "{point}: abandoned volumes"
+    );
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_run_killed_anywhere() {
+    for point in POINTS {
+        let host = Host::new();
+        killed(&host, point, "run --name x1 -v /data -v named:/named tiny /tiny exit 3");
+        sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_detached_run_killed_anywhere() {
+    for point in POINTS {
+        let host = Host::new();
+        killed(&host, point, "run -d --name x1 -v /data tiny /tiny exit 3");
+        sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_run_with_rm_killed_anywhere() {
+    for point in POINTS {
+        let host = Host::new();
+        let file = host.scratch().join("cid");
+        killed(
+            &host,
+            point,
+            &format!(
+                "run --rm --name x1 -v /data --cidfile {} tiny /tiny exit 3",
+                file.display()
+            ),
+        );
+        sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_removal_killed_anywhere() {
+    for point in POINTS {
+        let host = Host::new();
+        host.detached("x1", "-v /data", "deaf");
+        killed(&host, point, "rm -f -v x1");
+        host.run("rm -f -v x1");
+        sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_start_killed_anywhere() {
+    for point in POINTS {
+        let host = Host::new();
+        host.run("run --name x1 -v /data tiny /tiny exit 3").fails(3);
+        killed(&host, point, "start x1");
+        sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn an_import_killed_anywhere() {
+    // No point inside an import is named: it is killed by the clock, at many moments.
+    for delay in (0..20).map(|n| std::time::Duration::from_micros(n * 400)) {
+        let host = Host::new();
+        let mut import = host.barge("import - second").spawn();
+        let archive = crate::support::busybox_tar();
+        let pid = import.pid();
+        let killer = std::thread::spawn(move || {
+            std::thread::sleep(delay);
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+        });
+        import.feed(&archive);
+        killer.join().unwrap();
+        import.wait();
+        host.tiny("", "exit 4").fails(4);
+        let names = host.run(["images", "--format", "{{.Repository}}"]).ok().lines();
+        if names.iter().any(|n| n == "second") {
+            host.run("run --rm second true").ok();
+        }
+        host.import("second", &archive);
+        host.run("run --rm second true").ok();
+    }
+}

@@ -1,6 +1,6 @@
 //! Which containers `ps` shows, and what there is to know of each. How it looks is the command's business.
 
-use crate::container::status::status;
+use crate::container::status::{at_rest, status};
 use crate::error::{Context, Error, Result};
 use crate::image;
 use crate::layer;
@@ -11,6 +11,7 @@ use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
 use crate::store::Store;
 use std::cmp::Reverse;
+use std::collections::HashSet;
 use std::path::Path;
 
 /// A container as lists have it.
@@ -240,25 +241,29 @@ fn name_matches(pattern: &str, name: &str) -> bool {
 pub(crate) fn list(store: &Store, selection: &Selection) -> Result<Vec<Entry>> {
     let mut tests = Vec::new();
     for (_, filters) in &selection.filters.0 {
-        tests.push(
-            filters
-                .iter()
-                .map(|filter| Test::of(store, filter))
-                .collect::<Result<Vec<_>>>()?,
-        );
+        let any = filters.iter().map(|filter| Test::of(store, filter));
+        tests.push(any.collect::<Result<Vec<_>>>()?);
     }
     let all = selection.all || selection.last.is_some() || selection.filters.ask_for_all();
-    let mut entries = Vec::new();
-    for id in store.container_ids()? {
-        let status = status(store, &id);
-        if !all && !matches!(status, Status::Running(_)) {
-            continue;
-        }
-        let entry = with_status(store, id, status);
-        if tests.iter().all(|any| any.iter().any(|test| test.matches(&entry))) {
-            entries.push(entry);
-        }
-    }
+    // A container without a run directory has no monitor. Looked at first: one that ends meanwhile has its exit
+    // recorded before its run directory goes.
+    let live = live_ids(store)?;
+    let mut ids = store.container_ids()?;
+    ids.retain(|id| all || live.contains(id));
+    let look = |id: &ContainerId| {
+        let status = if live.contains(id) {
+            status(store, id)
+        } else {
+            at_rest(store, id)
+        };
+        let wanted = all || matches!(status, Status::Running(_));
+        let entry = wanted.then(|| with_status(store, id.clone(), status))?;
+        tests
+            .iter()
+            .all(|any| any.iter().any(|test| test.matches(&entry)))
+            .then_some(entry)
+    };
+    let mut entries = each(&ids, &look);
     entries.sort_by(|a, b| (Reverse(a.created), &a.id).cmp(&(Reverse(b.created), &b.id)));
     entries.truncate(selection.last.unwrap_or(usize::MAX));
     if selection.size {
@@ -267,6 +272,38 @@ pub(crate) fn list(store: &Store, selection: &Selection) -> Result<Vec<Entry>> {
         }
     }
     Ok(entries)
+}
+
+/// The containers that have a run directory, and so may have a monitor.
+fn live_ids(store: &Store) -> Result<HashSet<ContainerId>> {
+    match std::fs::read_dir(store.run_root()) {
+        Ok(names) => Ok(names
+            .flatten()
+            .filter_map(|e| ContainerId::parse(e.file_name().to_str()?))
+            .collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(HashSet::new()),
+        Err(e) => Err(e).with_context(|| format!("read {}", store.run_root().display())),
+    }
+}
+
+/// What `look` finds, by several threads if there is much to look at: reading a thousand records is a thousand times
+/// the same wait for the kernel.
+fn each(ids: &[ContainerId], look: &(dyn Fn(&ContainerId) -> Option<Entry> + Sync)) -> Vec<Entry> {
+    const WORTH_A_THREAD: usize = 100;
+    let threads = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(8);
+    let share = ids.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let look_at = |ids: &[ContainerId]| ids.iter().filter_map(look).collect::<Vec<_>>();
+    let (first, rest) = ids.split_at(share.min(ids.len()));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = rest.chunks(share).map(|ids| scope.spawn(|| look_at(ids))).collect();
+        let mut entries = look_at(first);
+        for other in others {
+            entries.extend(other.join().unwrap_or_default());
+        }
+        entries
+    })
 }
 
 fn entry(store: &Store, id: ContainerId) -> Entry {

@@ -1,28 +1,59 @@
 //! Which containers `ps` shows, and what there is to know of each. How it looks is the command's business.
 
-use crate::container::status::status;
-use crate::error::{Context, Error, Result};
-use crate::image;
+use crate::container::filter::Filters;
+use crate::container::status::{status, status_without_monitor};
+use crate::error::{Context, Result};
 use crate::layer;
-use crate::model::container::{ContainerConfig, NetworkMode};
-use crate::model::id::{ChainId, ContainerId, ImageId};
-use crate::model::mount::Source;
+use crate::model::bytes::ByteString;
+use crate::model::container::{ImageUse, NetworkMode};
+use crate::model::id::{ContainerId, ImageId};
+use crate::model::mount::Mount;
 use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
-use crate::store::Store;
+use crate::store::{Store, file};
+use serde::Deserialize;
 use std::cmp::Reverse;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 /// A container as lists have it.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     pub(crate) id: ContainerId,
     /// `None` if the record is damaged; the status says why.
-    pub(crate) config: Option<ContainerConfig>,
+    pub(crate) summary: Option<Box<Summary>>,
     pub(crate) created: Timestamp,
     pub(crate) status: Status,
     /// Only if it was asked for.
     pub(crate) size: Option<Size>,
+}
+
+/// The part of a `ContainerConfig` that lists show: half the work of reading all of it.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Summary {
+    pub(crate) name: String,
+    pub(crate) created: Timestamp,
+    pub(crate) image: ImageUse,
+    pub(crate) process: Words,
+    #[serde(default)]
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) network: NetworkMode,
+    #[serde(default)]
+    pub(crate) mounts: Vec<Mount>,
+    #[serde(default)]
+    pub(crate) expose: BTreeSet<String>,
+}
+
+/// What is executed.
+#[derive(Debug, Clone, Deserialize)]
+pub(crate) struct Words {
+    entrypoint: Vec<ByteString>,
+    cmd: Vec<ByteString>,
+}
+
+impl Words {
+    pub(crate) fn argv(&self) -> impl Iterator<Item = &ByteString> {
+        self.entrypoint.iter().chain(&self.cmd)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,247 +97,113 @@ pub(crate) struct Selection {
     pub(crate) size: bool,
 }
 
-/// `--filter`: of the values under one key one must match, and every key must; of labels, all.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Filters(Vec<(String, Vec<Filter>)>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Filter {
-    Id(String),
-    Name(String),
-    Label(String, Option<String>),
-    Exited(u8),
-    State(String),
-    Ancestor(String),
-    Before(String),
-    Since(String),
-    Volume(String),
-    Network(String),
-    /// Matches a container that documents the port.
-    Expose(String),
-    /// Nothing is published, nothing is a task, and nobody's health is known here.
-    Constant(bool),
-}
-
-impl Filters {
-    /// From the `KEY=VALUE` words of the command line.
-    pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut filters: Vec<(String, Vec<Filter>)> = Vec::new();
-        for word in words {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| Error::usage(format!("invalid filter '{word}': want KEY=VALUE")))?;
-            let (key, value) = (key.trim().to_lowercase(), value.trim());
-            let filter = Filter::parse(&key, value)?;
-            match filters.iter_mut().find(|(k, _)| *k == key && key != "label") {
-                Some((_, same)) => same.push(filter),
-                None => filters.push((key, vec![filter])),
-            }
-        }
-        Ok(Filters(filters))
-    }
-
-    /// Whether they ask for containers that don't run.
-    fn ask_for_all(&self) -> bool {
-        self.0
-            .iter()
-            .any(|(key, _)| matches!(key.as_str(), "status" | "exited"))
-    }
-}
-
-impl Filter {
-    fn parse(key: &str, value: &str) -> Result<Self> {
-        let bad = || Error::other(format!("invalid filter '{key}={value}'"));
-        let text = value.to_owned();
-        Ok(match key {
-            "id" => Filter::Id(text),
-            "name" => Filter::Name(text),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(text, None),
-            },
-            "exited" => Filter::Exited(value.parse().map_err(|_| bad())?),
-            "status" => match value {
-                "created" | "restarting" | "running" | "removing" | "paused" | "exited" | "dead" => Filter::State(text),
-                _ => return Err(bad()),
-            },
-            "ancestor" => Filter::Ancestor(text),
-            "before" => Filter::Before(text),
-            "since" => Filter::Since(text),
-            "volume" => Filter::Volume(text),
-            "network" => Filter::Network(text),
-            "publish" => Filter::Constant(false),
-            "expose" => Filter::Expose(text),
-            "health" => match value {
-                "none" => Filter::Constant(true),
-                "starting" | "healthy" | "unhealthy" => Filter::Constant(false),
-                _ => return Err(bad()),
-            },
-            "is-task" => match value {
-                "true" | "1" => Filter::Constant(false),
-                "false" | "0" => Filter::Constant(true),
-                _ => return Err(bad()),
-            },
-            _ => return Err(bad()),
-        })
-    }
-}
-
-/// A filter whose words have been looked up.
-enum Test {
-    /// Images with these layers at the bottom, or this id.
-    Ancestor(Option<(ImageId, Vec<ChainId>)>),
-    Before(Timestamp),
-    Since(Timestamp),
-    As(Filter),
-}
-
-impl Test {
-    fn of(store: &Store, filter: &Filter) -> Result<Test> {
-        let created = |what: &str| Ok::<_, Error>(entry(store, store.resolve_container(what)?).created);
-        Ok(match filter {
-            Filter::Ancestor(image) => Test::Ancestor(
-                image::resolve(store, image)
-                    .ok()
-                    .map(|record| (record.id, record.layers)),
-            ),
-            Filter::Before(what) => Test::Before(created(what)?),
-            Filter::Since(what) => Test::Since(created(what)?),
-            other => Test::As(other.clone()),
-        })
-    }
-
-    fn matches(&self, entry: &Entry) -> bool {
-        let filter = match self {
-            Test::Before(time) => return entry.created < *time,
-            Test::Since(time) => return entry.created > *time,
-            Test::Ancestor(None) => return false,
-            Test::Ancestor(Some((id, layers))) => {
-                return entry.config.as_ref().is_some_and(|config| {
-                    config.image.id == *id || (!layers.is_empty() && config.image.layers.starts_with(layers))
-                });
-            }
-            Test::As(filter) => filter,
-        };
-        match (filter, &entry.config) {
-            (Filter::Id(prefix), _) => entry.id.as_str().starts_with(prefix.as_str()),
-            (Filter::State(state), _) => entry.state() == state,
-            (Filter::Exited(code), _) => {
-                matches!(&entry.status, Status::Exited(exit) if exit.code == *code && entry.state() == "exited")
-            }
-            (Filter::Constant(always), _) => *always,
-            (_, None) => false,
-            (Filter::Name(pattern), Some(config)) => name_matches(pattern, &config.name),
-            (Filter::Label(key, value), Some(config)) => config
-                .labels
-                .get(key)
-                .is_some_and(|found| value.as_ref().is_none_or(|wanted| wanted == found)),
-            (Filter::Volume(wanted), Some(config)) => config.mounts.iter().any(|mount| {
-                let is_source = match &mount.source {
-                    Source::Volume { name, .. } => name == wanted,
-                    Source::Bind { path, .. } => path == Path::new(wanted),
-                    Source::Tmpfs { .. } => false,
-                };
-                is_source || mount.target == Path::new(wanted)
-            }),
-            (Filter::Network(wanted), Some(config)) => match &config.network {
-                NetworkMode::None => wanted == "none",
-                NetworkMode::Host => wanted == "host",
-                NetworkMode::Container(_) | NetworkMode::Ns(_) => false,
-            },
-            (Filter::Expose(port), Some(config)) => {
-                config.expose.contains(port) || config.expose.contains(&format!("{port}/tcp"))
-            }
-            (Filter::Ancestor(_) | Filter::Before(_) | Filter::Since(_), Some(_)) => false,
-        }
-    }
-}
-
-/// Docker's patterns are regular expressions, on the name with or without its slash; of these the ones people use:
-/// a part of the name, `^` at its start, `$` at its end.
-fn name_matches(pattern: &str, name: &str) -> bool {
-    let (at_start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |p| (true, p));
-    let (at_end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |p| (true, p));
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    match (at_start, at_end) {
-        (true, true) => name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
-    }
-}
-
 /// The containers wanted, newest first. A damaged one is among them; it never keeps the others from being listed.
 pub(crate) fn list(store: &Store, selection: &Selection) -> Result<Vec<Entry>> {
-    let mut tests = Vec::new();
-    for (_, filters) in &selection.filters.0 {
-        tests.push(
-            filters
-                .iter()
-                .map(|filter| Test::of(store, filter))
-                .collect::<Result<Vec<_>>>()?,
-        );
-    }
+    let tests = selection.filters.resolve(store)?;
     let all = selection.all || selection.last.is_some() || selection.filters.ask_for_all();
-    let mut entries = Vec::new();
-    for id in store.container_ids()? {
-        let status = status(store, &id);
+    // A container without a run directory has no monitor. Looked at first: one that ends meanwhile has its exit
+    // recorded before its run directory goes.
+    let live = live_ids(store)?;
+    let mut ids = store.container_ids()?;
+    ids.retain(|id| all || live.contains(id));
+    let look = |id: &ContainerId| {
+        let status = if live.contains(id) {
+            status(store, id)
+        } else {
+            status_without_monitor(store, id)
+        };
         if !all && !matches!(status, Status::Running(_)) {
-            continue;
+            return None;
         }
-        let entry = with_status(store, id, status);
-        if tests.iter().all(|any| any.iter().any(|test| test.matches(&entry))) {
-            entries.push(entry);
-        }
-    }
+        with_status(store, id.clone(), status).filter(|entry| tests.pass(entry))
+    };
+    let mut entries = each(&ids, &look);
     entries.sort_by(|a, b| (Reverse(a.created), &a.id).cmp(&(Reverse(b.created), &b.id)));
     entries.truncate(selection.last.unwrap_or(usize::MAX));
     if selection.size {
         for entry in &mut entries {
-            entry.size = entry.config.as_ref().and_then(|config| size(store, config).ok());
+            entry.size = entry
+                .summary
+                .as_ref()
+                .and_then(|summary| size(store, &entry.id, &summary.image.id).ok());
         }
     }
     Ok(entries)
 }
 
-fn entry(store: &Store, id: ContainerId) -> Entry {
+/// The containers that have a run directory, and so may have a monitor.
+fn live_ids(store: &Store) -> Result<HashSet<ContainerId>> {
+    match std::fs::read_dir(store.run_root()) {
+        Ok(names) => Ok(names
+            .flatten()
+            .filter_map(|e| ContainerId::parse(e.file_name().to_str()?))
+            .collect()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(HashSet::new()),
+        Err(e) => Err(e).with_context(|| format!("read {}", store.run_root().display())),
+    }
+}
+
+/// What `look` finds, by several threads if there is much to look at: reading a thousand records is a thousand times
+/// the same wait for the kernel.
+fn each(ids: &[ContainerId], look: &(dyn Fn(&ContainerId) -> Option<Entry> + Sync)) -> Vec<Entry> {
+    const WORTH_A_THREAD: usize = 100;
+    let threads = std::thread::available_parallelism()
+        .map_or(1, std::num::NonZero::get)
+        .min(8);
+    let share = ids.len().div_ceil(threads).max(WORTH_A_THREAD);
+    let look_at = |ids: &[ContainerId]| ids.iter().filter_map(look).collect::<Vec<_>>();
+    let (first, rest) = ids.split_at(share.min(ids.len()));
+    std::thread::scope(|scope| {
+        let others: Vec<_> = rest.chunks(share).map(|ids| scope.spawn(|| look_at(ids))).collect();
+        let mut entries = look_at(first);
+        for other in others {
+            entries.extend(other.join().unwrap_or_default());
+        }
+        entries
+    })
+}
+
+/// `None` if it is gone by now.
+pub(super) fn entry(store: &Store, id: ContainerId) -> Option<Entry> {
     let status = status(store, &id);
     with_status(store, id, status)
 }
 
-fn with_status(store: &Store, id: ContainerId, status: Status) -> Entry {
-    match store.config(&id) {
-        Ok(config) => Entry {
-            created: config.created,
-            id,
-            config: Some(config),
-            status,
-            size: None,
-        },
-        Err(e) => {
-            let time = std::fs::metadata(store.container_dir(&id))
-                .and_then(|m| m.modified())
-                .ok();
-            let created = time.and_then(|t| Timestamp::try_from(t).ok()).unwrap_or_default();
-            Entry {
+fn with_status(store: &Store, id: ContainerId, status: Status) -> Option<Entry> {
+    let dir = store.container_dir(&id);
+    let why = match file::read_json::<Summary>(&dir.join("config.json")) {
+        Ok(Some(summary)) => {
+            let (created, summary) = (summary.created, Some(Box::new(summary)));
+            return Some(Entry {
                 id,
-                config: None,
+                summary,
                 created,
-                status: Status::Damaged(e.to_string()),
+                status,
                 size: None,
-            }
+            });
         }
-    }
+        Ok(None) => "config.json is missing".to_owned(),
+        Err(e) => e.to_string(),
+    };
+    let time = std::fs::metadata(&dir).ok()?.modified().ok();
+    let created = time.and_then(|t| Timestamp::try_from(t).ok()).unwrap_or_default();
+    Some(Entry {
+        id,
+        summary: None,
+        created,
+        status: Status::Damaged(why),
+        size: None,
+    })
 }
 
 /// What a container takes on disk, its image included.
-pub(crate) fn size(store: &Store, config: &ContainerConfig) -> Result<Size> {
-    let upper = store.container_dir(&config.id).join("upper");
+pub(crate) fn size(store: &Store, id: &ContainerId, image: &ImageId) -> Result<Size> {
+    let upper = store.container_dir(id).join("upper");
     let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
     let fd = rustix::fs::open(&upper, flags, rustix::fs::Mode::empty()).context("open upper")?;
     let own = layer::size(std::os::fd::AsFd::as_fd(&fd))?;
     // The image may have been removed by force.
-    let image = store.image(&config.image.id).map_or(0, |record| record.size);
+    let image = store.image(image).map_or(0, |record| record.size);
     Ok(Size {
         own,
         total: own + image,
@@ -317,6 +214,7 @@ pub(crate) fn size(store: &Store, config: &ContainerConfig) -> Result<Size> {
 #[allow(clippy::disallowed_methods)] // what is put there need not survive a crash
 pub(super) mod testing {
     use super::*;
+    use crate::model::container::ContainerConfig;
 
     /// Spoils a container's record.
     pub(in crate::container) fn damage(store: &Store, id: &ContainerId) {
@@ -337,6 +235,7 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{damage, put};
     use super::*;
+    use crate::model::container::ContainerConfig;
     use crate::store::Durability;
     use crate::store::testing::Scratch;
     use serde_json::json;
@@ -390,7 +289,7 @@ mod tests {
         .unwrap();
         entries
             .into_iter()
-            .map(|e| e.config.map_or("?".to_owned(), |c| c.name))
+            .map(|e| e.summary.map_or("?".to_owned(), |s| s.name))
             .collect()
     }
 

@@ -6,6 +6,7 @@ mod connection;
 pub(crate) mod create;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod filter;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;

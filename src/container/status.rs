@@ -13,7 +13,16 @@ use crate::sys;
 /// Takes no lock and waits for nothing. A container whose monitor is gone is healed if its lock is free, and reported
 /// as exited either way; one that is gone altogether is `Damaged`.
 pub(crate) fn status(store: &Store, id: &ContainerId) -> Status {
-    match look(store, id) {
+    tell(store, id, look(store, id))
+}
+
+/// The same of a container that had no run directory, and so no monitor, a moment ago.
+pub(super) fn status_without_monitor(store: &Store, id: &ContainerId) -> Status {
+    tell(store, id, at_rest(store, id).unwrap_or_else(|| look(store, id)))
+}
+
+fn tell(store: &Store, id: &ContainerId, seen: Seen) -> Status {
+    match seen {
         Seen::Is(status) => status,
         Seen::Ending(_, exit) => Status::Exited(exit),
         Seen::Gone => Status::Damaged(format!("No such container: {id}")),
@@ -62,18 +71,16 @@ pub(super) fn look(store: &Store, id: &ContainerId) -> Seen {
 
 /// No monitor has anything to say; `None` if one has by now.
 fn at_rest(store: &Store, id: &ContainerId) -> Option<Seen> {
-    if !store.container_dir(id).exists() {
-        return Some(Seen::Gone);
-    }
     // A monitor removes its mark before its state: a mark alone is from before a reboot.
     if let Some(started) = store.running_mark(id) {
         return matches!(store.live(id), Ok(None)).then(|| Seen::Lost(before_the_boot(started)));
     }
-    Some(Seen::Is(match store.exit(id) {
-        Ok(None) => Status::Created,
-        Ok(Some(exit)) => Status::Exited(exit),
-        Err(e) => Status::Damaged(e.to_string()),
-    }))
+    Some(match store.exit(id) {
+        Ok(None) if !store.container_dir(id).exists() => Seen::Gone,
+        Ok(None) => Seen::Is(Status::Created),
+        Ok(Some(exit)) => Seen::Is(Status::Exited(exit)),
+        Err(e) => Seen::Is(Status::Damaged(e.to_string())),
+    })
 }
 
 fn before_the_boot(started: Timestamp) -> LiveState {

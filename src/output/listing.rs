@@ -17,41 +17,13 @@ pub(crate) struct View {
     pub(crate) id: &'static str,
 }
 
-/// One object: its fields by the names of the view. Most are text; a number is one for templates too.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub(crate) struct Row {
-    fields: Map<String, Value>,
-    labels: BTreeMap<String, String>,
-}
+/// One object of a list. A text is only made when it is shown.
+pub(crate) trait Fields {
+    /// The text of one of the view's fields.
+    fn field(&self, name: &str) -> String;
 
-impl Row {
-    /// `labels` is for templates that ask for a single one.
-    pub(crate) fn new(labels: BTreeMap<String, String>) -> Self {
-        Row {
-            fields: Map::new(),
-            labels,
-        }
-    }
-
-    #[must_use]
-    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
-        self.fields.insert(field.to_owned(), value.into());
-        self
-    }
-
-    #[cfg(test)]
-    pub(crate) fn has(&self, field: &str) -> bool {
-        self.fields.contains_key(field)
-    }
-
-    /// The text of a field, as a table has it.
-    pub(crate) fn text(&self, field: &str) -> String {
-        match self.fields.get(field) {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-        }
-    }
+    /// For templates that ask for a single one.
+    fn labels(&self) -> Option<&BTreeMap<String, String>>;
 }
 
 /// How to print a list.
@@ -69,10 +41,10 @@ pub(crate) struct Style<'a> {
 }
 
 /// Prints `rows`.
-pub(crate) fn list(view: &View, rows: &[Row], style: Style<'_>, out: &mut dyn Write) -> Result<()> {
+pub(crate) fn list<T: Fields>(view: &View, rows: &[T], style: Style<'_>, out: &mut dyn Write) -> Result<()> {
     let format = style.format.unwrap_or_default().trim_start();
     if style.quiet {
-        let ids: String = rows.iter().map(|row| row.text(view.id) + "\n").collect();
+        let ids: String = rows.iter().map(|row| row.field(view.id) + "\n").collect();
         out.write_all(ids.as_bytes())?;
     } else if format.is_empty() || format.trim_end() == "table" {
         align(&table(view, rows, style.columns), out)?;
@@ -87,17 +59,17 @@ pub(crate) fn list(view: &View, rows: &[Row], style: Style<'_>, out: &mut dyn Wr
             .map(|(field, heading)| ((*field).to_owned(), (*heading).into()))
             .collect();
         let heading = Template::parse_header(template)?.render(&Value::Object(headings))?;
-        let text = format!("{heading}\n{}", render(&Template::parse(template)?, rows)?);
+        let text = format!("{heading}\n{}", render(view, &Template::parse(template)?, rows)?);
         align(&clean_lines(&text), out)?;
     } else if matches!(format.trim_end(), "json" | "{{json .}}") {
         for row in rows {
             // As docker has it: in the order of the alphabet.
-            let mut fields = row.fields.clone();
-            fields.sort_keys();
-            writeln!(out, "{}", Value::Object(fields))?;
+            let mut object = object(view, row);
+            object.sort_keys();
+            writeln!(out, "{}", Value::Object(object))?;
         }
     } else {
-        let text = render(&Template::parse(format)?, rows)?;
+        let text = render(view, &Template::parse(format)?, rows)?;
         out.write_all(
             if style.terminal {
                 clean_lines(&text)
@@ -111,7 +83,7 @@ pub(crate) fn list(view: &View, rows: &[Row], style: Style<'_>, out: &mut dyn Wr
     Ok(())
 }
 
-fn table(view: &View, rows: &[Row], columns: &[&str]) -> String {
+fn table<T: Fields>(view: &View, rows: &[T], columns: &[&str]) -> String {
     let heading = |column: &&str| {
         view.headings
             .iter()
@@ -125,19 +97,28 @@ fn table(view: &View, rows: &[Row], columns: &[&str]) -> String {
             if i > 0 {
                 text.push('\t');
             }
-            text.push_str(&clean(&row.text(column)));
+            text.push_str(&clean(&row.field(column)));
         }
     }
     text
 }
 
-fn render(template: &Template, rows: &[Row]) -> Result<String> {
+fn render<T: Fields>(view: &View, template: &Template, rows: &[T]) -> Result<String> {
+    let none = BTreeMap::new();
     let mut text = String::new();
     for row in rows {
-        text.push_str(&template.render_labelled(&Value::Object(row.fields.clone()), &row.labels)?);
+        let object = Value::Object(object(view, row));
+        text.push_str(&template.render_labelled(&object, row.labels().unwrap_or(&none))?);
         text.push('\n');
     }
     Ok(text)
+}
+
+fn object<T: Fields>(view: &View, row: &T) -> Map<String, Value> {
+    let fields = view.headings.iter();
+    fields
+        .map(|(name, _)| ((*name).to_owned(), row.field(name).into()))
+        .collect()
 }
 
 #[cfg(test)]
@@ -154,17 +135,29 @@ mod tests {
         id: "ID",
     };
 
+    struct Row([&'static str; 3], BTreeMap<String, String>);
+
+    impl Fields for Row {
+        fn field(&self, name: &str) -> String {
+            match name {
+                "ID" => self.0[0],
+                "Names" => self.0[1],
+                "Size" => self.0[2],
+                _ => "",
+            }
+            .to_owned()
+        }
+
+        fn labels(&self) -> Option<&BTreeMap<String, String>> {
+            Some(&self.1)
+        }
+    }
+
     fn print(format: &str, quiet: bool) -> String {
         let labels = BTreeMap::from([("a.tier".to_owned(), "x".to_owned())]);
         let rows = [
-            Row::new(labels)
-                .with("ID", "0123456789ab")
-                .with("Names", "web\x1b")
-                .with("Size", "1B"),
-            Row::default()
-                .with("ID", "1123456789ab")
-                .with("Names", "a-longer-name")
-                .with("Size", "2B"),
+            Row(["0123456789ab", "web\x1b", "1B"], labels),
+            Row(["1123456789ab", "a-longer-name", "2B"], BTreeMap::new()),
         ];
         let format = Some(format).filter(|f| !f.is_empty());
         let mut out = Vec::new();
@@ -197,7 +190,7 @@ mod tests {
             print("{{.ID}}={{.Names}}", false),
             "0123456789ab=web\x1b\n1123456789ab=a-longer-name\n"
         );
-        let json = "{\"ID\":\"0123456789ab\",\"Names\":\"web\\u001b\",\"Size\":\"1B\"}\n";
+        let json = "{\"ID\":\"0123456789ab\",\"Labels\":\"\",\"Names\":\"web\\u001b\",\"Size\":\"1B\"}\n";
         assert!(print("json", false).starts_with(json));
         assert!(print("{{json .}}", false).starts_with(json));
         let expected = "NAMES           SIZE      TIER\nweb\\x1b         1B        x\na-longer-name   2B        \n";

@@ -4,7 +4,7 @@ use crate::cli::argument::{Values, flag, value, word};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
-use crate::cli::view::history::{COLUMNS, VIEW, row};
+use crate::cli::view::history::{COLUMNS, Shown, VIEW};
 use crate::error::Result;
 use crate::image;
 use crate::output::listing::{self, Style};
@@ -43,7 +43,14 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let image = image::resolve(&store, m.text("IMAGE").unwrap_or_default())?;
     let (look, human) = (Look::new(m.on("no-trunc")), m.switch("human").unwrap_or(true));
     let steps = image::history::history(&store, &image);
-    let rows: Vec<_> = steps.iter().map(|step| row(step, human, &look)).collect();
+    let rows: Vec<_> = steps
+        .iter()
+        .map(|step| Shown {
+            step,
+            look: &look,
+            human,
+        })
+        .collect();
     let style = Style {
         format: m.text("format"),
         quiet: m.on("quiet"),

@@ -4,11 +4,11 @@ use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
-use crate::cli::view::image::{COLUMNS, COLUMNS_WITH_DIGEST, VIEW, row};
+use crate::cli::view::image::{COLUMNS, COLUMNS_WITH_DIGEST, Shown, VIEW};
 use crate::error::{Error, Result};
 use crate::image::list::{Filter, list as find};
 use crate::image::resolve::resolve_id;
-use crate::output::listing::{self, Style};
+use crate::output::listing::{self, Fields as _, Style};
 use crate::store::Store;
 use clap::{Arg, ArgMatches, Command};
 
@@ -60,12 +60,13 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
     let filter = filter(&store, m.texts("filter"), m.text("NAME"))?;
     let look = Look::new(m.on("no-trunc"));
-    let mut rows: Vec<_> = find(&store, &filter)?.iter().map(|image| row(image, &look)).collect();
+    let images = find(&store, &filter)?;
+    let mut rows: Vec<_> = images.iter().map(|image| Shown { image, look: &look }).collect();
     let quiet = m.on("quiet");
     if quiet {
         // One image has one line, whatever its names.
         let mut seen = std::collections::BTreeSet::new();
-        rows.retain(|row| seen.insert(row.text(VIEW.id)));
+        rows.retain(|row| seen.insert(row.field(VIEW.id)));
     }
     let columns = if m.on("digests") {
         &COLUMNS_WITH_DIGEST[..]

@@ -4,8 +4,9 @@ use crate::cli::argument::{Values, flag, list, value, whole_number};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
-use crate::cli::view::container::{COLUMNS, VIEW, row};
-use crate::container::list::{Filters, Selection, list as find};
+use crate::cli::view::container::{COLUMNS, Shown, VIEW};
+use crate::container::filter::Filters;
+use crate::container::list::{Selection, list as find};
 use crate::error::Result;
 use crate::output::listing::{self, Style};
 use clap::{ArgMatches, Command};
@@ -85,10 +86,8 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     };
     let store = session.store()?;
     let look = Look::new(m.on("no-trunc"));
-    let rows: Vec<_> = find(&store, &selection)?
-        .iter()
-        .map(|entry| row(entry, &look))
-        .collect();
+    let entries = find(&store, &selection)?;
+    let rows: Vec<_> = entries.iter().map(|entry| Shown { entry, look: &look }).collect();
     let mut columns = COLUMNS.to_vec();
     if size {
         columns.push("Size");

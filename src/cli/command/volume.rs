@@ -5,7 +5,7 @@ use crate::cli::argument::{Values, flag, list, value, words};
 use crate::cli::environment;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::cli::view::volume::{COLUMNS, VIEW, in_use, row};
+use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
 use crate::error::{Error, Kind, Result};
 use crate::model::volume::Volume;
 use crate::output::listing::{self, Style};
@@ -105,7 +105,11 @@ fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             .iter()
             .all(|f| f.matches(&name, volume.as_ref(), used.contains(&name)))
         {
-            rows.push(row(&store, &name, volume.as_ref()));
+            rows.push(Shown {
+                store: &store,
+                name,
+                volume,
+            });
         }
     }
     let style = Style {

@@ -2,13 +2,13 @@
 
 use super::{Look, labels};
 use crate::container::inspect::network_mode;
-use crate::container::list::{Entry, Size};
-use crate::model::container::ContainerConfig;
+use crate::container::list::{Entry, Size, Summary};
 use crate::model::id::SHORT;
 use crate::model::mount::{Mount, Source};
 use crate::model::state::{Exit, Phase, Status};
-use crate::output::listing::{Row, View};
+use crate::output::listing::{Fields, View};
 use crate::output::units;
+use std::collections::BTreeMap;
 
 pub(crate) const VIEW: View = View {
     headings: &[
@@ -33,59 +33,63 @@ pub(crate) const VIEW: View = View {
 /// `Size` comes after them, if it was asked for.
 pub(crate) const COLUMNS: [&str; 7] = ["ID", "Image", "Command", "RunningFor", "Status", "Ports", "Names"];
 
-pub(crate) fn row(entry: &Entry, look: &Look) -> Row {
-    let id = if look.short {
-        entry.id.short()
-    } else {
-        entry.id.as_str()
-    };
-    let row = match &entry.config {
-        Some(config) => known(config, look),
-        None => [
-            "Image",
-            "Command",
-            "Ports",
-            "Names",
-            "Labels",
-            "Mounts",
-            "Networks",
-            "LocalVolumes",
-        ]
-        .iter()
-        .fold(Row::default(), |row, field| row.with(field, "")),
-    };
-    row.with("ID", id)
-        .with("CreatedAt", look.date(entry.created))
-        .with("RunningFor", look.ago(entry.created))
-        .with("State", entry.state())
-        .with("Status", status(&entry.status, look))
-        .with("Size", entry.size.map(size).unwrap_or_default())
+/// A container in a list.
+pub(crate) struct Shown<'a> {
+    pub(crate) entry: &'a Entry,
+    pub(crate) look: &'a Look,
 }
 
-fn known(config: &ContainerConfig, look: &Look) -> Row {
-    let command: Vec<_> = config.process.argv().map(|word| word.to_string_lossy()).collect();
-    let volumes = config
-        .mounts
-        .iter()
-        .filter(|mount| matches!(mount.source, Source::Volume { .. }))
-        .count();
-    Row::new(config.labels.clone())
-        .with("Image", image(&config.image.reference, look))
-        .with("Command", quoted(&look.cut(command.join(" "), 20)))
-        .with("Ports", config.expose.iter().cloned().collect::<Vec<_>>().join(", "))
-        .with("Names", config.name.as_str())
-        .with("Labels", labels(&config.labels))
-        .with(
-            "Mounts",
-            config
+impl Fields for Shown<'_> {
+    fn field(&self, name: &str) -> String {
+        let Shown { entry, look } = self;
+        match name {
+            "ID" if look.short => entry.id.short().to_owned(),
+            "ID" => entry.id.to_string(),
+            "CreatedAt" => look.date(entry.created),
+            "RunningFor" => look.ago(entry.created),
+            "State" => entry.state().to_owned(),
+            "Status" => status(&entry.status, look),
+            "Size" => entry.size.map(size).unwrap_or_default(),
+            name => entry
+                .summary
+                .as_ref()
+                .map(|summary| known(summary, name, look))
+                .unwrap_or_default(),
+        }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.entry.summary.as_ref().map(|summary| &summary.labels)
+    }
+}
+
+/// The fields that a damaged container does not have.
+fn known(summary: &Summary, name: &str, look: &Look) -> String {
+    match name {
+        "Image" => image(&summary.image.reference, look),
+        "Command" => {
+            let words: Vec<_> = summary.process.argv().map(|word| word.to_string_lossy()).collect();
+            quoted(&look.cut(words.join(" "), 20))
+        }
+        "Ports" => summary.expose.iter().cloned().collect::<Vec<_>>().join(", "),
+        "Names" => summary.name.clone(),
+        "Labels" => labels(&summary.labels),
+        "Mounts" => summary
+            .mounts
+            .iter()
+            .filter_map(|mount| source(mount, look))
+            .collect::<Vec<_>>()
+            .join(","),
+        "Networks" => network_mode(&summary.network),
+        "LocalVolumes" => {
+            let volumes = summary
                 .mounts
                 .iter()
-                .filter_map(|mount| source(mount, look))
-                .collect::<Vec<_>>()
-                .join(","),
-        )
-        .with("Networks", network_mode(&config.network))
-        .with("LocalVolumes", volumes.to_string())
+                .filter(|mount| matches!(mount.source, Source::Volume { .. }));
+            volumes.count().to_string()
+        }
+        _ => String::new(),
+    }
 }
 
 /// As typed, but for a whole id.
@@ -160,9 +164,9 @@ mod tests {
         }
     }
 
-    fn config() -> ContainerConfig {
+    fn summary() -> Summary {
         serde_json::from_value(serde_json::json!({
-            "id": "ab".repeat(32), "name": "web", "created": "2026-01-02T01:00:00Z",
+            "name": "web", "created": "2026-01-02T01:00:00Z",
             "image": {"id": format!("sha256:{}", "cd".repeat(32)), "reference": "debian", "layers": []},
             "process": {
                 "entrypoint": ["sh", "-c"], "cmd": ["echo \"hi\" && sleep 1000"], "env": [], "workdir": "/", "user": "",
@@ -181,8 +185,7 @@ mod tests {
 
     #[test]
     fn the_fields_of_a_container() {
-        let config = config();
-        let (id, created) = (config.id.clone(), config.created);
+        let (id, summary) = (ContainerId::from_random(&[0xab; 32]), summary());
         let exit: Exit = serde_json::from_str(
             r#"{"code": 3, "started": "2026-01-02T01:00:01Z", "finished": "2026-01-02T03:00:00Z"}"#,
         )
@@ -191,14 +194,19 @@ mod tests {
             own: 1024,
             total: 72_801_024,
         });
+        let (created, status) = (summary.created, Status::Exited(exit));
         let entry = Entry {
             id,
-            config: Some(config),
+            summary: Some(Box::new(summary)),
             created,
-            status: Status::Exited(exit),
+            status,
             size,
         };
-        let row = super::row(&entry, &look(true));
+        let (short, long) = (look(true), look(false));
+        let row = Shown {
+            entry: &entry,
+            look: &short,
+        };
         for (field, text) in [
             ("ID", "abababababab"),
             ("Image", "debian"),
@@ -215,34 +223,38 @@ mod tests {
             ("Networks", "host"),
             ("LocalVolumes", "1"),
         ] {
-            assert_eq!(row.text(field), text);
+            assert_eq!(row.field(field), text);
         }
-        assert_eq!(
-            super::row(&entry, &look(false)).text("Command"),
-            "\"sh -c echo \\\"hi\\\" && sleep 1000\""
-        );
+        let row = Shown {
+            entry: &entry,
+            look: &long,
+        };
+        assert_eq!(row.field("Command"), "\"sh -c echo \\\"hi\\\" && sleep 1000\"");
+        assert_eq!(row.field("ID").len(), 64);
     }
 
     #[test]
-    fn every_field_is_there_for_a_damaged_container() {
+    fn a_damaged_container_has_an_id_and_a_status() {
         let id = ContainerId::from_random(&[1; 32]);
         let (created, status) = (Timestamp::UNIX_EPOCH, Status::Damaged("bad".to_owned()));
-        let row = row(
-            &Entry {
-                id,
-                config: None,
-                created,
-                status,
-                size: None,
-            },
-            &look(true),
-        );
-        assert_eq!(
-            (row.text("Status"), row.text("State")),
-            ("Damaged".to_owned(), "dead".to_owned())
-        );
-        for (field, _) in VIEW.headings {
-            assert!(row.has(field), "{field}");
+        let entry = Entry {
+            id,
+            summary: None,
+            created,
+            status,
+            size: None,
+        };
+        let row = Shown {
+            entry: &entry,
+            look: &look(true),
+        };
+        for (field, text) in [
+            ("ID", "010101010101"),
+            ("Status", "Damaged"),
+            ("State", "dead"),
+            ("Names", ""),
+        ] {
+            assert_eq!(row.field(field), text);
         }
     }
 

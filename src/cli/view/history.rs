@@ -2,8 +2,9 @@
 
 use super::Look;
 use crate::image::history::Row as Step;
-use crate::output::listing::{Row, View};
+use crate::output::listing::{Fields, View};
 use crate::output::units;
+use std::collections::BTreeMap;
 
 pub(crate) const VIEW: View = View {
     headings: &[
@@ -19,30 +20,37 @@ pub(crate) const VIEW: View = View {
 
 pub(crate) const COLUMNS: [&str; 5] = ["ID", "CreatedSince", "CreatedBy", "Size", "Comment"];
 
-/// `human` says sizes and times as people do, else in bytes and in full.
-pub(crate) fn row(step: &Step, human: bool, look: &Look) -> Row {
-    let id = match (&step.id, look.short) {
-        (Some(id), true) => id.short(),
-        (Some(id), false) => id.to_string(),
-        (None, _) => "<missing>".to_owned(),
-    };
-    let known = |text: Option<String>| text.unwrap_or_else(|| "N/A".to_owned());
-    let date = known(step.created.map(|time| look.date(time)));
-    let since = known(step.created.map(|time| look.ago(time)));
-    Row::default()
-        .with("ID", id)
-        .with("CreatedSince", if human { since } else { date.clone() })
-        .with("CreatedAt", date)
-        .with("CreatedBy", look.cut(step.created_by.replace('\t', " "), 45))
-        .with(
-            "Size",
-            if human {
-                units::size(step.size)
-            } else {
-                step.size.to_string()
+/// A step in a list.
+pub(crate) struct Shown<'a> {
+    pub(crate) step: &'a Step,
+    pub(crate) look: &'a Look,
+    /// Sizes and times as people say them, else in bytes and in full.
+    pub(crate) human: bool,
+}
+
+impl Fields for Shown<'_> {
+    fn field(&self, name: &str) -> String {
+        let Shown { step, look, human } = self;
+        let known = |text: Option<String>| text.unwrap_or_else(|| "N/A".to_owned());
+        match name {
+            "ID" => match (&step.id, look.short) {
+                (Some(id), true) => id.short(),
+                (Some(id), false) => id.to_string(),
+                (None, _) => "<missing>".to_owned(),
             },
-        )
-        .with("Comment", step.comment.as_str())
+            "CreatedSince" if *human => known(step.created.map(|time| look.ago(time))),
+            "CreatedSince" | "CreatedAt" => known(step.created.map(|time| look.date(time))),
+            "CreatedBy" => look.cut(step.created_by.replace('\t', " "), 45),
+            "Size" if *human => units::size(step.size),
+            "Size" => step.size.to_string(),
+            "Comment" => step.comment.clone(),
+            _ => String::new(),
+        }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        None
+    }
 }
 
 #[cfg(test)]
@@ -64,18 +72,26 @@ mod tests {
             size: 72_801_024,
             comment: "why".to_owned(),
         };
-        let short = row(&step, true, &look(true));
-        let text = |field| short.text(field);
+        let (short, long) = (look(true), look(false));
+        let row = Shown {
+            step: &step,
+            look: &short,
+            human: true,
+        };
         assert_eq!(
-            (text("ID"), text("CreatedSince"), text("Size")),
-            ("<missing>".into(), "24 hours ago".into(), "72.8MB".into())
+            ["ID", "CreatedSince", "Size"].map(|field| row.field(field)),
+            ["<missing>", "24 hours ago", "72.8MB"]
         );
-        assert_eq!(text("CreatedBy").chars().count(), 45);
-        let full = row(&step, false, &look(false));
-        assert_eq!(full.text("CreatedSince"), "2026-01-01 03:04:05 +0000 UTC");
+        assert_eq!(row.field("CreatedBy").chars().count(), 45);
+        let row = Shown {
+            step: &step,
+            look: &long,
+            human: false,
+        };
         assert_eq!(
-            (full.text("Size"), full.text("CreatedBy").len()),
-            ("72801024".into(), 60)
+            ["CreatedSince", "Size", "Comment"].map(|field| row.field(field)),
+            ["2026-01-01 03:04:05 +0000 UTC", "72801024", "why"]
         );
+        assert_eq!(row.field("CreatedBy").len(), 60);
     }
 }

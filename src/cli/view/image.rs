@@ -2,8 +2,9 @@
 
 use super::{Look, labels};
 use crate::image::list;
-use crate::output::listing::{Row, View};
+use crate::output::listing::{Fields, View};
 use crate::output::units;
+use std::collections::BTreeMap;
 
 pub(crate) const VIEW: View = View {
     headings: &[
@@ -29,34 +30,39 @@ pub(crate) const COLUMNS_WITH_DIGEST: [&str; 6] = ["Repository", "Tag", "Digest"
 
 const NONE: &str = "<none>";
 
-pub(crate) fn row(image: &list::Row, look: &Look) -> Row {
-    let id = if look.short {
-        image.id.short()
-    } else {
-        image.id.to_string()
-    };
-    let name = image.name.as_ref();
-    let since = match (&image.damage, image.created) {
-        (Some(_), _) => "damaged".to_owned(),
-        (None, Some(time)) => look.ago(time),
-        (None, None) => "N/A".to_owned(),
-    };
-    let size = units::size(image.size);
-    // Docker counts the last three only for `system df`.
-    Row::new(image.labels.clone())
-        .with("ID", id)
-        .with("Repository", name.map_or(NONE.to_owned(), |name| name.familiar_name()))
-        .with("Tag", name.and_then(|name| name.tag.as_deref()).unwrap_or(NONE))
-        .with("Digest", NONE)
-        .with("CreatedSince", since)
-        .with(
-            "CreatedAt",
-            image.created.map_or("N/A".to_owned(), |time| look.date(time)),
-        )
-        .with("Size", size.as_str())
-        .with("VirtualSize", size)
-        .with("SharedSize", "N/A")
-        .with("UniqueSize", "N/A")
-        .with("Containers", "N/A")
-        .with("Labels", labels(&image.labels))
+/// An image in a list.
+pub(crate) struct Shown<'a> {
+    pub(crate) image: &'a list::Row,
+    pub(crate) look: &'a Look,
+}
+
+impl Fields for Shown<'_> {
+    fn field(&self, name: &str) -> String {
+        let Shown { image, look } = self;
+        let reference = image.name.as_ref();
+        match name {
+            "ID" if look.short => image.id.short(),
+            "ID" => image.id.to_string(),
+            "Repository" => reference.map_or(NONE.to_owned(), |name| name.familiar_name()),
+            "Tag" => reference
+                .and_then(|name| name.tag.as_deref())
+                .unwrap_or(NONE)
+                .to_owned(),
+            "Digest" => NONE.to_owned(),
+            "CreatedSince" => match (&image.damage, image.created) {
+                (Some(_), _) => "damaged".to_owned(),
+                (None, Some(time)) => look.ago(time),
+                (None, None) => "N/A".to_owned(),
+            },
+            "CreatedAt" => image.created.map_or("N/A".to_owned(), |time| look.date(time)),
+            "Size" | "VirtualSize" => units::size(image.size),
+            "Labels" => labels(&image.labels),
+            // Docker counts the rest only for `system df`.
+            _ => "N/A".to_owned(),
+        }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        Some(&self.image.labels)
+    }
 }

@@ -4,10 +4,10 @@ use super::labels;
 use crate::error::Result;
 use crate::model::mount::Source;
 use crate::model::volume::Volume;
-use crate::output::listing::{Row, View};
+use crate::output::listing::{Fields, View};
 use crate::store::Store;
 use serde_json::{Value, json};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(crate) const VIEW: View = View {
     headings: &[
@@ -27,23 +27,28 @@ pub(crate) const VIEW: View = View {
 
 pub(crate) const COLUMNS: [&str; 2] = ["Driver", "Name"];
 
-/// A damaged volume has its name only.
-pub(crate) fn row(store: &Store, name: &str, volume: Option<&Volume>) -> Row {
-    let known = volume.map(|volume| volume.labels.clone()).unwrap_or_default();
-    let labels = labels(&known);
-    let mountpoint = store.volume_dir(name).display().to_string();
-    // Docker knows the last five only of `system df` and of swarm.
-    Row::new(known)
-        .with("Driver", "local")
-        .with("Name", name)
-        .with("Scope", "local")
-        .with("Mountpoint", mountpoint)
-        .with("Labels", labels)
-        .with("Links", "N/A")
-        .with("Size", "N/A")
-        .with("Availability", "N/A")
-        .with("Group", "N/A")
-        .with("Status", "N/A")
+/// A volume in a list. A damaged one has its name only.
+pub(crate) struct Shown<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) name: String,
+    pub(crate) volume: Option<Volume>,
+}
+
+impl Fields for Shown<'_> {
+    fn field(&self, name: &str) -> String {
+        match name {
+            "Driver" | "Scope" => "local".to_owned(),
+            "Name" => self.name.clone(),
+            "Mountpoint" => self.store.volume_dir(&self.name).display().to_string(),
+            "Labels" => self.labels().map(labels).unwrap_or_default(),
+            // Docker knows the rest only of `system df` and of swarm.
+            _ => "N/A".to_owned(),
+        }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        self.volume.as_ref().map(|volume| &volume.labels)
+    }
 }
 
 /// `volume inspect`.

@@ -1,15 +1,15 @@
 //! Bytes that mean nothing: no archive, however damaged, may panic, hang, or write outside.
 
 use super::*;
-use crate::layer::tar_split::rebuild;
 use crate::layer::compress;
+use crate::layer::tar_split::rebuild;
 use std::io::Read;
 
 /// Numbers that are the same on every run (xorshift64).
-struct Random(u64);
+pub(super) struct Random(pub(super) u64);
 
 impl Random {
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;

@@ -7,8 +7,8 @@ mod round_trip;
 mod trees;
 
 use crate::error::Result;
-use crate::layer::xattr::{self, Xattr};
 use crate::layer::unpack::Unpacked;
+use crate::layer::xattr::{self, Xattr};
 use crate::layer::{Options, unpack};
 use crate::model::digest::Digest;
 use std::fs::{self, File};

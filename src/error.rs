@@ -81,12 +81,6 @@ impl Error {
         self
     }
 
-    #[must_use]
-    pub(crate) fn with_kind(mut self, kind: Kind) -> Self {
-        self.kind = kind;
-        self
-    }
-
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }

@@ -26,7 +26,6 @@
 //! pure) → `container/create.rs` (record on disk) → `container/start.rs` (starts the monitor, waits for one message)
 //! → `monitor/mod.rs` → `monitor/cycle.rs` (one start to exit) → `runtime/plan.rs` (config → steps, pure) →
 //! `runtime/spawn.rs` (clone3) → `runtime/apply.rs` (the child: step by step to execve).
-#![allow(dead_code, unused_imports)] // while the rooms are being furnished
 
 mod cli;
 mod container;

@@ -21,12 +21,7 @@ pub(super) enum Step<'a> {
         path: &'a [u8],
     },
     /// A directory, before what is in it.
-    Enter {
-        dir: BorrowedFd<'a>,
-        name: &'a CStr,
-        this: BorrowedFd<'a>,
-        path: &'a [u8],
-    },
+    Enter { name: &'a CStr, path: &'a [u8] },
     /// The same directory again, after what is in it.
     Leave {
         dir: BorrowedFd<'a>,
@@ -66,9 +61,7 @@ pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Resu
             result => result.with_context(|| shown(&path))?,
         };
         visit(Step::Enter {
-            dir,
             name: &name,
-            this: this.as_fd(),
             path: &path,
         })?;
         levels.push(level(this, name, &mut path, visit)?);

@@ -77,24 +77,6 @@ macro_rules! digest_id {
         #[serde(transparent)]
         pub(crate) struct $name(pub(crate) Digest);
 
-        impl $name {
-            /// 64 hex digits: the name on disk.
-            pub(crate) fn hex(&self) -> String {
-                self.0.hex()
-            }
-
-            /// The first 12 hex digits: what people see.
-            pub(crate) fn short(&self) -> String {
-                let mut hex = self.0.hex();
-                hex.truncate(SHORT);
-                hex
-            }
-
-            pub(crate) fn from_hex(hex: &str) -> Option<Self> {
-                Digest::from_hex(hex).map($name)
-            }
-        }
-
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Display::fmt(&self.0, f)
@@ -122,7 +104,34 @@ digest_id! {
     ChainId
 }
 
+impl ImageId {
+    /// 64 hex digits: the name on disk.
+    pub(crate) fn hex(&self) -> String {
+        self.0.hex()
+    }
+
+    /// The first 12 hex digits: what people see.
+    pub(crate) fn short(&self) -> String {
+        let mut hex = self.0.hex();
+        hex.truncate(SHORT);
+        hex
+    }
+
+    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
+        Digest::from_hex(hex).map(ImageId)
+    }
+}
+
 impl ChainId {
+    /// 64 hex digits: the name on disk.
+    pub(crate) fn hex(&self) -> String {
+        self.0.hex()
+    }
+
+    pub(crate) fn from_hex(hex: &str) -> Option<Self> {
+        Digest::from_hex(hex).map(ChainId)
+    }
+
     /// The chain id of a layer with `diff` on top of `parent`.
     pub(crate) fn of(parent: Option<ChainId>, diff: DiffId) -> Self {
         match parent {

@@ -12,7 +12,6 @@ use crate::sys;
 use rustix::mount::MountAttrFlags;
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
 /// What ties a child to its monitor.

@@ -144,7 +144,7 @@ pub(crate) fn terminal_inside(root: BorrowedFd<'_>) -> Result<Terminal> {
     const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
     let pts = rootfs::open(root, Path::new("/dev/pts"), Links::Refuse).context("open /dev/pts of the container")?;
     // A container that may mount could have put anything there.
-    if i64::from(rustix::fs::fstatfs(&pts)?.f_type) != DEVPTS_SUPER_MAGIC {
+    if rustix::fs::fstatfs(&pts)?.f_type != DEVPTS_SUPER_MAGIC {
         return Err(Error::other("/dev/pts of the container holds no terminals"));
     }
     open_terminal(pts.as_fd())

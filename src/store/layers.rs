@@ -111,13 +111,4 @@ impl Store {
             .filter_map(|e| ChainId::from_hex(e.file_name().to_str()?))
             .collect())
     }
-
-    /// What rebuilds the layer's tar; `None` if it came compressed and is kept as a blob.
-    pub(crate) fn tar_record(&self, id: &ChainId) -> Result<Option<File>> {
-        match File::open(self.layers_root().join(id.hex()).join(RECORD)) {
-            Ok(file) => Ok(Some(file)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(e).with_context(|| format!("open tar record of layer {id}")),
-        }
-    }
 }

@@ -5,25 +5,12 @@
 //! read-only, detached copy of the mount that the program lies on: /proc/self/exe then leads to that mount, and opening
 //! it for writing answers EROFS. Where that can't be made, from a sealed copy in memory.
 
-use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags, StatVfsMountFlags};
+use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 const OWN: &str = "/proc/self/exe";
-
-/// Whether this process already runs from a program that can't be written through /proc/self/exe.
-pub(crate) fn is_protected() -> bool {
-    let Ok(own) = rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
-        return false;
-    };
-    if rustix::fs::fstatvfs(&own).is_ok_and(|s| s.f_flag.contains(StatVfsMountFlags::RDONLY)) {
-        return true;
-    }
-    rustix::fs::open(OWN, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(rustix::fs::fcntl_get_seals)
-        .is_ok_and(|s| s.contains(SealFlags::WRITE))
-}
 
 /// A descriptor to execute the engine by (execveat(2), AT_EMPTY_PATH).
 pub(crate) fn protected() -> io::Result<OwnedFd> {

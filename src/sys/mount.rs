@@ -3,7 +3,6 @@
 #![allow(unsafe_code)]
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags};
-use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -98,10 +97,4 @@ pub(crate) fn pivot_here() -> io::Result<()> {
 pub(crate) fn make_all_private() -> io::Result<()> {
     use rustix::mount::MountPropagationFlags as P;
     Ok(rustix::mount::mount_change("/", P::PRIVATE | P::REC)?)
-}
-
-/// A NUL-free path as the kernel takes it.
-pub(crate) fn c_path(path: &Path) -> io::Result<CString> {
-    use std::os::unix::ffi::OsStrExt;
-    CString::new(path.as_os_str().as_bytes()).map_err(|_| io::ErrorKind::InvalidInput.into())
 }

@@ -292,7 +292,7 @@ fn archives_that_are_broken() {
     let mut header = vec![0xff_u8; 512];
     header.extend([0; 1024]);
     let garbage: Vec<u8> = (0..4096_u32)
-        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
+        .map(|i| (i.wrapping_mul(2_654_435_761) >> 13).to_le_bytes()[0])
         .collect();
     let cases: [(&str, &[u8]); 6] = [
         ("cut in a file", &good[..5000]),

@@ -1,10 +1,10 @@
-//! Stopping all processes of a container where they stand, and letting them go on.
+//! Stopping all processes of a container where they stand, so that none forks away while they are killed.
 //!
 //! v2's freezer is part of every group (Linux 5.2) and lets a frozen process be killed; v1's is a controller of its own
 //! under which even SIGKILL waits for the thaw. Where there are both, v2's is used.
 
 use crate::error::{Context, Error, Result};
-use crate::runtime::cgroup::{file, trust};
+use crate::runtime::cgroup::file;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fd::{AsFd, BorrowedFd};
 use rustix::fs::CWD;
@@ -12,15 +12,7 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-/// How long a process may stay in the kernel before it stands still.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-/// Returns when all processes of the container stand still.
-pub(crate) fn freeze(paths: &[PathBuf]) -> Result<()> {
-    trust(paths)?;
-    freeze_until(paths, Instant::now() + PATIENCE)
-}
-
+/// Returns when all processes of the container stand still, or at the deadline with an error.
 pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
     for path in paths {
         match file::write(CWD, path.join("cgroup.freeze"), b"1") {
@@ -93,17 +85,4 @@ fn poll_priority(fd: BorrowedFd<'_>, timeout: Duration) {
     let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::PRI)];
     // An early return, by a signal or an error, only means one more look.
     let _ = rustix::event::poll(&mut fds, Timespec::try_from(timeout).ok().as_ref());
-}
-
-/// Lets all processes of the container go on, whoever stopped them.
-pub(crate) fn thaw(paths: &[PathBuf]) -> Result<()> {
-    for path in paths {
-        for (name, value) in [("cgroup.freeze", &b"0"[..]), ("freezer.state", b"THAWED")] {
-            match file::write(CWD, path.join(name), value) {
-                Ok(()) | Err(Errno::NOENT) => {}
-                Err(e) => return Err(e).with_context(|| format!("thaw {}", path.display())),
-            }
-        }
-    }
-    Ok(())
 }

@@ -21,14 +21,12 @@ mod tree;
 pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
-pub(crate) use freeze::{freeze, thaw};
 pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
 pub(crate) use tree::pids;
 
 use crate::error::{Context, Error, Result};
 use rustix::fs::CWD;
-use rustix::io::Errno;
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};

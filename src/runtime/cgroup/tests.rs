@@ -247,9 +247,7 @@ fn a_frozen_container_can_be_killed() {
     f.create(&none(), None);
     let mut child = f.start("sleep 1000 & echo ready; exec sleep 1000");
     assert_eq!(pids(&f.paths).len(), 2);
-    freeze(&f.paths).unwrap();
-    thaw(&f.paths).unwrap();
-    freeze(&f.paths).unwrap();
+    freeze::freeze_until(&f.paths, std::time::Instant::now() + std::time::Duration::from_secs(10)).unwrap();
     kill_and_remove(&f.paths).unwrap();
     f.assert_gone();
     assert!(!child.wait().unwrap().success());

@@ -4,7 +4,8 @@
 //! the source meanwhile can spoil its own copy and nothing else.
 
 use crate::error::{Context, Error, Result};
-use crate::layer::walk::{Step, open_dir, shown, walk};
+use crate::layer::shown;
+use crate::layer::walk::{Step, open_dir, walk};
 use crate::layer::xattr;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
@@ -40,7 +41,7 @@ pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<()> {
     };
     walk(source, &mut |step| match step {
         Step::Entry { dir, name, path, .. } => copy.entry(dir, name, path).with_context(|| shown(path)),
-        Step::Enter { name, path, .. } => copy.enter(name).with_context(|| shown(path)),
+        Step::Enter { name, path } => copy.enter(name).with_context(|| shown(path)),
         Step::Leave { dir, name, path } => copy.leave(dir, name, path).with_context(|| shown(path)),
     })?;
     finish_directory(source, c"", &fstat(source)?, copy.root.as_fd())

@@ -2,6 +2,7 @@
 //! stack or descriptors.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::shown;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat2, statat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -21,12 +22,7 @@ pub(super) enum Step<'a> {
         path: &'a [u8],
     },
     /// A directory, before what is in it.
-    Enter {
-        dir: BorrowedFd<'a>,
-        name: &'a CStr,
-        this: BorrowedFd<'a>,
-        path: &'a [u8],
-    },
+    Enter { name: &'a CStr, path: &'a [u8] },
     /// The same directory again, after what is in it.
     Leave {
         dir: BorrowedFd<'a>,
@@ -66,9 +62,7 @@ pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Resu
             result => result.with_context(|| shown(&path))?,
         };
         visit(Step::Enter {
-            dir,
             name: &name,
-            this: this.as_fd(),
             path: &path,
         })?;
         levels.push(level(this, name, &mut path, visit)?);
@@ -176,14 +170,6 @@ fn push(path: &mut Vec<u8>, name: &CStr) {
         path.push(b'/');
     }
     path.extend_from_slice(name.to_bytes());
-}
-
-pub(super) fn shown(path: &[u8]) -> String {
-    if path.is_empty() {
-        "/".to_owned()
-    } else {
-        String::from_utf8_lossy(path).into_owned()
-    }
 }
 
 fn lost(path: &[u8]) -> Error {

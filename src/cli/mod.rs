@@ -19,7 +19,7 @@ mod view;
 
 pub(crate) use console::report;
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use session::Session;
@@ -154,9 +154,8 @@ fn help_of(mut command: clap::Command) -> String {
 fn show(text: &str) -> Result<u8> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
-    out.write_all(text.as_bytes())?;
-    out.flush()?;
-    Ok(0)
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    written.context("write to stdout").map(|()| 0)
 }
 
 /// What the command said must have reached its reader before the code counts.
@@ -165,7 +164,7 @@ fn finish(session: &mut Session, outcome: Result<u8>) -> Result<u8> {
         (Ok(code), Ok(())) => Ok(code),
         // The program's own code is worth more than a reader that went away.
         (Ok(code), Err(e)) if e.kind() == Kind::BrokenPipe => Ok(code),
-        (Ok(_), Err(e)) => Err(usage::in_command(e, "write to stdout")),
+        (Ok(_), Err(e)) => Err(e).context("write to stdout"),
         (Err(e), _) => Err(e),
     }
 }

@@ -83,7 +83,7 @@ fn name_of(arg: &str) -> &str {
 
 /// `IMAGE` of `<IMAGE>...`.
 fn bare(arg: &str) -> String {
-    arg.replace(['<', '>'], "").replace("...", "")
+    arg.replace(['<', '>', '[', ']'], "").replace("...", "")
 }
 
 /// Letters to add, drop, change or swap.

@@ -6,6 +6,7 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::number;
 use crate::layer::pax::{self, Records, Time};
+use crate::layer::shown;
 use crate::layer::sparse::Map;
 use crate::layer::stream::{BLOCK, Block, Next, Stream};
 use crate::layer::xattr::Xattr;
@@ -185,8 +186,13 @@ impl Archive {
         let records = extensions.records.unwrap_or_default();
         let written = header.path_bytes().into_owned();
         let path = one_name(records.path, extensions.long_name)?.unwrap_or(written);
-        let path = records.sparse.name.clone().unwrap_or(path);
-        let said = || String::from_utf8_lossy(&path).into_owned();
+        let path = records
+            .sparse
+            .name
+            .clone()
+            .filter(|_| records.sparse.is_used())
+            .unwrap_or(path);
+        let said = || shown(&path);
         let link = one_name(records.link, extensions.long_link)?
             .unwrap_or_else(|| header.link_name_bytes().unwrap_or_default().into_owned());
         let flag = header.as_old().linkflag[0];
@@ -246,17 +252,14 @@ impl Archive {
 
     fn after(&self) -> String {
         match &self.last {
-            Some(path) => format!("after {}", String::from_utf8_lossy(path)),
+            Some(path) => format!("after {}", shown(path)),
             None => "at its start".to_owned(),
         }
     }
 
     pub(super) fn ends_early(&self) -> Error {
         match &self.last {
-            Some(path) => Error::other(format!(
-                "archive ends in the middle of {}",
-                String::from_utf8_lossy(path)
-            )),
+            Some(path) => Error::other(format!("archive ends in the middle of {}", shown(path))),
             None => Error::other("archive ends in the middle of its first header"),
         }
     }
@@ -279,9 +282,9 @@ fn sparse(header: &Header, records: &pax::Sparse, size: &mut u64, stream: &mut S
         *size -= taken;
         return Ok(Some(map));
     }
-    match records.map.is_empty() && records.real_size.is_none() {
-        true => Ok(None),
-        false => Map::from_records(records, *size).map(Some),
+    match records.is_used() {
+        true => Map::from_records(records, *size).map(Some),
+        false => Ok(None),
     }
 }
 
@@ -295,8 +298,8 @@ fn one_name(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>
     match (pax, gnu) {
         (Some(pax), Some(gnu)) if pax != gnu => Err(Error::other(format!(
             "one member has two names, {} and {}",
-            String::from_utf8_lossy(&pax),
-            String::from_utf8_lossy(&gnu)
+            shown(&pax),
+            shown(&gnu)
         ))),
         (pax, gnu) => Ok(pax.or(gnu)),
     }

@@ -4,7 +4,8 @@
 //! the source meanwhile can spoil its own copy and nothing else.
 
 use crate::error::{Context, Error, Result};
-use crate::layer::walk::{Step, open_dir, shown, walk};
+use crate::layer::shown;
+use crate::layer::walk::{Step, open_dir, walk};
 use crate::layer::xattr;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat,

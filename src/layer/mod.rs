@@ -22,3 +22,12 @@ mod xattr;
 
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, unpack};
+
+/// A path for people. An archive's names may have anything in them, also what a terminal obeys.
+fn shown(path: &[u8]) -> String {
+    let text = String::from_utf8_lossy(if path.is_empty() { b"/" } else { path });
+    match text.chars().any(char::is_control) {
+        true => text.escape_debug().to_string(),
+        false => text.into_owned(),
+    }
+}

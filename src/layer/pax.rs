@@ -2,6 +2,7 @@
 //! only the length says where a record ends.
 
 use crate::error::{Error, Result};
+use crate::layer::shown;
 use crate::layer::xattr::{self, Xattr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
@@ -37,6 +38,13 @@ pub(super) struct Sparse {
     pub(super) map: Vec<u64>,
 }
 
+impl Sparse {
+    /// Whether the member is a sparse file; its other name means something only then.
+    pub(super) fn is_used(&self) -> bool {
+        self.map_in_data || self.real_size.is_some() || !self.map.is_empty()
+    }
+}
+
 impl Records {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self> {
         let mut records = Records::default();
@@ -55,8 +63,8 @@ impl Records {
 
     fn set(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
         let bad = || {
-            let (key, value) = (String::from_utf8_lossy(key), String::from_utf8_lossy(value));
-            Error::other(format!("PAX record {key} has the value '{}'", value.escape_debug()))
+            let (key, value) = (String::from_utf8_lossy(key), shown(&value[..value.len().min(80)]));
+            Error::other(format!("PAX record {key} has the value '{}'", value))
         };
         let text = |value: &[u8]| match value.contains(&0) {
             true => Err(bad()),
@@ -102,7 +110,7 @@ impl Records {
             let end = value.iter().rposition(|b| *b != b'=').map_or(0, |i| i + 1);
             let value = STANDARD_NO_PAD
                 .decode(&value[..end])
-                .map_err(|e| Error::other(format!("PAX record {}: {e}", String::from_utf8_lossy(key))))?;
+                .map_err(|e| Error::other(format!("PAX record {}: {e}", shown(key))))?;
             (unescape(name), value, false)
         } else {
             return Ok(());

@@ -1,7 +1,8 @@
 //! How large a tree is: the bytes of its files and links, as docker counts them; a file of many names counts once.
 
 use crate::error::{Context, Result};
-use crate::layer::walk::{Step, shown, walk};
+use crate::layer::shown;
+use crate::layer::walk::{Step, walk};
 use rustix::fs::{AtFlags, statat};
 use rustix::io::Errno;
 use std::collections::HashSet;

@@ -13,6 +13,7 @@
 //! (2), and stands for every segment 1 of that path before. `n` counts replaced files.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::shown;
 use crate::model::digest::Digest;
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, SeekFrom, memfd_create, openat, openat2, seek};
 use rustix::io::Errno;
@@ -255,7 +256,7 @@ pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -
             Segment::Lost { length, .. } => drop(segments.bytes(length)?),
             Segment::End => break,
             Segment::Content { path, offset, length } => {
-                let said = || String::from_utf8_lossy(&path).into_owned();
+                let said = || shown(&path);
                 if let Some(old) = replaced.get(&path).and_then(|all| all.iter().find(|r| r.at > at)) {
                     copy(&old.file, offset, length, &mut emit).with_context(said)?;
                     continue;

@@ -6,6 +6,7 @@
 //! as it would in the container, and a descriptor kept open never stands for another path than its own.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::shown;
 use crate::layer::walk::{Step, walk};
 use crate::layer::{tar_split::Recorder, whiteout};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, mkdirat, openat2, readlinkat, statat, unlinkat};
@@ -249,8 +250,4 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 
 fn size(stat: &Stat) -> u64 {
     u64::try_from(stat.st_size).unwrap_or_default()
-}
-
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }

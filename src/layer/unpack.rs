@@ -10,6 +10,7 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::archive::{Archive, Kind, Member};
 use crate::layer::pax::Time;
+use crate::layer::shown;
 use crate::layer::sparse::Piece;
 use crate::layer::stream::{self, Place, Stream};
 use crate::layer::tar_split::Recorder;
@@ -47,24 +48,22 @@ pub(crate) struct Unpacked {
     pub(crate) diff_id: DiffId,
     /// Bytes of files and links, hard links once: as `layer::size` counts.
     pub(crate) size: u64,
-    /// Members of the archive.
-    pub(crate) entries: u64,
 }
 
 /// Unpacks `reader`, an uncompressed tar, into the empty directory `dest`, and reads it to its end.
 pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &Options) -> Result<Unpacked> {
     let recorder = options.record.as_ref().map(Recorder::new).transpose()?;
-    let ((size, entries), digest) = stream::run(reader, recorder, |stream| {
+    let (size, digest) = stream::run(reader, recorder, |stream| {
         let mut unpacker = Unpacker {
             tree: Tree::new(dest)?,
             linked_files: false,
             written: 0,
         };
         let mut archive = Archive::default();
-        let mut entries = 0;
+        let mut members = 0;
         while let Some(member) = archive.next(stream)? {
-            entries += 1;
-            if entries > MOST_MEMBERS {
+            members += 1;
+            if members > MOST_MEMBERS {
                 return Err(Error::other(format!("archive of more than {MOST_MEMBERS} members")));
             }
             let placed = unpacker.member(&member, stream).with_context(|| shown(&member.path))?;
@@ -72,12 +71,11 @@ pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &O
                 return Err(archive.ends_early());
             }
         }
-        Ok((unpacker.finish(stream, options.open_root)?, entries))
+        unpacker.finish(stream, options.open_root)
     })?;
     Ok(Unpacked {
         diff_id: DiffId(digest),
         size,
-        entries,
     })
 }
 
@@ -436,8 +434,4 @@ fn timestamps(time: Time) -> Timestamps {
         last_access: time,
         last_modification: time,
     }
-}
-
-fn shown(path: &[u8]) -> String {
-    String::from_utf8_lossy(path).into_owned()
 }

@@ -2,6 +2,7 @@
 //! stack or descriptors.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::shown;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, fstat, openat2, statat};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
@@ -169,14 +170,6 @@ fn push(path: &mut Vec<u8>, name: &CStr) {
         path.push(b'/');
     }
     path.extend_from_slice(name.to_bytes());
-}
-
-pub(super) fn shown(path: &[u8]) -> String {
-    if path.is_empty() {
-        "/".to_owned()
-    } else {
-        String::from_utf8_lossy(path).into_owned()
-    }
 }
 
 fn lost(path: &[u8]) -> Error {

@@ -13,9 +13,13 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+
+/// Bytes that a record seldom exceeds.
+const USUAL: usize = 16 * 1024;
 
 /// Whether a write must survive a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -105,36 +109,39 @@ pub(super) fn sync_dirs(first: &Path, last: &Path) -> Result<()> {
 
 /// `None` if there is no such file, or no such directory.
 pub(crate) fn read(path: &Path) -> Result<Option<Vec<u8>>> {
+    with_content(path, |bytes| Ok(bytes.to_vec()))
+}
+
+/// `None` if there is no such file; an error that names it if it is damaged.
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
+    with_content(path, |bytes| {
+        serde_json::from_slice(bytes).map_err(|e| damaged(path, &e))
+    })
+}
+
+/// Costs no allocation and three calls, since a listing reads thousands: less than was asked for is the end of a
+/// regular file.
+fn with_content<T>(path: &Path, take: impl FnOnce(&[u8]) -> Result<T>) -> Result<Option<T>> {
     let mut file = match File::open(path) {
         Ok(file) => file,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
         Err(e) => return Err(e).with_context(|| format!("open {}", path.display())),
     };
-    read_whole(&mut file)
-        .map(Some)
-        .with_context(|| format!("read {}", path.display()))
-}
-
-/// With as few calls as a listing of a thousand records deserves: less than asked for is the end of a regular file.
-fn read_whole(file: &mut File) -> std::io::Result<Vec<u8>> {
-    const USUAL: usize = 16 * 1024;
-    let mut bytes = Vec::with_capacity(USUAL);
-    loop {
-        match rustix::io::read(&*file, rustix::buffer::spare_capacity(&mut bytes)) {
-            Ok(_) if bytes.len() < USUAL => return Ok(bytes),
-            Ok(_) => break,
+    let mut buffer = [MaybeUninit::uninit(); USUAL];
+    let start: &[u8] = loop {
+        match rustix::io::read(&file, &mut buffer[..]) {
+            Ok((start, _)) => break start,
             Err(rustix::io::Errno::INTR) => {}
-            Err(e) => return Err(e.into()),
+            Err(e) => return Err(e).with_context(|| format!("read {}", path.display())),
         }
+    };
+    if start.len() < USUAL {
+        return take(start).map(Some);
     }
-    file.read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
-
-/// `None` if there is no such file; an error that names it if it is damaged.
-pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
-    let Some(bytes) = read(path)? else { return Ok(None) };
-    serde_json::from_slice(&bytes).map(Some).map_err(|e| damaged(path, &e))
+    let mut bytes = start.to_vec();
+    file.read_to_end(&mut bytes)
+        .with_context(|| format!("read {}", path.display()))?;
+    take(&bytes).map(Some)
 }
 
 fn damaged(path: &Path, e: &serde_json::Error) -> Error {
@@ -161,6 +168,18 @@ mod tests {
             assert_eq!(read(&dir.join("x.json")).unwrap().unwrap(), text.as_bytes());
         }
         assert!(!dir.join(".x.json.new").exists());
+    }
+
+    #[test]
+    fn long_records_are_read_whole() {
+        let s = Scratch::new();
+        for length in [0, USUAL - 3, USUAL - 2, USUAL - 1, 5 * USUAL] {
+            let json = to_json(&"x".repeat(length)).unwrap();
+            replace(s.root(), "x.json", &json, Durability::Volatile).unwrap();
+            let path = s.root().join("x.json");
+            assert_eq!(read(&path).unwrap().unwrap(), json);
+            assert_eq!(read_json::<String>(&path).unwrap().unwrap().len(), length);
+        }
     }
 
     #[test]

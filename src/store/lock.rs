@@ -158,7 +158,7 @@ impl Store {
     /// Locks are held for milliseconds: at first asks again and again, so as to notice when it takes long; from then on
     /// the kernel waits.
     fn wait_for(&self, file: &File, mode: Mode, what: &str) -> Result<()> {
-        let mut pause = Duration::from_micros(200);
+        let mut pause = Duration::from_micros(100);
         let begin = Instant::now();
         loop {
             if try_lock(file, mode)? {
@@ -168,7 +168,7 @@ impl Store {
                 break;
             }
             std::thread::sleep(pause);
-            pause = (pause * 2).min(Duration::from_millis(10));
+            pause = (pause * 2).min(Duration::from_millis(2));
         }
         match holder(file) {
             Some(by) => (self.notice)(&format!("waiting for {what}, locked by {by}")),

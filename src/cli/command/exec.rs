@@ -47,7 +47,11 @@ fn define(command: Command) -> Command {
         .arg(value("user", "USER[:GROUP]", "Run as this user instead of the container's").short('u'))
         .arg(bytes("workdir", "DIR", "Working directory instead of the container's").short('w'))
         .arg(word("CONTAINER", "Name or id"))
-        .arg(rest("COMMAND", "The program and its arguments").required(true))
+        .arg(
+            rest("COMMAND", "The program and its arguments")
+                .required(true)
+                .num_args(1..),
+        )
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {

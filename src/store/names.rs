@@ -16,211 +16,26 @@ const LONGEST: usize = 255;
 /// Random names tried before a digit is added.
 const TRIES: usize = 16;
 
-const ADJECTIVES: [&str; 100] = [
-    "able",
-    "amber",
-    "ample",
-    "autumn",
-    "becalmed",
-    "blithe",
-    "bold",
-    "bonny",
-    "brave",
-    "bright",
-    "brisk",
-    "briny",
-    "buoyant",
-    "calm",
-    "candid",
-    "cheery",
-    "clear",
-    "coastal",
-    "copper",
-    "coral",
-    "crisp",
-    "dapper",
-    "daring",
-    "deft",
-    "distant",
-    "dozing",
-    "eager",
-    "early",
-    "easterly",
-    "eastern",
-    "ebbing",
-    "fabled",
-    "fair",
-    "fearless",
-    "flowing",
-    "foggy",
-    "frosty",
-    "gallant",
-    "gentle",
-    "gilded",
-    "gleaming",
-    "glad",
-    "golden",
-    "hardy",
-    "hearty",
-    "homeward",
-    "humble",
-    "indigo",
-    "jaunty",
-    "jolly",
-    "keen",
-    "kindly",
-    "laden",
-    "lazy",
-    "limber",
-    "lively",
-    "lofty",
-    "lucky",
-    "lunar",
-    "mellow",
-    "merry",
-    "mighty",
-    "misty",
-    "modest",
-    "moonlit",
-    "nimble",
-    "noble",
-    "northern",
-    "patient",
-    "placid",
-    "plucky",
-    "polar",
-    "proud",
-    "quick",
-    "quiet",
-    "ready",
-    "restful",
-    "roving",
-    "rugged",
-    "rustic",
-    "salty",
-    "serene",
-    "silver",
-    "sleepy",
-    "smooth",
-    "snug",
-    "southern",
-    "spry",
-    "steady",
-    "stormy",
-    "sturdy",
-    "sunny",
-    "swift",
-    "tidal",
-    "tranquil",
-    "trusty",
-    "upbeat",
-    "wandering",
-    "westerly",
-    "windy",
-];
+/// In each of the lists.
+const WORDS: usize = 100;
 
-const NOUNS: [&str; 100] = [
-    "albatross",
-    "anchor",
-    "anchovy",
-    "atoll",
-    "auk",
-    "ballast",
-    "barnacle",
-    "bay",
-    "beacon",
-    "bollard",
-    "boatswain",
-    "bosun",
-    "bowline",
-    "bowsprit",
-    "breaker",
-    "breeze",
-    "bridge",
-    "buoy",
-    "canal",
-    "capstan",
-    "cargo",
-    "channel",
-    "clam",
-    "cleat",
-    "clipper",
-    "coracle",
-    "cormorant",
-    "corsair",
-    "cove",
-    "crab",
-    "crane",
-    "current",
-    "cutter",
-    "davit",
-    "delta",
-    "dinghy",
-    "dock",
-    "dolphin",
-    "dory",
-    "eel",
-    "estuary",
-    "eddy",
-    "ferry",
-    "fjord",
-    "foghorn",
-    "frigate",
-    "gale",
-    "galley",
-    "gannet",
-    "gull",
-    "gunwale",
-    "halyard",
-    "harbour",
-    "hawser",
-    "heron",
-    "herring",
-    "hull",
-    "inlet",
-    "island",
-    "jetty",
-    "jib",
-    "kayak",
-    "keel",
-    "kelp",
-    "ketch",
-    "lagoon",
-    "lantern",
-    "lighter",
-    "lighthouse",
-    "lobster",
-    "longboat",
-    "lugger",
-    "mackerel",
-    "mast",
-    "mooring",
-    "narwhal",
-    "oar",
-    "osprey",
-    "otter",
-    "oyster",
-    "pelican",
-    "pier",
-    "pilot",
-    "porpoise",
-    "prow",
-    "puffin",
-    "quay",
-    "raft",
-    "reef",
-    "rudder",
-    "sailor",
-    "schooner",
-    "seal",
-    "sextant",
-    "skiff",
-    "sloop",
-    "spinnaker",
-    "tern",
-    "tugboat",
-    "wharf",
-];
+const ADJECTIVES: &str = "\
+    able amber ample autumn becalmed blithe bold bonny brave bright brisk briny buoyant calm candid \
+    cheery clear coastal copper coral crisp dapper daring deft distant dozing eager early easterly \
+    eastern ebbing fabled fair fearless flowing foggy frosty gallant gentle gilded gleaming glad golden \
+    hardy hearty homeward humble indigo jaunty jolly keen kindly laden lazy limber lively lofty lucky \
+    lunar mellow merry mighty misty modest moonlit nimble noble northern patient placid plucky polar \
+    proud quick quiet ready restful roving rugged rustic salty serene silver sleepy smooth snug southern \
+    spry steady stormy sturdy sunny swift tidal tranquil trusty upbeat wandering westerly windy";
+
+const NOUNS: &str = "\
+    albatross anchor anchovy atoll auk ballast barnacle bay beacon bollard boatswain bosun bowline \
+    bowsprit breaker breeze bridge buoy canal capstan cargo channel clam cleat clipper coracle cormorant \
+    corsair cove crab crane current cutter davit delta dinghy dock dolphin dory eel estuary eddy ferry \
+    fjord foghorn frigate gale galley gannet gull gunwale halyard harbour hawser heron herring hull \
+    inlet island jetty jib kayak keel kelp ketch lagoon lantern lighter lighthouse lobster longboat \
+    lugger mackerel mast mooring narwhal oar osprey otter oyster pelican pier pilot porpoise prow puffin \
+    quay raft reef rudder sailor schooner seal sextant skiff sloop spinnaker tern tugboat wharf";
 
 /// Docker's rule: a letter or digit, then letters, digits, `_`, `.`, `-`; and podman's, that one character will do.
 pub(crate) fn is_valid(name: &str) -> bool {
@@ -244,6 +59,13 @@ pub(crate) fn check(name: &str) -> Result<()> {
     }
 }
 
+fn pick(words: &'static str, by: u8) -> &'static str {
+    words
+        .split_ascii_whitespace()
+        .nth(usize::from(by) % WORDS)
+        .unwrap_or_default()
+}
+
 impl Store {
     /// Two words that are nobody's name at the moment. Claiming it may still find it taken; then ask again.
     pub(crate) fn random_name(&self) -> Result<String> {
@@ -252,8 +74,7 @@ impl Store {
         let free = |name: &str| std::fs::symlink_metadata(names.join(name)).is_err();
         let mut name = String::new();
         for pair in seed.chunks_exact(2).take(TRIES) {
-            let pick = |words: &[&'static str; 100], byte: u8| words[usize::from(byte) % words.len()];
-            name = format!("{}_{}", pick(&ADJECTIVES, pair[0]), pick(&NOUNS, pair[1]));
+            name = format!("{}_{}", pick(ADJECTIVES, pair[0]), pick(NOUNS, pair[1]));
             if free(&name) {
                 return Ok(name);
             }
@@ -371,8 +192,10 @@ mod tests {
 
     #[test]
     fn words_are_distinct_and_make_valid_names() {
-        let distinct: BTreeSet<_> = ADJECTIVES.iter().chain(&NOUNS).collect();
-        assert_eq!(distinct.len(), 200);
+        let lists = [ADJECTIVES, NOUNS].map(|list| list.split_ascii_whitespace().collect::<BTreeSet<_>>());
+        assert_eq!(lists.each_ref().map(BTreeSet::len), [WORDS; 2]);
+        let distinct: BTreeSet<_> = lists.into_iter().flatten().collect();
+        assert_eq!(distinct.len(), 2 * WORDS);
         assert!(
             distinct
                 .iter()
@@ -383,8 +206,8 @@ mod tests {
     #[test]
     fn a_taken_random_name_is_not_offered() {
         let s = Scratch::new();
-        for a in ADJECTIVES {
-            for n in NOUNS {
+        for a in ADJECTIVES.split_ascii_whitespace() {
+            for n in NOUNS.split_ascii_whitespace() {
                 std::os::unix::fs::symlink("x", s.names_root().join(format!("{a}_{n}"))).unwrap();
             }
         }

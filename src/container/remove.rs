@@ -30,10 +30,9 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
         };
         match status::look(store, id) {
             Seen::Is(Status::Running(_)) if !options.force => {
-                return Err(
-                    Error::conflict("Impossible to remove a running container, please stop it first")
-                        .with_hint("or remove it by force: barge rm -f"),
-                );
+                let name = store.config(id).map_or_else(|_| id.short().to_owned(), |c| c.name);
+                let message = format!("Impossible to remove a running container, please stop it first: {name}");
+                return Err(Error::conflict(message).with_hint("or remove it by force: barge rm -f"));
             }
             // Started again between our kill and our lock.
             Seen::Is(Status::Running(_)) if begin.elapsed() < stop::MONITOR_PATIENCE => {}

@@ -265,7 +265,7 @@ pub(super) fn ambiguous<'a>(kind: &str, prefix: &str, matches: impl Iterator<Ite
     };
     let list = short[..shown].join(", ");
     Error::new(
-        Kind::NotFound,
+        Kind::Conflict,
         format!("ambiguous {kind} id '{prefix}': {list}{more} begin with it"),
     )
 }

@@ -187,7 +187,11 @@ fn initialise(root: &Path) -> Result<()> {
     for name in ["lock", "tags.lock"] {
         lock::open_lock_file(&root.join(name))?;
     }
-    file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced)
+    match file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced) {
+        // Another process was at the same moment at the same file, and has put it in place.
+        Err(_) if root.join("format").exists() => Ok(()),
+        other => other,
+    }
 }
 
 /// One directory, if it isn't there; missing parents are made only then.

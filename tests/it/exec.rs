@@ -112,7 +112,7 @@ fn attach_sees_what_comes_and_gives_the_code() {
     // A client that has shown something has its signals in hand.
     for client in &clients {
         wait_until("the client to be on", || {
-            host.text("kill -s WINCH x");
+            host.text("kill -s WINCH x1");
             client.stdout.text().contains("got WINCH")
         });
     }

@@ -43,7 +43,9 @@ fn sound(host: &Host, point: &str, name: &str) {
         assert!(["created", "exited"].contains(&status.as_str()), "{point}: {status}");
         let wrong = host.run(["start", "-a", name]);
         assert_eq!(wrong.code, 3, "{point}: started again: {}", wrong.err());
-        host.text(["rm", "-v", name]);
+        // With --rm it has gone by itself.
+        host.run(["rm", "-v", name]);
+        assert_eq!(host.text("ps -aq"), "", "{point}");
     }
     host.run(["run", "--name", name, "-v", "/data", "tiny", "/tiny", "exit", "3"])
         .fails(3);

@@ -51,11 +51,9 @@ fn sound(host: &Host, point: &str, name: &str) {
         .fails(3);
     host.text(["rm", "-v", name]);
     // An abandoned volume has no user any more; what has a name is the person's.
-    assert_eq!(
-        host.text("volume ls -q").replace("named", ""),
-        "",
-        "{point}: abandoned volumes"
-    );
+    crate::support::wait_until(&format!("abandoned volumes to go after {point}"), || {
+        host.text("volume ls -q").replace("named", "").is_empty()
+    });
 }
 
 #[test]

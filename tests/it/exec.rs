@@ -158,6 +158,10 @@ fn input_for_a_container_without_i_is_dropped() {
     host.wait_log("x1", "ready");
     let mut client = host.barge("attach x1").spawn();
     client.send(b"nobody reads this\n");
+    wait_until("the client to be attached", || {
+        client.signal(Signal::SIGHUP);
+        client.stdout.text().contains("got HUP")
+    });
     host.text("kill -s TERM x1");
     client.wait().fails(4);
 }

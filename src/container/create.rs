@@ -28,6 +28,8 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     image::provide(store, &args.image)?;
+    // What a dead removal left may include volumes, which need the lock that is taken next.
+    store.sweep_left_overs()?;
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
     let image = image::resolve(store, &args.image)?;

@@ -56,12 +56,15 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
 /// Removes a container that does not run. A damaged record is no reason to keep what it was about.
 pub(super) fn discard(store: &Store, id: &ContainerId, volumes: bool, held: &ContainerLock) -> Result<()> {
     let config = store.config(id).ok();
-    store.remove_container(id, config.as_ref().map(|c| c.name.as_str()), held)?;
+    if volumes {
+        store.doom_volumes(id);
+    }
+    let removed = store.detach_container(id, config.as_ref().map(|c| c.name.as_str()), held)?;
     // With `--rm` they go as well. One that another container uses stays.
     for config in config.iter().filter(|c| volumes || c.auto_remove) {
         for name in config.anonymous_volumes() {
             let _ = store.remove_volume(name);
         }
     }
-    Ok(())
+    removed.delete(store)
 }

@@ -179,13 +179,9 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a container that does not run. The rename into `staging/` is the moment at which it is gone; deleting
-    /// what it left comes after, and what can't be deleted is tried again by later commands.
-    pub(crate) fn remove_container(&self, id: &ContainerId, name: Option<&str>, held: &ContainerLock) -> Result<()> {
-        self.detach_container(id, name, held)?.delete(self)
-    }
-
-    /// The first half of [`Store::remove_container`]: after it, id and name are free.
+    /// Removes a container that does not run. The rename into `staging/` is the moment at which it is gone: id and name
+    /// are free. Deleting what it left comes after ([`DetachedContainer::delete`]), and what can't be deleted is tried
+    /// again by later commands.
     pub(crate) fn detach_container(
         &self,
         id: &ContainerId,
@@ -313,7 +309,7 @@ mod tests {
 
     fn remove(s: &Store, id: &ContainerId, name: Option<&str>) {
         let held = s.lock_container(id).unwrap();
-        s.remove_container(id, name, &held).unwrap();
+        s.detach_container(id, name, &held).unwrap().delete(s).unwrap();
     }
 
     fn exit(code: u8) -> Exit {
@@ -498,7 +494,10 @@ mod tests {
         assert!(s.try_lock_container(&id).unwrap().is_none());
         std::thread::scope(|threads| {
             let waiter = threads.spawn(|| s.lock_container(&id).map(drop));
-            s.remove_container(&id, Some("locked"), &held).unwrap();
+            s.detach_container(&id, Some("locked"), &held)
+                .unwrap()
+                .delete(&s)
+                .unwrap();
             drop(held);
             let e = waiter.join().unwrap().unwrap_err();
             assert_eq!(e.to_string(), format!("No such container: {id}"));

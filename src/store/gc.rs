@@ -73,14 +73,18 @@ impl Store {
         if self.has_image(image) {
             return Ok(());
         }
-        let file = lock::open_lock_file(&self.root().join("lock"))?;
-        if !lock::try_exclusive(&file)? {
+        let Some(held) = self.try_lock_exclusive()? else {
             return Ok(());
-        }
-        let held = StoreLock::from_locked(file);
+        };
         let dropped = self.drop_unreferenced(&held)?;
         drop(held);
         dropped.delete()
+    }
+
+    /// `None` if another process refers to something right now.
+    pub(super) fn try_lock_exclusive(&self) -> Result<Option<StoreLock>> {
+        let file = lock::open_lock_file(&self.root().join("lock"))?;
+        Ok(lock::try_exclusive(&file)?.then(|| StoreLock::from_locked(file)))
     }
 
     /// Before something is made: deletes what dead processes left.

@@ -193,24 +193,27 @@ impl Store {
         let mut found = false;
         for path in entries.flatten().map(|e| e.path()) {
             // Left by a process that died between two calls; never fatal to the command that meets it.
-            found |= sweep_entry(&path).unwrap_or(false);
+            found |= self.sweep_entry(&path).unwrap_or(false);
         }
         Ok(found)
     }
-}
 
-fn sweep_entry(path: &Path) -> Result<bool> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    let entry = match File::options().read(true).custom_flags(flags).open(path) {
-        Ok(entry) => entry,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
-        Err(e) => return Err(e.into()),
-    };
-    if !lock::try_exclusive(&entry)? || !in_place(path, &entry) {
-        return Ok(false);
+    fn sweep_entry(&self, path: &Path) -> Result<bool> {
+        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+        let entry = match File::options().read(true).custom_flags(flags).open(path) {
+            Ok(entry) => entry,
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
+            Err(e) => return Err(e.into()),
+        };
+        if !lock::try_exclusive(&entry)? || !in_place(path, &entry) {
+            return Ok(false);
+        }
+        // A container that was being removed takes its volumes along; if they can't go now, it stays to say so.
+        if self.drop_volumes_of(path)? {
+            remove_path(path)?;
+        }
+        Ok(true)
     }
-    remove_path(path)?;
-    Ok(true)
 }
 
 /// Whether `path` still names what is open as `file`.

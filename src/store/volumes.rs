@@ -1,8 +1,9 @@
 //! `volumes/<name>/`: the files in `_data/`, and `volume.json`, which makes it a volume. Made in staging, with its
 //! first content if it gets any, and renamed into place, so that a volume is never half there.
 
-use super::{Durability, Stage, Store, file, names};
+use super::{Durability, Stage, Store, StoreLock, file, names};
 use crate::error::{Context, Error, Result};
+use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::mount::Source;
 use crate::model::time::Timestamp;
@@ -11,6 +12,7 @@ use std::collections::BTreeMap;
 use std::fs::{DirBuilder, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::Path;
 
 /// A volume that no one can see yet.
 #[derive(Debug)]
@@ -36,6 +38,9 @@ impl StagedVolume {
         Ok(first)
     }
 }
+
+/// In a removed container's directory: its nameless volumes go as well.
+const DOOMED_VOLUMES: &str = "doomed-volumes";
 
 impl Store {
     /// Makes a volume. One that exists is left as it is, as docker does.
@@ -150,11 +155,49 @@ impl Store {
 
     /// Removes a volume that no container uses.
     pub(crate) fn remove_volume(&self, name: &str) -> Result<()> {
+        self.check_volume(name)?;
+        let references = self.lock_exclusive()?;
+        self.remove_volume_under(name, references)
+    }
+
+    fn check_volume(&self, name: &str) -> Result<()> {
         let dir = self.volumes_root().join(name);
         if !names::is_valid(name) || std::fs::symlink_metadata(&dir).is_err() {
             return Err(Error::not_found(format!("No such volume: {name}")));
         }
-        let references = self.lock_exclusive()?;
+        Ok(())
+    }
+
+    /// Says, in a container that is about to be removed, that its nameless volumes go with it.
+    pub(crate) fn doom_volumes(&self, id: &ContainerId) {
+        // Without room for the mark, only a crash in the next milliseconds makes a difference.
+        let _ = file::write_new(&self.container_dir(id).join(DOOMED_VOLUMES), b"", Durability::Volatile);
+    }
+
+    /// For a removed container's directory that a dead process left: removes the volumes that were to go with it.
+    /// `false` if another process has the store's lock; nothing waits for that here.
+    pub(super) fn drop_volumes_of(&self, removed: &Path) -> Result<bool> {
+        let Ok(Some(config)) = file::read_json::<ContainerConfig>(&removed.join("config.json")) else {
+            return Ok(true);
+        };
+        if !config.auto_remove && !removed.join(DOOMED_VOLUMES).exists() {
+            return Ok(true);
+        }
+        for name in config
+            .anonymous_volumes()
+            .filter(|name| self.check_volume(name).is_ok())
+        {
+            let Some(references) = self.try_lock_exclusive()? else {
+                return Ok(false);
+            };
+            // One that another container uses stays.
+            let _ = self.remove_volume_under(name, references);
+        }
+        Ok(true)
+    }
+
+    fn remove_volume_under(&self, name: &str, references: StoreLock) -> Result<()> {
+        let dir = self.volumes_root().join(name);
         let users = self.volume_users(name)?;
         if !users.is_empty() {
             let list: Vec<&str> = users.iter().map(ContainerId::as_str).collect();

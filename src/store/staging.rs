@@ -209,7 +209,7 @@ impl Store {
             return Ok(false);
         }
         // A container that was being removed takes its volumes along; if they can't go now, it stays to say so.
-        if self.drop_volumes_of(path)? {
+        if self.drop_rest_of(path)? {
             remove_path(path)?;
         }
         Ok(true)

@@ -174,12 +174,16 @@ impl Store {
         let _ = file::write_new(&self.container_dir(id).join(DOOMED_VOLUMES), b"", Durability::Volatile);
     }
 
-    /// For a removed container's directory that a dead process left: removes the volumes that were to go with it.
+    /// For a removed container's directory that a dead process left: removes the volumes that were to go with it, and
+    /// its run directory.
     /// `false` if another process has the store's lock; nothing waits for that here.
-    pub(super) fn drop_volumes_of(&self, removed: &Path) -> Result<bool> {
+    pub(super) fn drop_rest_of(&self, removed: &Path) -> Result<bool> {
         let Ok(Some(config)) = file::read_json::<ContainerConfig>(&removed.join("config.json")) else {
             return Ok(true);
         };
+        if !self.container_dir(&config.id).exists() {
+            self.clear_live(&config.id)?;
+        }
         if !config.auto_remove && !removed.join(DOOMED_VOLUMES).exists() {
             return Ok(true);
         }

@@ -122,6 +122,8 @@ impl Terminal {
 
     pub fn wait(mut self) -> (i32, String) {
         let code = self.end();
+        // The command was the last to hold the other side: what it wrote is there once the reader has met the end.
+        self.output.wait_for_end();
         (code, self.output.text())
     }
 

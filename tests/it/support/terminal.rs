@@ -122,6 +122,8 @@ impl Terminal {
 
     pub fn wait(mut self) -> (i32, String) {
         let code = self.end();
+        // The last holder of the other side is gone: what it wrote is read to the end.
+        self.output.wait_for_end();
         (code, self.output.text())
     }
 

@@ -339,17 +339,17 @@ mod tests {
     fn every_way_takes_deep_stacks() {
         for (way, count) in [
             (Way::Append, 1),
-            (Way::Append, 128),
             (Way::Append, 200),
             (Way::Append, 500),
             (Way::String, 1),
             (Way::String, 14),
             (Way::MountCall, 1),
-            (Way::MountCall, 128),
             (Way::MountCall, 200),
-            (Way::MountCall, 400),
             (Way::MountCall, 500),
         ] {
+            if way == Way::Append && choose(1).unwrap() != way {
+                continue;
+            }
             let scratch = Scratch::new(&format!("{way:?}{count}"));
             let overlay = scratch.stack(count);
             let mount = detached(&overlay, way).unwrap_or_else(|e| panic!("{way:?} {count}: {e}"));
@@ -361,6 +361,12 @@ mod tests {
             read(&mount, "file0").unwrap();
             write(&mount, "new").unwrap();
             assert!(overlay.upper.join("new").exists());
+        }
+        // And whichever way this kernel has.
+        for count in [1, 14, 15, 128, 400] {
+            let scratch = Scratch::new(&format!("any{count}"));
+            let mount = mount(&scratch.stack(count)).unwrap();
+            assert_eq!(read(&mount, "last").unwrap(), (count - 1).to_string(), "{count}");
         }
     }
 
@@ -399,7 +405,7 @@ mod tests {
         let long = Scratch(scratch.0.join("x".repeat(250)));
         fs::create_dir(&long.0).unwrap();
         let overlay = long.stack(3);
-        for way in [Way::Append, Way::String, Way::MountCall] {
+        for way in [choose(3).unwrap(), Way::String, Way::MountCall] {
             assert_eq!(read(&detached(&overlay, way).unwrap(), "last").unwrap(), "2", "{way:?}");
         }
     }

@@ -159,8 +159,8 @@ fn input_for_a_container_without_i_is_dropped() {
     let mut client = host.barge("attach x1").spawn();
     client.send(b"nobody reads this\n");
     wait_until("the client to be attached", || {
-        host.text("kill -s HUP x1");
-        client.stdout.text().contains("got HUP")
+        host.text("kill -s WINCH x1");
+        client.stdout.text().contains("got WINCH")
     });
     host.text("kill -s TERM x1");
     client.wait().fails(4);

@@ -122,7 +122,7 @@ impl Terminal {
 
     pub fn wait(mut self) -> (i32, String) {
         let code = self.end();
-        // The command was the last to hold the other side: what it wrote is there once the reader has met the end.
+        // The last holder of the other side is gone: what it wrote is read to the end.
         self.output.wait_for_end();
         (code, self.output.text())
     }

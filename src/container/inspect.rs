@@ -85,7 +85,7 @@ fn state(status: &Status) -> Value {
     let (pid, started, last) = match status {
         Status::Running(live) => match &live.phase {
             Phase::Running { init, started } => (init.pid, Some(*started), None),
-            Phase::Restarting { exit } | Phase::Stopping { exit } => (0, exit.started, Some(exit)),
+            Phase::Restarting { exit } | Phase::Stopping { exit, .. } => (0, exit.started, Some(exit)),
             Phase::Starting => (0, None, None),
         },
         Status::Exited(exit) => (0, exit.started, Some(exit)),

@@ -48,7 +48,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
 /// How a container whose monitor is dead has ended.
 pub(super) fn last_exit(live: &LiveState) -> Exit {
     let started = match &live.phase {
-        Phase::Stopping { exit } | Phase::Restarting { exit } => return exit.clone(),
+        Phase::Stopping { exit, .. } | Phase::Restarting { exit } => return exit.clone(),
         Phase::Running { started, .. } => Some(*started),
         Phase::Starting => None,
     };

@@ -4,7 +4,7 @@ use crate::container::status::{self, Seen};
 use crate::container::stop;
 use crate::error::{Error, Kind, Result};
 use crate::model::id::ContainerId;
-use crate::model::state::Status;
+use crate::model::state::{Phase, Status};
 use crate::runtime::cgroup;
 use crate::store::{ContainerLock, Store};
 use std::time::{Duration, Instant};
@@ -36,6 +36,10 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
             }
             // Started again between our kill and our lock.
             Seen::Is(Status::Running(_)) if begin.elapsed() < stop::MONITOR_PATIENCE => {}
+            // All is recorded, and the monitor only unmounts: that needs none of the names that are removed here.
+            Seen::Ending(live, _) if matches!(live.phase, Phase::Stopping { last: true, .. }) => {
+                return discard(store, id, options.volumes, &lock);
+            }
             Seen::Ending(live, _) => {
                 drop(lock);
                 if begin.elapsed() > stop::MONITOR_PATIENCE {

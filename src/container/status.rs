@@ -101,7 +101,7 @@ fn seen_with(live: LiveState) -> Seen {
         return Seen::Lost(live);
     }
     match &live.phase {
-        Phase::Stopping { exit } => {
+        Phase::Stopping { exit, .. } => {
             let exit = exit.clone();
             Seen::Ending(live, exit)
         }

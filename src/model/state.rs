@@ -45,6 +45,9 @@ pub(crate) enum Phase {
     /// The program ended; the monitor releases what is left.
     Stopping {
         exit: Exit,
+        /// Recorded, and no restart follows: only its root is still mounted.
+        #[serde(default)]
+        last: bool,
     },
 }
 

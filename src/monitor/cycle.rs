@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 pub(super) struct Cycle {
     pub(super) init: Init,
     /// Keeps the root mounted past the end of its last process: the unmount is ours, and not in line with the exit.
-    _root: OwnedFd,
+    root: OwnedFd,
     cgroups: Vec<PathBuf>,
     pub(super) device_filter: bool,
 }
@@ -60,7 +60,7 @@ pub(super) fn start(
             } = parts;
             let cycle = Cycle {
                 init,
-                _root: root,
+                root,
                 cgroups,
                 device_filter,
             };
@@ -91,13 +91,16 @@ impl Cycle {
         cgroup::oom_killed(&self.cgroups)
     }
 
-    /// Ends what is left, and releases everything.
-    pub(super) fn release(self) -> Result<()> {
+    /// Ends what is left, and releases everything but the root, which is given back: closed, it is unmounted.
+    pub(super) fn release(self) -> (Result<()>, OwnedFd) {
         let released = cgroup::kill_and_remove(&self.cgroups);
         // Whoever asked for it to end may be gone; it is our child in any case.
-        sys::process::pidfd_signal(self.init.pidfd.as_fd(), libc::SIGKILL)?;
-        sys::process::reap(self.init.pidfd.as_fd())?;
-        released
+        let reaped = sys::process::pidfd_signal(self.init.pidfd.as_fd(), libc::SIGKILL)
+            .and_then(|()| sys::process::reap(self.init.pidfd.as_fd()));
+        (
+            released.and(reaped.map(|_| ()).context("reap the first process")),
+            self.root,
+        )
     }
 }
 

@@ -88,6 +88,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// The root of the last cycle, still mounted.
+    root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
     removed: Option<DetachedContainer>,
 }
@@ -116,6 +118,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            root: None,
             removed: None,
         })
     }
@@ -138,6 +141,8 @@ impl Monitor {
             };
             self.streams.tell_exit(exit.code, false);
             self.live.restarts = self.history.restarts;
+            // Two mounts of one upper directory are undefined behaviour.
+            drop(self.root.take());
             self.enter(Phase::Restarting { exit: exit.clone() })?;
             if self.pause(delay)? {
                 let exit = Exit {
@@ -172,7 +177,7 @@ impl Monitor {
             started: now,
         });
         if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
-            return Err(match cycle.release() {
+            return Err(match cycle.release().0 {
                 Ok(()) => e,
                 Err(second) => e.and(&second),
             });
@@ -205,11 +210,14 @@ impl Monitor {
 
     fn never_started(&mut self, error: &Error, launcher: Launcher, lock: OwnedFd) -> Result<()> {
         let exit = self.failed(error);
-        let cleared = self.clear(&exit, Some(lock));
+        let kept = self.conclude(&exit, Some(lock));
+        if matches!(kept, Ok(true)) {
+            let _ = self.store.clear_live(&self.config.id);
+        }
         launcher.failed(error);
         self.streams.tell_exit(exit.code, true);
         self.delete();
-        cleared
+        kept.map(|_| ())
     }
 
     /// A container whose directory is gone was removed from under its monitor, and has nothing to start again.
@@ -256,8 +264,13 @@ impl Monitor {
             stopped_by_user: self.stop_requested(),
             restarts: self.history.restarts,
         };
-        let _ = self.enter(Phase::Stopping { exit: exit.clone() });
-        if let Err(e) = cycle.release() {
+        let _ = self.enter(Phase::Stopping {
+            exit: exit.clone(),
+            last: false,
+        });
+        let (released, root) = cycle.release();
+        self.root = Some(root);
+        if let Err(e) = released {
             exit.error = e.to_string();
         }
         sys::stop_point("exit-released");
@@ -270,20 +283,28 @@ impl Monitor {
     /// In the run directory first: that needs no disk, and if we are killed now the next command goes on from there.
     /// A full disk must not keep a container from ending.
     fn record(&mut self, exit: &Exit) {
-        let _ = self.enter(Phase::Stopping { exit: exit.clone() });
+        let _ = self.enter(Phase::Stopping {
+            exit: exit.clone(),
+            last: false,
+        });
         if !self.config.auto_remove {
             let _ = self.store.save_exit(&self.config.id, exit, Durability::Synced);
         }
     }
 
-    /// The last exit: nothing of the container runs, and nothing will.
+    /// The last exit: nothing of the container runs, and nothing will. Whoever waits is told before the root is
+    /// unmounted, since that syncs the whole filesystem below it; a new start waits for our end.
     fn end(&mut self, exit: &Exit) -> Result<()> {
         self.streams.stop_listening();
-        self.clear(exit, None)?;
+        let kept = self.conclude(exit, None)?;
         sys::stop_point("exit-cleared");
         self.streams.tell_exit(exit.code, true);
         // Most clients have all in a moment; a slow one need not wait for a tree to be deleted.
         let alone = self.streams.linger(Some(Duration::from_millis(100)))?;
+        drop(self.root.take());
+        if kept {
+            self.store.clear_live(&self.config.id)?;
+        }
         self.delete();
         if !alone {
             self.streams.linger(None)?;
@@ -291,8 +312,9 @@ impl Monitor {
         Ok(())
     }
 
-    /// Drops the live state, or with `--rm` the whole container. `lock` is the container's, if it is still held.
-    fn clear(&mut self, exit: &Exit, lock: Option<OwnedFd>) -> Result<()> {
+    /// Makes the end known on disk; with `--rm`, what is on disk goes. `lock` is the container's, if it is still held.
+    /// `true` if the container stays: then its live state is still to be cleared.
+    fn conclude(&mut self, exit: &Exit, lock: Option<OwnedFd>) -> Result<bool> {
         let id = &self.config.id;
         let keep = self.store.run_dir(id).join(KEEP_REQUEST).exists();
         if !self.config.auto_remove || keep {
@@ -301,7 +323,11 @@ impl Monitor {
                 self.store.save_exit(id, exit, Durability::Synced)?;
             }
             self.store.unmark_running(id);
-            return self.store.clear_live(id);
+            self.enter(Phase::Stopping {
+                exit: exit.clone(),
+                last: true,
+            })?;
+            return Ok(true);
         }
         let held = match lock {
             Some(lock) => Some(crate::store::ContainerLock::from_inherited(lock)),
@@ -315,7 +341,7 @@ impl Monitor {
                 let _ = self.store.remove_volume(name);
             }
         }
-        Ok(())
+        Ok(false)
     }
 
     /// Deletes what `--rm` has detached. Nobody has to wait for that.

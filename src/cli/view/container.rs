@@ -139,7 +139,7 @@ pub(crate) fn status(status: &Status, look: &Look) -> String {
             Phase::Starting => "Created".to_owned(),
             Phase::Running { started, .. } => format!("Up {}", look.since(*started)),
             Phase::Restarting { exit } => ended("Restarting", exit),
-            Phase::Stopping { exit } => ended("Exited", exit),
+            Phase::Stopping { exit, .. } => ended("Exited", exit),
         },
     }
 }

@@ -335,7 +335,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn every_way_takes_deep_stacks() {
         for (way, count) in [
             (Way::Append, 1),
@@ -371,7 +370,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn the_kernel_limit_is_named() {
         let scratch = Scratch::new("limit");
         let mut overlay = scratch.stack(1);
@@ -383,7 +381,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn a_view_writes_nothing() {
         let scratch = Scratch::new("view");
         let mut overlay = scratch.stack(2);
@@ -399,7 +396,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn any_path_will_do() {
         let scratch = Scratch::new("odd,na:me\\");
         let long = Scratch(scratch.0.join("x".repeat(250)));
@@ -411,7 +407,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn an_attached_mount_is_seen_by_the_whole_process() {
         let scratch = Scratch::new("at");
         let overlay = scratch.stack(2);
@@ -424,7 +419,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn errors_name_what_is_wrong() {
         let scratch = Scratch::new("errors");
         let good = scratch.stack(1);
@@ -455,7 +449,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn a_volatile_upper_is_kept_by_nobody() {
         let scratch = Scratch::new("volatile");
         let mut overlay = scratch.stack(1);

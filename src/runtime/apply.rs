@@ -73,6 +73,7 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             target,
             read_only,
         } => mount(root, kind, options, (target, *read_only)),
+        Step::Console => console(root).context("bind the terminal on /dev/console"),
         Step::MakeNode(node) => {
             device::make_node(root, node).with_context(|| format!("make device {}", node.target.display()))
         }
@@ -168,6 +169,14 @@ fn set(mount: BorrowedFd<'_>, attributes: u64, recursive: bool) -> std::io::Resu
             recursive,
         },
     )
+}
+
+/// The first terminal of a fresh /dev/pts is the container's.
+fn console(root: BorrowedFd<'_>) -> Result<()> {
+    let terminal = rootfs::open(root, Path::new("/dev/pts/0"), Links::Refuse)?;
+    let place = rootfs::open(root, Path::new("/dev/console"), Links::Refuse)?;
+    let copy = sys::mount::clone_tree(terminal.as_fd(), Path::new(""), false)?;
+    Ok(sys::mount::attach(copy.as_fd(), place.as_fd())?)
 }
 
 /// A mount point gets the attribute itself; anything else is first bound onto itself.

@@ -62,8 +62,6 @@ pub(crate) enum What {
     },
     /// /dev/pts; the container's terminal is one of it.
     Pts,
-    /// The container's terminal as /dev/console.
-    Console,
     Tmpfs {
         options: Vec<String>,
         flags: TmpfsFlags,
@@ -246,7 +244,7 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     plan.attach(made(What::Dev { console: tty }), "/dev", Node::Directory, Links::Refuse);
     plan.attach(made(What::Pts), "/dev/pts", Node::Directory, Links::Refuse);
     if tty {
-        plan.attach(made(What::Console), "/dev/console", Node::File, Links::Refuse);
+        plan.steps.push(Step::Console);
     }
     let covered = |target: &str| config.mounts.iter().any(|m| m.target == Path::new(target));
     if !covered("/dev/shm") {

@@ -48,7 +48,6 @@ pub(crate) fn open_mounts(
 ) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
-    let mut pts: Option<OwnedFd> = None;
     for attachment in attachments {
         let mount = match &attachment.what {
             What::Dev { console } => device::new_dev(*console)?,
@@ -56,15 +55,8 @@ pub(crate) fn open_mounts(
                 let fs = new_pts()?;
                 if tty {
                     terminal = Some(open_terminal(fs.as_fd())?);
-                    pts = Some(fs.try_clone()?);
                 }
                 fs
-            }
-            What::Console => {
-                let pts = pts
-                    .as_ref()
-                    .ok_or_else(|| Error::other("a console without a terminal"))?;
-                sys::mount::clone_tree(pts.as_fd(), Path::new("0"), false).context("clone the terminal")?
             }
             What::Tmpfs { options, flags } => {
                 let options: Vec<_> = options.iter().map(String::as_str).collect();

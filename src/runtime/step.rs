@@ -41,6 +41,9 @@ pub(crate) enum Step {
         target: PathBuf,
         read_only: bool,
     },
+    /// The container's terminal as /dev/console. Only here: before Linux 6.15 a mount that is attached nowhere can't be
+    /// cloned.
+    Console,
     /// Devices on top of /dev and elsewhere.
     MakeNode(DeviceNode),
     /// Read-only what lies there already.
@@ -116,6 +119,7 @@ impl fmt::Display for Step {
                 }
                 if *read_only { f.write_str(" read-only") } else { Ok(()) }
             }
+            Step::Console => f.write_str("bind the terminal on /dev/console"),
             Step::MakeNode(node) => write!(f, "make device {}", node.target.display()),
             Step::ReadOnly(path) => write!(f, "make {} read-only", path.display()),
             Step::Mask(path) => write!(f, "mask {}", path.display()),

@@ -193,7 +193,6 @@ mod tests {
     }
 
     #[test]
-    #[ignore = "needs root"]
     fn what_is_mounted_in_the_tree_stays() {
         let (dir, fd) = scratch("mount");
         std::fs::create_dir_all(dir.join("keep/inner")).unwrap();

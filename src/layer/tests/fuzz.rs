@@ -98,7 +98,6 @@ fn damage(archive: &[u8], random: &mut Random) -> Vec<u8> {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn damaged_archives_end_in_an_error_or_a_tree() {
     let scratch = Scratch::new("fuzz");
     let top = scratch.0.clone();

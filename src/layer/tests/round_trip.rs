@@ -25,7 +25,6 @@ fn there_and_back(scratch: &Scratch, archive: &[u8]) -> PathBuf {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn gnu_tars_archives() {
     for args in [
         &["--format=gnu"][..],
@@ -103,7 +102,6 @@ fn random_tree(root: &Path, random: &mut Random) {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn trees_of_chance() {
     let mut random = Random(0x853c_49e6_748f_ea9b);
     for run in 0..12 {
@@ -118,7 +116,6 @@ fn trees_of_chance() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn one_name_several_times() {
     let scratch = Scratch::new("again");
     let archive = Tar::default()
@@ -148,7 +145,6 @@ fn one_name_several_times() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn headers_of_every_age() {
     let scratch = Scratch::new("ages");
     let prefix = "p".repeat(150);
@@ -191,7 +187,6 @@ fn headers_of_every_age() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn the_root_is_open_where_it_must_be() {
     let scratch = Scratch::new("root");
     let closed = Tar::default().with("./", b'5', b"", |h| h.set_mode(0o700)).end();
@@ -216,7 +211,6 @@ fn the_root_is_open_where_it_must_be() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn layers_hide_what_they_remove() {
     let scratch = Scratch::new("merged");
     let lower = Tar::default()

@@ -29,7 +29,6 @@ fn deep(dir: &OwnedFd, depth: usize) {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn a_walk_is_as_deep_as_it_must() {
     let scratch = Scratch::new("deep");
     let (_, dir) = scratch.dir("top");
@@ -38,7 +37,6 @@ fn a_walk_is_as_deep_as_it_must() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn hard_links_count_once() {
     let scratch = Scratch::new("sizes");
     let (path, dir) = scratch.dir("top");
@@ -49,7 +47,6 @@ fn hard_links_count_once() {
 }
 
 #[test]
-#[ignore = "needs root"]
 fn a_copy_is_like_its_source() {
     let scratch = Scratch::new("copy");
     let (from, from_dir) = scratch.dir("from");

@@ -203,7 +203,12 @@ fn every_stop_point_is_tried() {
             points += 1;
         }
     }
-    assert_eq!(tried.matches("\",\n").count(), points, "points that no longer exist");
+    let list = tried
+        .split("const POINTS")
+        .nth(1)
+        .and_then(|rest| rest.split("];").next())
+        .unwrap();
+    assert_eq!(list.matches("\",\n").count(), points, "points that no longer exist");
 }
 
 #[test]

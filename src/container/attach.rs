@@ -153,8 +153,8 @@ impl<'a> Session<'a> {
                 self.handle_signals(&connection)?;
             }
             if ready.writable {
-                let sent = connection.try_send(&self.output)?;
-                self.output.drain(..sent);
+                let waiting = std::mem::take(&mut self.output);
+                self.send(&connection, &waiting);
             }
             if ready.input && self.read_input(&connection)? {
                 return Ok(End::Detached);
@@ -219,28 +219,33 @@ impl<'a> Session<'a> {
         };
         if read == 0 {
             self.reading = false;
-            self.queue(connection, &frame::frame(Kind::Stdin, b""))?;
+            self.queue(connection, &frame::frame(Kind::Stdin, b""));
             return Ok(false);
         }
         if !self.tty {
-            self.queue(connection, &frame::frame(Kind::Stdin, &buffer[..read]))?;
+            self.queue(connection, &frame::frame(Kind::Stdin, &buffer[..read]));
             return Ok(false);
         }
         let (bytes, detached) = self.keys.feed(&buffer[..read]);
         if !bytes.is_empty() {
-            self.queue(connection, &frame::frame(Kind::Stdin, &bytes))?;
+            self.queue(connection, &frame::frame(Kind::Stdin, &bytes));
         }
         Ok(detached)
     }
 
-    fn queue(&mut self, connection: &Connection, bytes: &[u8]) -> Result<()> {
-        let sent = if self.output.is_empty() {
-            connection.try_send(bytes)?
-        } else {
-            0
-        };
-        self.output.extend_from_slice(&bytes[sent..]);
-        Ok(())
+    /// Sends after what is waiting already.
+    fn queue(&mut self, connection: &Connection, bytes: &[u8]) {
+        let mut waiting = std::mem::take(&mut self.output);
+        waiting.extend_from_slice(bytes);
+        self.send(connection, &waiting);
+    }
+
+    /// Sends what the monitor takes now, and keeps the rest.
+    fn send(&mut self, connection: &Connection, bytes: &[u8]) {
+        match connection.try_send(bytes) {
+            Some(sent) => self.output = bytes[sent..].to_vec(),
+            None => self.reading = false,
+        }
     }
 
     fn handle_signals(&mut self, connection: &Connection) -> Result<()> {
@@ -249,7 +254,7 @@ impl<'a> Session<'a> {
             if number == libc::SIGWINCH {
                 if let Some(size) = terminal_size().filter(|_| self.tty) {
                     let resize = frame::frame(Kind::Resize, &size.encode());
-                    let _ = self.queue(connection, &resize);
+                    self.queue(connection, &resize);
                 }
             } else if !OWN.iter().any(|s| *s as i32 == number) {
                 self.deliver(number)?;

@@ -69,12 +69,13 @@ impl Connection {
         Ok(())
     }
 
-    /// Sends what fits at once; the number of bytes.
-    pub(super) fn try_send(&self, bytes: &[u8]) -> Result<usize> {
+    /// Sends what fits at once; the number of bytes. `None`: the monitor has ended, and takes nothing any more; what it
+    /// has sent before is still to be read.
+    pub(super) fn try_send(&self, bytes: &[u8]) -> Option<usize> {
         match rustix::net::send(&self.socket, bytes, SendFlags::NOSIGNAL | SendFlags::DONTWAIT) {
-            Ok(n) => Ok(n),
-            Err(Errno::AGAIN | Errno::INTR) => Ok(0),
-            Err(e) => Err(e).context("write to the container's monitor"),
+            Ok(n) => Some(n),
+            Err(Errno::AGAIN | Errno::INTR) => Some(0),
+            Err(_) => None,
         }
     }
 

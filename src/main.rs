@@ -26,6 +26,9 @@
 //! pure) → `container/create.rs` (record on disk) → `container/start.rs` (starts the monitor, waits for one message)
 //! → `monitor/mod.rs` → `monitor/cycle.rs` (one start to exit) → `runtime/plan.rs` (config → steps, pure) →
 //! `runtime/spawn.rs` (clone3) → `runtime/apply.rs` (the child: step by step to execve).
+//!
+//! Other verbs: `container/status.rs` derives what is true, `container/reap.rs` releases what a dead monitor left,
+//! `monitor/exec.rs` is the process behind an `exec`, `sys/exe.rs` says why both run from a read-only mount.
 
 mod cli;
 mod container;

@@ -7,6 +7,7 @@
 use super::Store;
 use crate::error::{Context, Error, Result};
 use crate::model::id::ContainerId;
+use crate::sys::process;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -171,6 +172,10 @@ impl Store {
             pause = (pause * 2).min(Duration::from_millis(2));
         }
         match holder(file) {
+            Some(by) if by.is_stopped_barge() => {
+                (self.notice)(&format!("letting {by} go on: it was stopped with {what} locked"));
+                by.go_on();
+            }
             Some(by) => (self.notice)(&format!("waiting for {what}, locked by {by}")),
             None => (self.notice)(&format!("waiting for {what}, locked by another process")),
         }
@@ -223,13 +228,45 @@ pub(super) fn no_such_container(what: &str) -> Error {
 }
 
 /// Process id and name of who holds the lock, from /proc/locks.
-fn holder(file: &File) -> Option<String> {
+fn holder(file: &File) -> Option<Holder> {
     let meta = file.metadata().ok()?;
     let device = (libc::major(meta.dev()), libc::minor(meta.dev()));
     let pid = holder_in(&std::fs::read_to_string("/proc/locks").ok()?, device, meta.ino())?;
-    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(comm) => Some(format!("process {pid} ({})", comm.trim_end())),
-        Err(_) => Some(format!("process {pid}")),
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    Some(Holder {
+        pid,
+        name: name.trim_end().to_owned(),
+    })
+}
+
+/// The process that has a lock.
+struct Holder {
+    pid: i32,
+    name: String,
+}
+
+impl Holder {
+    /// A command that somebody has suspended in the few milliseconds in which it has a lock would keep all others out.
+    fn is_stopped_barge(&self) -> bool {
+        self.name == "barge" && process::is_stopped(self.pid)
+    }
+
+    fn go_on(&self) {
+        if let Ok(Some(pidfd)) = process::pidfd_open(self.pid) {
+            // It may have gone on by itself, and ended.
+            let _ = process::pidfd_signal(pidfd.as_fd(), libc::SIGCONT);
+        }
+    }
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "process {}", self.pid)?;
+        if self.name.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " ({})", self.name)
+        }
     }
 }
 
@@ -266,7 +303,10 @@ mod tests {
         let file = open_lock_file(&s.root().join("lock")).unwrap();
         assert!(!try_lock(&file, Mode::Shared).unwrap());
         let by = holder(&file).unwrap();
-        assert!(by.starts_with(&format!("process {} (", std::process::id())), "{by}");
+        assert!(
+            by.to_string().starts_with(&format!("process {} (", std::process::id())),
+            "{by}"
+        );
     }
 
     #[test]

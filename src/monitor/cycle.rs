@@ -38,8 +38,12 @@ pub(super) struct Started {
 /// The groups of a container, in the order they are made: recorded before.
 pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
     let host = cgroup::Host::probe()?;
-    let paths = host.paths(&cgroup::base(store.instance().as_deref()), &config.id);
+    let paths = paths(store, config, &host);
     Ok((host, paths))
+}
+
+fn paths(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Vec<PathBuf> {
+    host.paths(&cgroup::base(store.instance().as_deref()), &config.id)
 }
 
 /// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
@@ -49,7 +53,7 @@ pub(super) fn start(
     host: &cgroup::Host,
     size: Option<Size>,
 ) -> Result<Started> {
-    let cgroups = host.paths(&cgroup::base(store.instance().as_deref()), &config.id);
+    let cgroups = paths(store, config, host);
     let result = try_start(store, config, host, size);
     match result {
         Ok((parts, channels, warnings)) => {
@@ -101,6 +105,14 @@ impl Cycle {
             released.and(reaped.map(|_| ()).context("reap the first process")),
             self.root,
         )
+    }
+
+    /// Ends and releases a container that its monitor can't serve any more, because of `error`.
+    pub(super) fn abandon(self, error: Error) -> Error {
+        match self.release().0 {
+            Ok(()) => error,
+            Err(second) => error.and(&second),
+        }
     }
 }
 

@@ -177,10 +177,7 @@ impl Monitor {
             started: now,
         });
         if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
-            return Err(match cycle.release().0 {
-                Ok(()) => e,
-                Err(second) => e.and(&second),
-            });
+            return Err(cycle.abandon(e));
         }
         sys::stop_point("running-recorded");
         if let Some((launcher, lock)) = first.take() {
@@ -188,8 +185,12 @@ impl Monitor {
             launcher.started(warnings);
         }
         sys::process::trim_heap();
-        self.until_end(&cycle)?;
-        self.ended(cycle, now)
+        let ended = self.until_end(&cycle);
+        let ended = ended.and_then(|()| Ok(sys::process::how_it_ended(cycle.init.pidfd.as_fd())?));
+        match ended {
+            Ok(ended) => Ok(self.ended(cycle, ended, now)),
+            Err(e) => Err(cycle.abandon(e)),
+        }
     }
 
     /// A start that failed is an exit too.
@@ -251,8 +252,7 @@ impl Monitor {
 
     /// Init has ended: records how at once, then takes what it has left and releases what it had. It stays a zombie
     /// until then, so that whoever looks in between sees how it ended.
-    fn ended(&mut self, cycle: cycle::Cycle, started: Timestamp) -> Result<Exit> {
-        let ended = sys::process::how_it_ended(cycle.init.pidfd.as_fd())?;
+    fn ended(&mut self, cycle: cycle::Cycle, ended: sys::process::Ended, started: Timestamp) -> Exit {
         sys::stop_point("exit-seen");
         let mut exit = Exit {
             code: ended.code(),
@@ -277,7 +277,7 @@ impl Monitor {
         self.streams.drain();
         self.record(&exit);
         sys::stop_point("exit-recorded");
-        Ok(exit)
+        exit
     }
 
     /// In the run directory first: that needs no disk, and if we are killed now the next command goes on from there.

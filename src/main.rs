@@ -13,6 +13,8 @@
 //!   image        what can be done to an image                    │ error   the one error type
 //!   monitor      one process per running container
 //!   runtime      description → kernel: plan, steps, spawn, cgroup, seccomp
+//!   network      bridges, addresses, published ports, firewall, names
+//!   registry     HTTP to registries, credentials          │ format  manifests and configurations, bytes ↔ model
 //!   layer        a directory tree ↔ a tar, overlay mounts
 //!   store        what is on disk: records, locks, staging
 //!   sys          the only unsafe code; knows no container
@@ -33,11 +35,14 @@
 mod cli;
 mod container;
 mod error;
+mod format;
 mod image;
 mod layer;
 mod model;
 mod monitor;
+mod network;
 mod output;
+mod registry;
 mod runtime;
 mod store;
 mod sys;

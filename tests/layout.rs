@@ -14,14 +14,25 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("sys", &[]),
     ("store", &["sys", "model", "error"]),
     ("layer", &["sys", "model", "error"]),
+    ("format", &["model", "error"]),
+    ("registry", &["model", "error"]),
+    ("network", &["store", "sys", "model", "error"]),
     ("runtime", &["layer", "sys", "model", "error"]),
-    ("monitor", &["runtime", "layer", "store", "sys", "model", "error"]),
-    ("image", &["layer", "store", "sys", "model", "error"]),
+    (
+        "monitor",
+        &["runtime", "network", "layer", "store", "sys", "model", "error"],
+    ),
+    (
+        "image",
+        &["registry", "format", "layer", "store", "sys", "model", "error"],
+    ),
     (
         "container",
-        &["image", "monitor", "runtime", "layer", "store", "sys", "model", "error"],
+        &[
+            "image", "monitor", "runtime", "network", "layer", "store", "sys", "model", "error",
+        ],
     ),
-    ("output", &["model", "error"]),
+    ("output", &["image", "model", "error"]),
     ("cli", ANY),
     ("main", ANY),
 ];

@@ -1,0 +1,1 @@
+//! Manifests, indexes and configurations of images: bytes ↔ model. Pure.

@@ -1,0 +1,1 @@
+//! What connects a container: bridges, links, addresses, published ports, firewall rules, names.

@@ -1,0 +1,1 @@
+//! What a registry speaks: HTTP, credentials, the protocols.

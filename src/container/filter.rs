@@ -179,6 +179,7 @@ impl Test {
                 NetworkMode::None => wanted == "none",
                 NetworkMode::Host => wanted == "host",
                 NetworkMode::Container(_) | NetworkMode::Ns(_) => false,
+                NetworkMode::Networks(attachments) => attachments.iter().any(|a| a.network == *wanted),
             },
             (Filter::Expose(port), Some(summary)) => {
                 summary.expose.contains(port) || summary.expose.contains(&format!("{port}/tcp"))

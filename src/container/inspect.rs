@@ -282,6 +282,7 @@ pub(crate) fn network_mode(network: &NetworkMode) -> String {
         NetworkMode::Host => "host".to_owned(),
         NetworkMode::Container(id) => format!("container:{id}"),
         NetworkMode::Ns(path) => format!("ns:{}", path.display()),
+        NetworkMode::Networks(attachments) => attachments.first().map_or_else(String::new, |a| a.network.clone()),
     }
 }
 

@@ -92,6 +92,7 @@ fn before_the_boot(started: Timestamp) -> LiveState {
         restarts: 0,
         cgroups: Vec::new(),
         device_filter: false,
+        endpoints: Vec::new(),
     }
 }
 

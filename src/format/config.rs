@@ -75,6 +75,11 @@ mod tests {
             r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
             vec![format!("\"sha256:{}\"", "0".repeat(64)); 1001].join(",")
         );
+        let deep = format!(
+            r#"{{"config":{{"Env":{}{}}}}}"#,
+            "[".repeat(100_000),
+            "]".repeat(100_000)
+        );
         for (json, why) in [
             ("", "is empty"),
             ("  <html>", "HTML"),

@@ -3,6 +3,7 @@
 use crate::model::bytes::ByteString;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
+use crate::model::network::Attachment;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
 use crate::model::time::Timestamp;
@@ -116,6 +117,8 @@ pub(crate) enum NetworkMode {
     Container(ContainerId),
     /// A network namespace by path.
     Ns(PathBuf),
+    /// A private namespace with a place on each of these.
+    Networks(Vec<Attachment>),
 }
 
 /// `--log-driver`, `--log-opt`.

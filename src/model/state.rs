@@ -1,6 +1,7 @@
 //! What is so: the state of a container while its monitor lives (`<run root>/<id>/state.json`, on tmpfs, never synced)
 //! and what is left when it has ended (`containers/<id>/exit.json`, synced unless the container goes with `--rm`).
 
+use crate::model::network::Endpoint;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub(crate) struct LiveState {
     /// Whether the kernel holds it to its devices; if not, nothing in it may make any.
     #[serde(default)]
     pub(crate) device_filter: bool,
+    /// Its places on networks, recorded before anything of them is in the kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) endpoints: Vec<Endpoint>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

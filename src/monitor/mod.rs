@@ -106,6 +106,7 @@ impl Monitor {
             restarts: 0,
             cgroups: Vec::new(),
             device_filter: true,
+            endpoints: Vec::new(),
         };
         let run_dir = store.make_run_dir(id)?;
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
@@ -160,14 +161,21 @@ impl Monitor {
     fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
         let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
         self.live.cgroups.clone_from(&cgroups);
+        // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        let started = cycle::start(&self.store, &self.config, &host, self.streams.size())?;
+        self.live.endpoints = cycle::reserve(&self.store, &self.config)?;
+        if !self.live.endpoints.is_empty() {
+            self.enter(Phase::Starting)?;
+        }
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
+            services,
             warnings,
         } = started;
+        self.streams.serve_also(services);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -268,6 +276,8 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
+        // Their sockets hold ports, and the network namespace.
+        self.streams.serve_also(Vec::new());
         let (released, root) = cycle.release();
         self.root = Some(root);
         if let Err(e) = released {

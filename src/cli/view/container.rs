@@ -281,6 +281,7 @@ mod tests {
                 restarts: 0,
                 cgroups: Vec::new(),
                 device_filter: false,
+                endpoints: Vec::new(),
             })
         };
         let started = time("2026-01-02T03:00:00Z");

@@ -1,6 +1,7 @@
 //! What an image is: its OCI configuration (image-spec, config.md), and the engine's own record about it.
 
 use crate::model::bytes::ByteString;
+use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -164,4 +165,18 @@ pub(crate) struct ImageRecord {
     pub(crate) size: u64,
     /// When it came into this store.
     pub(crate) stored: Timestamp,
+    /// The manifests it came with, or was pushed with; newest last. Their blobs are in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) manifests: Vec<ManifestRecord>,
+}
+
+/// A manifest of an image, as a registry or an archive had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestRecord {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    /// The index that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Digest>,
 }

@@ -229,8 +229,9 @@ impl Channel {
 
     /// Whether another answer lies ready.
     fn more(&self) -> bool {
+        let socket = AsFdOf(&self.socket);
         let mut poll = [nix::poll::PollFd::new(
-            std::os::fd::AsFd::as_fd(&AsFdOf(&self.socket)),
+            std::os::fd::AsFd::as_fd(&socket),
             nix::poll::PollFlags::POLLIN,
         )];
         nix::poll::poll(&mut poll, nix::poll::PollTimeout::ZERO).is_ok_and(|n| n > 0)

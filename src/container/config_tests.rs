@@ -17,6 +17,7 @@ fn image(config: RunDefaults) -> ImageRecord {
         layers: Vec::new(),
         size: 0,
         stored: Timestamp::UNIX_EPOCH,
+        manifests: Vec::new(),
     }
 }
 

@@ -122,6 +122,7 @@ pub(super) fn from_tar(
     let bytes = serde_json::to_vec(&config)?;
     let image = ImageRecord {
         id: ImageId(crate::model::digest::Digest::of(&bytes)),
+        parent: None,
         layers: ChainId::chain(&config.rootfs.diff_ids),
         config,
         size: unpacked.size,

@@ -26,7 +26,7 @@ const POINTS: &[&str] = &[
 ];
 
 /// Those on the way of an image.
-const IMAGE_POINTS: &[&str] = &["image-committed"];
+const IMAGE_POINTS: &[&str] = &["layer-committed", "image-committed"];
 
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {

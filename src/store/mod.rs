@@ -40,10 +40,12 @@ mod volumes;
 
 pub(crate) use containers::DetachedContainer;
 pub(crate) use file::Durability;
+pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;
 pub(crate) use layers::LayerRecord;
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use staging::Stage;
+pub(crate) use tags::Tags;
 
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;

@@ -149,7 +149,7 @@ struct Names {
 fn names(store: &Store) -> BTreeMap<ImageId, Names> {
     let mut names: BTreeMap<ImageId, Names> = BTreeMap::new();
     let tags = store.readable_tags();
-    let mut all = tags.iter().peekable();
+    let mut all = tags.iter().chain(tags.digests()).peekable();
     let mut before: Option<Reference> = None;
     while let Some((name, id)) = all.next() {
         let of_image = names.entry(id).or_default();

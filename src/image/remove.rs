@@ -58,7 +58,11 @@ pub(crate) fn remove(store: &Store, what: &str, options: Options, runs: Runs<'_>
         None => resolve_id(store, what)?,
     };
     let mut state = state(store)?;
-    let named = named.map(|(name, _)| name);
+    // With both, the digest is what was looked for.
+    let named = named.map(|(name, _)| match name.digest {
+        Some(_) => Reference { tag: None, ..name },
+        None => name,
+    });
     let mut images: Vec<ImageId> = match &named {
         Some(name) => {
             let has = |names: &Vec<Reference>| names.contains(name);
@@ -92,7 +96,7 @@ pub(super) fn carry_out(store: &Store, steps: &[Step], held: StoreLock) -> Resul
     store.change_tags(&held, |tags| {
         for step in steps {
             if let Step::Untag(name, id) = step {
-                untag(tags, name, id);
+                tags.remove_image(name, *id);
             }
         }
         Ok(())
@@ -116,10 +120,6 @@ pub(super) fn carry_out(store: &Store, steps: &[Step], held: StoreLock) -> Resul
         lines: lines(steps, &layers, gone),
         dropped,
     })
-}
-
-fn untag(tags: &mut Tags, name: &Reference, _id: &ImageId) {
-    tags.remove(name);
 }
 
 /// A name of several platforms is said once; after each image its layers that went, topmost first.
@@ -168,7 +168,7 @@ pub(super) fn state(store: &Store) -> Result<State> {
 /// All names of each image: tags, then digests.
 pub(crate) fn references(tags: &Tags) -> BTreeMap<ImageId, Vec<Reference>> {
     let mut references: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
-    for (name, id) in tags.iter() {
+    for (name, id) in tags.iter().chain(tags.digests()) {
         references.entry(id).or_default().push(name);
     }
     references

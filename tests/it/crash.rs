@@ -23,9 +23,13 @@ const POINTS: &[&str] = &[
     "exit-recorded",
     "exit-cleared",
     "container-detached",
-    "untagged",
-    "image-forgotten",
 ];
+
+/// Those on the way of an image.
+const IMAGE_POINTS: &[&str] = &["image-committed"];
+
+/// Those on its way out.
+const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {
@@ -122,7 +126,7 @@ fn a_start_killed_anywhere() {
 #[test]
 #[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
 fn an_rmi_killed_anywhere() {
-    for point in ["untagged", "image-forgotten"] {
+    for point in REMOVAL_POINTS {
         let host = Host::new();
         host.import("second", &crate::support::busybox_tar());
         let id = host.text("images -q --no-trunc second");
@@ -139,6 +143,24 @@ fn an_rmi_killed_anywhere() {
             1,
             "{point}"
         );
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn an_import_killed_at_a_point() {
+    for point in IMAGE_POINTS {
+        let host = Host::new();
+        let archive = crate::support::busybox_tar();
+        let mut import = host
+            .barge("import - second")
+            .env("BARGE_STOP_AT", *point)
+            .timeout(seconds(20))
+            .spawn();
+        import.feed(&archive);
+        import.wait();
+        host.import("second", &archive);
+        host.run("run --rm second true").ok();
     }
 }
 

@@ -5,6 +5,7 @@ mod attach;
 mod completion;
 mod create;
 mod exec;
+mod exists;
 mod help;
 mod history;
 mod images;
@@ -69,6 +70,7 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
@@ -89,6 +91,7 @@ const IMAGE: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        exists::IMAGE,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,

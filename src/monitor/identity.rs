@@ -143,11 +143,7 @@ fn resolv_conf(config: &ContainerConfig, endpoints: &[Endpoint]) -> (Vec<u8>, Op
     (bytes, warning.filter(|_| endpoints.iter().any(|e| !e.internal)))
 }
 
-fn hosts<'a>(
-    config: &'a ContainerConfig,
-    endpoints: &[Endpoint],
-    linked: &[links::Linked<'_>],
-) -> Result<Hosts<'a>> {
+fn hosts<'a>(config: &'a ContainerConfig, endpoints: &[Endpoint], linked: &[links::Linked<'_>]) -> Result<Hosts<'a>> {
     let on_host = config.network == NetworkMode::Host;
     let base = match &config.names.hosts_file {
         Some(file) if file.as_os_str() == "none" => Base::Copied(Vec::new()),

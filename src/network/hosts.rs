@@ -50,7 +50,10 @@ impl Hosts<'_> {
             let _ = writeln!(text, "{address}\t{names}");
         }
         let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
-        let own_addresses = self.own.as_deref().map(|a| if a.is_empty() { &loopback[..] } else { a });
+        let own_addresses = self
+            .own
+            .as_deref()
+            .map(|a| if a.is_empty() { &loopback[..] } else { a });
         for address in own_addresses.into_iter().flatten().filter(|_| own_base) {
             let _ = writeln!(text, "{address}\t{own}");
         }

@@ -256,18 +256,40 @@ mod tests {
         let none = NameOptions::default();
         for (own, resolved, ipv6, expected, warned) in [
             ("nameserver 10.0.0.1\n", "", false, "nameserver 10.0.0.1\n", false),
-            ("nameserver 127.0.0.1\nnameserver 10.0.0.1\n", "", false, "nameserver 10.0.0.1\n", false),
-            (STUB, "nameserver 10.0.0.2\n", false, "nameserver 10.0.0.2\nsearch example.org\noptions edns0 trust-ad\n", false),
+            (
+                "nameserver 127.0.0.1\nnameserver 10.0.0.1\n",
+                "",
+                false,
+                "nameserver 10.0.0.1\n",
+                false,
+            ),
+            (
+                STUB,
+                "nameserver 10.0.0.2\n",
+                false,
+                "nameserver 10.0.0.2\nsearch example.org\noptions edns0 trust-ad\n",
+                false,
+            ),
             ("nameserver 127.0.1.1\n", "", false, PUBLIC_LINES, true),
             ("nameserver ::1\n", "nameserver 127.0.0.1\n", true, PUBLIC_LINES, true),
             ("# nameserver 10.0.0.1\n", "", false, PUBLIC_LINES, true),
             ("", "", false, PUBLIC_LINES, true),
             ("nameserver fd00::1\n", "", false, PUBLIC_LINES, true),
             ("nameserver fd00::1\n", "", true, "nameserver fd00::1\n", false),
-            ("nameserver fe80::1%eth0\nnameserver 10.0.0.1\n", "", true, "nameserver 10.0.0.1\n", false),
+            (
+                "nameserver fe80::1%eth0\nnameserver 10.0.0.1\n",
+                "",
+                true,
+                "nameserver 10.0.0.1\n",
+                false,
+            ),
         ] {
             let reach = Reach::Network { ipv6 };
-            assert_eq!(made(own, resolved, &none, reach), (expected.to_owned(), warned), "{own:?}");
+            assert_eq!(
+                made(own, resolved, &none, reach),
+                (expected.to_owned(), warned),
+                "{own:?}"
+            );
         }
     }
 
@@ -280,19 +302,28 @@ mod tests {
         let servers = "nameserver 1.2.3.4\nnameserver fd00::5\n";
         let rest = "search example.org\noptions edns0 trust-ad\n";
         assert_eq!(made(STUB, "", &wishes, V4), (format!("{servers}{rest}"), false));
-        assert_eq!(made(STUB, "", &wishes, Reach::Host), (format!("{servers}{rest}"), false));
+        assert_eq!(
+            made(STUB, "", &wishes, Reach::Host),
+            (format!("{servers}{rest}"), false)
+        );
         let wishes = NameOptions {
             dns_search: vec![".".to_owned()],
             dns_options: vec!["timeout:1".to_owned()],
             ..wishes
         };
-        assert_eq!(made(STUB, "", &wishes, V4), (format!("{servers}options timeout:1\n"), false));
+        assert_eq!(
+            made(STUB, "", &wishes, V4),
+            (format!("{servers}options timeout:1\n"), false)
+        );
     }
 
     #[test]
     fn the_host_s_own_file_is_copied_as_it_is() {
         let none = NameOptions::default();
-        assert_eq!(made(STUB, "nameserver 10.0.0.2\n", &none, Reach::Host), (STUB.to_owned(), false));
+        assert_eq!(
+            made(STUB, "nameserver 10.0.0.2\n", &none, Reach::Host),
+            (STUB.to_owned(), false)
+        );
     }
 
     #[test]
@@ -300,7 +331,10 @@ mod tests {
         let none = NameOptions::default();
         assert_eq!(
             made(STUB, "", &none, Reach::Responder),
-            ("nameserver 127.0.0.11\nsearch example.org\noptions edns0 trust-ad ndots:0\n".to_owned(), false)
+            (
+                "nameserver 127.0.0.11\nsearch example.org\noptions edns0 trust-ad ndots:0\n".to_owned(),
+                false
+            )
         );
         let wishes = NameOptions {
             dns: vec!["1.2.3.4".parse().unwrap()],

@@ -212,9 +212,7 @@ impl Responder {
             Some(slot) => self
                 .conversations
                 .drive(&self.epoll, slot, &mut self.servers, &mut decide),
-            None => self
-                .conversations
-                .overdue(&self.epoll, &mut self.servers, &mut decide),
+            None => self.conversations.overdue(&self.epoll, &mut self.servers, &mut decide),
         }
     }
 }
@@ -275,7 +273,11 @@ fn decide(message: &[u8], zone: &mut zone::Zone, out: &mut Vec<u8>, stream: bool
     };
     match zone.look_up(message, &query) {
         Some(records) => {
-            let limit = if stream { usize::from(u16::MAX) } else { query.udp_limit() };
+            let limit = if stream {
+                usize::from(u16::MAX)
+            } else {
+                query.udp_limit()
+            };
             wire::answer(message, &query, &records, limit, out);
             Decision::Answered
         }

@@ -178,12 +178,7 @@ impl Conversations {
     }
 
     /// Goes on with what was unfinished, and ends what takes too long.
-    pub(super) fn overdue(
-        &mut self,
-        epoll: &OwnedFd,
-        servers: &mut Servers,
-        decide: &mut dyn FnMut(&[u8]) -> Verdict,
-    ) {
+    pub(super) fn overdue(&mut self, epoll: &OwnedFd, servers: &mut Servers, decide: &mut dyn FnMut(&[u8]) -> Verdict) {
         for slot in std::mem::take(&mut self.unfinished) {
             self.drive(epoll, slot, servers, decide);
         }
@@ -342,7 +337,12 @@ impl Upstream {
         let mut message = self.failure.take().unwrap_or_else(|| {
             let mut out = Vec::new();
             let message = self.message.get(2..).unwrap_or_default();
-            wire::refuse(message, wire::parse(message).ok().as_ref(), wire::rcode::SERVER, &mut out);
+            wire::refuse(
+                message,
+                wire::parse(message).ok().as_ref(),
+                wire::rcode::SERVER,
+                &mut out,
+            );
             out
         });
         wire::set_id(&mut message, self.client_id);

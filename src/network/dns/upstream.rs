@@ -212,7 +212,12 @@ impl Flights {
         let received = place.as_ref()?.recv(buffer);
         let reply = match received {
             Ok(n) => buffer.get(..n)?,
-            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    std::io::ErrorKind::WouldBlock | std::io::ErrorKind::Interrupted
+                ) =>
+            {
                 return None;
             }
             Err(_) => {
@@ -254,7 +259,12 @@ impl Flights {
         }
         let mut message = answer.or(flight.failure.map(Vec::from)).unwrap_or_else(|| {
             let mut out = Vec::new();
-            wire::refuse(&flight.message, wire::parse(&flight.message).ok().as_ref(), wire::rcode::SERVER, &mut out);
+            wire::refuse(
+                &flight.message,
+                wire::parse(&flight.message).ok().as_ref(),
+                wire::rcode::SERVER,
+                &mut out,
+            );
             out
         });
         wire::set_id(&mut message, flight.client_id);
@@ -315,13 +325,7 @@ impl Flight {
     }
 }
 
-fn ask(
-    epoll: &OwnedFd,
-    server: SocketAddr,
-    message: &[u8],
-    slot: usize,
-    number: usize,
-) -> std::io::Result<UdpSocket> {
+fn ask(epoll: &OwnedFd, server: SocketAddr, message: &[u8], slot: usize, number: usize) -> std::io::Result<UdpSocket> {
     let any: SocketAddr = match server {
         SocketAddr::V4(_) => (Ipv4Addr::UNSPECIFIED, 0).into(),
         SocketAddr::V6(_) => (Ipv6Addr::UNSPECIFIED, 0).into(),

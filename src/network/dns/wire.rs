@@ -222,7 +222,10 @@ pub(super) fn reverse(name: &str) -> Option<IpAddr> {
         let mut parts = digits.split('.');
         for octet in octets.iter_mut().rev() {
             let part = parts.next()?;
-            *octet = part.parse().ok().filter(|_| part.len() == 1 || !part.starts_with('0'))?;
+            *octet = part
+                .parse()
+                .ok()
+                .filter(|_| part.len() == 1 || !part.starts_with('0'))?;
         }
         return parts.next().is_none().then(|| Ipv4Addr::from(octets).into());
     }

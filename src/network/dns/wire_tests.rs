@@ -85,7 +85,9 @@ fn hostile_messages() {
     let cases: [(&str, fn(&mut Vec<u8>)); 7] = [
         ("no question", |m| m[5] = 0),
         ("many questions", |m| m[4] = 0xff),
-        ("pointer to itself", |m| m[HEADER..HEADER + 2].copy_from_slice(&[0xc0, 12])),
+        ("pointer to itself", |m| {
+            m[HEADER..HEADER + 2].copy_from_slice(&[0xc0, 12])
+        }),
         ("pointer past the end", |m| {
             m[HEADER..HEADER + 2].copy_from_slice(&[0xff, 0xff]);
         }),

@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;

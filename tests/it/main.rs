@@ -26,4 +26,5 @@ mod streams;
 mod support;
 mod terminals;
 mod truth;
+mod verbs;
 mod volumes;

@@ -3,6 +3,7 @@
 
 mod attach;
 mod completion;
+mod container;
 mod create;
 mod exec;
 mod help;
@@ -14,14 +15,20 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod pause;
 mod ps;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -32,7 +39,7 @@ use crate::cli::tree::{Body, Spec};
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     completion::SPEC,
-    CONTAINER,
+    container::SPEC,
     create::SPEC,
     exec::SPEC,
     help::SPEC,
@@ -45,40 +52,24 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    pause::SPEC,
     ps::SPEC,
+    rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
     start::SPEC,
+    stats::SPEC,
     stop::SPEC,
     tag::SPEC,
+    top::SPEC,
+    unpause::SPEC,
+    update::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,
 ];
-
-const CONTAINER: Spec = Spec {
-    name: "container",
-    about: "Work with containers: the same commands, under their noun",
-    examples: &[],
-    also: None,
-    body: Body::Noun(&[
-        attach::SPEC.under_noun("attach"),
-        create::SPEC.under_noun("create"),
-        exec::SPEC.under_noun("exec"),
-        inspect::CONTAINER,
-        kill::SPEC.under_noun("kill"),
-        logs::SPEC.under_noun("logs"),
-        ps::SPEC.under_noun("ls"),
-        restart::SPEC.under_noun("restart"),
-        rm::SPEC.under_noun("rm"),
-        run::SPEC.under_noun("run"),
-        start::SPEC.under_noun("start"),
-        stop::SPEC.under_noun("stop"),
-        wait::SPEC.under_noun("wait"),
-    ]),
-};
 
 const IMAGE: Spec = Spec {
     name: "image",

@@ -11,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod pause;
+pub(crate) mod port;
 pub(crate) mod prune;
 mod reap;
 pub(crate) mod remove;

@@ -95,6 +95,7 @@ fn before_the_boot(started: Timestamp) -> LiveState {
         device_filter: false,
         paused: false,
         endpoints: Vec::new(),
+        ports: Vec::new(),
     }
 }
 

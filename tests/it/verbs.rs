@@ -19,9 +19,15 @@ fn a_paused_container_stands_still() {
     let after = ticks(&host);
     assert!(after - seen <= 1, "{seen} {after}");
     host.run("pause x1").fails(1).says(&["is already paused"]);
-    host.run("exec x1 true").fails(125).says(&["is paused, unpause the container before exec"]);
-    host.run("attach x1").fails(1).says(&["You cannot attach to a paused container, unpause it first"]);
-    host.run("start x1").fails(1).says(&["cannot start a paused container, try unpause instead"]);
+    host.run("exec x1 true")
+        .fails(125)
+        .says(&["is paused, unpause the container before exec"]);
+    host.run("attach x1")
+        .fails(1)
+        .says(&["You cannot attach to a paused container, unpause it first"]);
+    host.run("start x1")
+        .fails(1)
+        .says(&["cannot start a paused container, try unpause instead"]);
     host.run("rm x1").fails(1);
     assert_eq!(host.text("unpause x1"), "x1");
     assert_eq!(host.status("x1"), "running");
@@ -63,9 +69,15 @@ fn a_container_gets_another_name() {
     assert_eq!(host.id("y1"), id);
     host.run("inspect x1").fails(1);
     host.run("create --name x1 tiny /tiny exit 0").ok();
-    host.run("rename x1 y1").fails(1).says(&["is already in use by container"]);
-    host.run("rename x1 x1").fails(1).says(&["same name as its current name"]);
-    host.run("rename x1 /z/1").fails(125).says(&["Invalid container name (z/1)"]);
+    host.run("rename x1 y1")
+        .fails(1)
+        .says(&["is already in use by container"]);
+    host.run("rename x1 x1")
+        .fails(1)
+        .says(&["same name as its current name"]);
+    host.run("rename x1 /z/1")
+        .fails(125)
+        .says(&["Invalid container name (z/1)"]);
     host.run("rename none z1").fails(1).says(&["No such container: none"]);
     // Also a container that goes by itself takes its new name along.
     host.detached("a1", "--rm", "sleep 600");
@@ -89,7 +101,9 @@ fn top_shows_the_processes_of_one_container() {
     assert_eq!((first[0], first[1].parse()), ("root", Ok(host.init_pid("x1"))));
     let by_ps = host.run("top x1 -o pid,args").ok().lines();
     assert_eq!(by_ps.len(), 3, "{by_ps:?}");
-    host.run("top x1 -o args").fails(125).says(&["Couldn't find PID field in ps output"]);
+    host.run("top x1 -o args")
+        .fails(125)
+        .says(&["Couldn't find PID field in ps output"]);
     host.run("top x1 --nonsense").fails(1).says(&["ps: "]);
     host.run("kill x1").ok();
     host.run("top x1").fails(1).says(&["is not running"]);
@@ -101,9 +115,15 @@ fn stats_are_of_what_runs() {
     host.detached("x1", "-m 64m", "sleep 600");
     host.run("create --name x2 tiny /tiny exit 0").ok();
     let format = "stats --no-stream --format";
-    let lines = host.run(format!("{format} '{{{{.Name}}}} {{{{.PIDs}}}} {{{{.MemUsage}}}}'")).ok().lines();
+    let lines = host
+        .run(format!("{format} '{{{{.Name}}}} {{{{.PIDs}}}} {{{{.MemUsage}}}}'"))
+        .ok()
+        .lines();
     assert_eq!(lines.len(), 1);
-    assert!(lines[0].starts_with("x1 1 ") && lines[0].ends_with(" / 64MiB"), "{lines:?}");
+    assert!(
+        lines[0].starts_with("x1 1 ") && lines[0].ends_with(" / 64MiB"),
+        "{lines:?}"
+    );
     let lines = host.run(format!("{format} {{{{.Name}}}} -a")).ok().lines();
     assert_eq!(lines, ["x2", "x1"]);
     let json: serde_json::Value = serde_json::from_str(&host.text("stats --no-stream --format json x1")).unwrap();
@@ -111,7 +131,9 @@ fn stats_are_of_what_runs() {
     for field in ["CPUPerc", "MemPerc", "NetIO", "BlockIO"] {
         assert!(!json[field].as_str().unwrap().is_empty(), "{field}");
     }
-    host.run("stats --no-stream none").fails(1).says(&["No such container: none"]);
+    host.run("stats --no-stream none")
+        .fails(1)
+        .says(&["No such container: none"]);
     // Again and again, until it is told to stop.
     let client = host.barge("stats x1").spawn();
     client.wait_for("x1");
@@ -129,7 +151,8 @@ fn limits_change_while_it_runs() {
     // Down again, which needs the other order of v1's two limits.
     host.text("update -m 32m --cpu-shares 512 --pids-limit 50 x1");
     assert!(limit(&host).ends_with("/ 32MiB"));
-    let shown = host.text("inspect -f '{{.HostConfig.Memory}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy.Name}}' x1");
+    let shown = host
+        .text("inspect -f '{{.HostConfig.Memory}} {{.HostConfig.CpuShares}} {{.HostConfig.RestartPolicy.Name}}' x1");
     assert_eq!(shown, "33554432 512 always");
     // The new policy holds for the run that is on.
     let pid = host.init_pid("x1");
@@ -141,39 +164,58 @@ fn limits_change_while_it_runs() {
     host.text("update --restart no x1");
     host.text("stop -t 0 x1");
     host.text("update -m 16m x1");
-    host.run("update x1").fails(125).says(&["You must provide one or more flags"]);
+    host.run("update x1")
+        .fails(125)
+        .says(&["You must provide one or more flags"]);
     host.run("update -m 1k x1").fails(125).says(&["Memory limit"]);
-    host.run("update -m 32m none x1").fails(1).says(&["No such container: none"]);
+    host.run("update -m 32m none x1")
+        .fails(1)
+        .says(&["No such container: none"]);
     assert_eq!(host.text("inspect -f {{.HostConfig.Memory}} x1"), "33554432");
     host.detached("x2", "--rm", "sleep 600");
-    host.run("update --restart always x2").fails(1).says(&["AutoRemove is enabled"]);
+    host.run("update --restart always x2")
+        .fails(1)
+        .says(&["AutoRemove is enabled"]);
 }
 
 #[test]
 fn what_nobody_uses_goes() {
     let host = Host::new();
     host.detached("runs", "-v used:/u", "sleep 600");
-    host.run("run --name old --label app=web -v /data tiny /tiny write /f 0123456789").ok();
+    host.run("run --name old --label app=web -v /data tiny /tiny write /f 0123456789")
+        .ok();
     host.run("create --name new tiny /tiny exit 0").ok();
     for name in ["used", "free"] {
         host.text(format!("volume create {name}"));
     }
     let asked = host.barge("container prune").stdin(b"n\n").run().ok();
-    assert!(asked.text().contains("WARNING! This will remove all stopped containers.\n"));
+    assert!(
+        asked
+            .text()
+            .contains("WARNING! This will remove all stopped containers.\n")
+    );
     assert_eq!(host.run("ps -aq").ok().lines().len(), 3);
     let id = host.id("old");
     let gone = host.run("container prune -f --filter label=app").ok();
-    assert_eq!(gone.text(), format!("Deleted Containers:\n{id}\n\nTotal reclaimed space: 10B"));
+    assert_eq!(
+        gone.text(),
+        format!("Deleted Containers:\n{id}\n\nTotal reclaimed space: 10B")
+    );
     let gone = host.barge("container prune").stdin(b"y\n").run().ok();
     assert!(gone.text().ends_with("Total reclaimed space: 0B"));
     assert_eq!(host.text("ps -a --format {{.Names}}"), "runs");
     // The nameless volume of the container that went, and nothing with a name.
     let gone = host.run("volume prune -f").ok().lines();
-    assert_eq!((gone.len(), gone[0].as_str(), gone[1].len()), (4, "Deleted Volumes:", 64));
+    assert_eq!(
+        (gone.len(), gone[0].as_str(), gone[1].len()),
+        (4, "Deleted Volumes:", 64)
+    );
     let gone = host.run("volume prune -f -a --filter label!=keep").ok().lines();
     assert_eq!(gone[1], "free");
     assert_eq!(host.text("volume ls -q"), "used");
-    host.run("container prune -f --filter colour=red").fails(125).says(&["invalid filter 'colour=red'"]);
+    host.run("container prune -f --filter colour=red")
+        .fails(125)
+        .says(&["invalid filter 'colour=red'"]);
     host.run("container exists runs").ok();
     host.run("container exists none").fails(1);
     host.run("volume exists used").ok();

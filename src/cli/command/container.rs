@@ -1,6 +1,8 @@
 //! `container`: the commands for containers under their noun, and those that have no other name.
 
-use super::{attach, create, exec, inspect, kill, logs, pause, ps, rename, restart, rm, run, start, stats, stop, top};
+use super::{
+    attach, create, exec, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top,
+};
 use super::{unpause, update, wait};
 use crate::cli::argument::{Values, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
@@ -26,6 +28,7 @@ pub(super) const SPEC: Spec = Spec {
         logs::SPEC.under_noun("logs"),
         ps::SPEC.under_noun("ls"),
         pause::SPEC.under_noun("pause"),
+        port::SPEC.under_noun("port"),
         PRUNE,
         rename::SPEC.under_noun("rename"),
         restart::SPEC.under_noun("restart"),

@@ -16,6 +16,7 @@ mod kill;
 mod logs;
 mod man;
 mod pause;
+mod port;
 mod ps;
 mod rename;
 mod restart;
@@ -53,6 +54,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     pause::SPEC,
+    port::SPEC,
     ps::SPEC,
     rename::SPEC,
     restart::SPEC,

@@ -6,6 +6,7 @@ mod completion;
 mod container;
 mod create;
 mod exec;
+mod exists;
 mod help;
 mod history;
 mod images;
@@ -73,12 +74,37 @@ pub(crate) static COMMANDS: &[Spec] = &[
     wait::SPEC,
 ];
 
+const CONTAINER: Spec = Spec {
+    name: "container",
+    about: "Work with containers: the same commands, under their noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[
+        attach::SPEC.under_noun("attach"),
+        create::SPEC.under_noun("create"),
+        exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
+        inspect::CONTAINER,
+        kill::SPEC.under_noun("kill"),
+        logs::SPEC.under_noun("logs"),
+        port::SPEC.under_noun("port"),
+        ps::SPEC.under_noun("ls"),
+        restart::SPEC.under_noun("restart"),
+        rm::SPEC.under_noun("rm"),
+        run::SPEC.under_noun("run"),
+        start::SPEC.under_noun("start"),
+        stop::SPEC.under_noun("stop"),
+        wait::SPEC.under_noun("wait"),
+    ]),
+};
+
 const IMAGE: Spec = Spec {
     name: "image",
     about: "Work with images: the same commands, under their noun",
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        exists::IMAGE,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,

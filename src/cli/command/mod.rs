@@ -14,6 +14,7 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod logs;
 mod man;
 mod pause;
@@ -52,6 +53,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     info::SPEC,
     inspect::SPEC,
     kill::SPEC,
+    load::SPEC,
     logs::SPEC,
     man::SPEC,
     pause::SPEC,
@@ -108,6 +110,7 @@ const IMAGE: Spec = Spec {
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,
+        load::SPEC.under_noun("load"),
         images::SPEC.under_noun("ls"),
         rmi::SPEC.under_noun("rm"),
         tag::SPEC.under_noun("tag"),

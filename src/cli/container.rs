@@ -6,6 +6,7 @@ use crate::container::config::{NetworkArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
+use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
 use crate::model::signal;
@@ -66,6 +67,15 @@ fn process_flags(command: Command) -> Command {
         .arg(value("network", "MODE", "Network: none, host, container:NAME or ns:PATH").alias("net"))
         .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
         .arg(value("platform", "OS/ARCH", "Refuse an image of another platform"))
+        .arg(
+            list(
+                "publish",
+                "[[IP:]HOST:]PORT",
+                "Publish a port or a range of ports to the host; a free one without HOST",
+            )
+            .short('p'),
+        )
+        .arg(flag("publish-all", "Publish every documented port to a free one of the host").short('P'))
         .arg(value("pull", "POLICY", "When to pull the image: missing or never"))
         .arg(value(
             "restart",
@@ -98,6 +108,13 @@ fn process_flags(command: Command) -> Command {
 }
 
 fn limit_flags(command: Command) -> Command {
+    group_flags(command)
+        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
+        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
+}
+
+/// What control groups hold a container to: `update` can change these while it runs.
+pub(crate) fn group_flags(command: Command) -> Command {
     let number = |name, help| value(name, "NUMBER", help).value_parser(whole_number);
     command
         .arg(number("blkio-weight", "Share of block I/O, 10 to 1000"))
@@ -124,8 +141,6 @@ fn limit_flags(command: Command) -> Command {
             "Let the program wait instead of killing it when its memory is used up",
         ))
         .arg(number("pids-limit", "Limit of processes and threads; -1 is none"))
-        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
-        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
 }
 
 fn mount_flags(command: Command) -> Command {
@@ -190,7 +205,11 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
     for ports in m.texts("expose") {
-        expose.extend(resource::expose(ports)?);
+        expose.extend(port::parse_expose(ports)?.iter().map(ToString::to_string));
+    }
+    let mut publish = Vec::new();
+    for ports in m.texts("publish") {
+        publish.extend(port::parse_publish(ports)?);
     }
     Ok(RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
@@ -213,6 +232,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         domainname,
         labels: environment::labels(m.raws("label-file"), m.texts("label"))?,
         expose,
+        publish,
+        publish_all: m.on("publish-all"),
         network: network(m.text("network"), m.switch("networking"))?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
@@ -369,7 +390,7 @@ fn confinement(m: &ArgMatches) -> Result<Security> {
 }
 
 /// The limits as typed. Whether they make sense on this machine is `runtime/cgroup/check.rs`'s to say.
-fn resources(m: &ArgMatches) -> Result<Resources> {
+pub(crate) fn resources(m: &ArgMatches) -> Result<Resources> {
     let size = |name| m.text(name).map(resource::bytes).transpose();
     let list = |name| m.text(name).filter(|s| !s.is_empty()).map(str::to_owned);
     let mut made = Resources {

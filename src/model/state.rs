@@ -1,6 +1,8 @@
 //! What is so: the state of a container while its monitor lives (`<run root>/<id>/state.json`, on tmpfs, never synced)
 //! and what is left when it has ended (`containers/<id>/exit.json`, synced unless the container goes with `--rm`).
 
+use crate::model::network::Endpoint;
+use crate::model::port::PublishedPort;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +29,15 @@ pub(crate) struct LiveState {
     /// Whether the kernel holds it to its devices; if not, nothing in it may make any.
     #[serde(default)]
     pub(crate) device_filter: bool,
+    /// All its processes stand still: read from its control group by whoever looks, never stored.
+    #[serde(skip)]
+    pub(crate) paused: bool,
+    /// Its places on networks, recorded before anything of them is in the kernel.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) endpoints: Vec<Endpoint>,
+    /// What is published of it, held by sockets of its monitor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<PublishedPort>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,10 +3,12 @@
 use crate::error::{Context as _, Error, Result};
 use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, NetworkMode};
-use crate::model::state::ProcessRef;
+use crate::model::network::Endpoint;
+use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, stdio, volumes};
+use crate::network::service::Service;
 use crate::runtime::capability::Capabilities;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
@@ -32,6 +34,7 @@ pub(super) struct Cycle {
 pub(super) struct Started {
     pub(super) cycle: Cycle,
     pub(super) channels: Channels,
+    pub(super) services: Vec<Box<dyn Service>>,
     pub(super) warnings: Vec<String>,
 }
 
@@ -46,21 +49,33 @@ fn paths(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Vec<Pa
     host.paths(&cgroup::base(store.instance().as_deref()), &config.id)
 }
 
+/// Leases what the container needs on its networks; nothing is in the kernel yet.
+pub(super) fn reserve(_store: &Store, _config: &ContainerConfig) -> Result<Vec<Endpoint>> {
+    Ok(Vec::new())
+}
+
+/// What the monitor serves for this cycle, inside the container's own network namespace or on the host.
+fn services(_store: &Store, _config: &ContainerConfig, _live: &LiveState) -> Result<Vec<Box<dyn Service>>> {
+    Ok(Vec::new())
+}
+
 /// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
 pub(super) fn start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
+    live: &LiveState,
     size: Option<Size>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, size);
+    let result = try_start(store, config, host, live, size);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
                 init,
                 root,
                 device_filter,
+                services,
             } = parts;
             let cycle = Cycle {
                 init,
@@ -71,6 +86,7 @@ pub(super) fn start(
             Ok(Started {
                 cycle,
                 channels,
+                services,
                 warnings,
             })
         }
@@ -120,15 +136,17 @@ struct Parts {
     init: Init,
     root: OwnedFd,
     device_filter: bool,
+    services: Vec<Box<dyn Service>>,
 }
 
 fn try_start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
+    live: &LiveState,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    identity::write(store, config)?;
+    identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user)?;
@@ -193,6 +211,7 @@ fn try_start(
         streams,
         seccomp: filter.unwrap_or_default(),
     };
+    let services = services(store, config, live)?;
     let starting = spawn::spawn(plan.namespaces, &plan.steps, prepared)?;
     sys::stop_point("init-cloned");
     let init = starting.executed()?;
@@ -202,6 +221,7 @@ fn try_start(
             init,
             root,
             device_filter,
+            services,
         },
         channels,
         warnings,
@@ -266,7 +286,7 @@ fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
 /// The network namespace to join, if another's is used.
 fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
     let path = match &config.network {
-        NetworkMode::None | NetworkMode::Host => return Ok(Vec::new()),
+        NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => return Ok(Vec::new()),
         NetworkMode::Ns(path) => path.clone(),
         NetworkMode::Container(other) => {
             let running = store.live(other)?.and_then(|l| l.running());

@@ -2,6 +2,7 @@
 
 use crate::error::{Context as _, Result};
 use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::network::Endpoint;
 use crate::store::{Durability, Store, file};
 use std::path::Path;
 
@@ -11,12 +12,13 @@ const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
 const LIMIT: u64 = 1 << 20;
 const HOST: &str = "/etc/resolv.conf";
 
-pub(super) fn write(store: &Store, config: &ContainerConfig) -> Result<()> {
+/// `endpoints` are the container's places on networks, leased but not made yet.
+pub(super) fn write(store: &Store, config: &ContainerConfig, _endpoints: &[Endpoint]) -> Result<()> {
     let dir = store.run_dir(&config.id);
     let files = match &config.network {
         NetworkMode::Container(other) => shared_files(&store.run_dir(other)),
         NetworkMode::Host => (read(Path::new("/etc/hosts")), read(Path::new(HOST))),
-        NetworkMode::None | NetworkMode::Ns(_) => (
+        NetworkMode::None | NetworkMode::Ns(_) | NetworkMode::Networks(_) => (
             hosts(&config.hostname, &config.domainname).into_bytes(),
             resolv_conf(&read(Path::new(HOST)), &read(Path::new(RESOLVED))),
         ),

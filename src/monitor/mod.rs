@@ -106,6 +106,9 @@ impl Monitor {
             restarts: 0,
             cgroups: Vec::new(),
             device_filter: true,
+            paused: false,
+            endpoints: Vec::new(),
+            ports: Vec::new(),
         };
         let run_dir = store.make_run_dir(id)?;
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
@@ -135,6 +138,7 @@ impl Monitor {
                     None => self.failed(&e),
                 },
             };
+            self.read_again();
             let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
             let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
                 break exit;
@@ -144,7 +148,9 @@ impl Monitor {
             // Two mounts of one upper directory are undefined behaviour.
             drop(self.root.take());
             self.enter(Phase::Restarting { exit: exit.clone() })?;
-            if self.pause(delay)? {
+            let stays = self.pause(delay)?;
+            self.read_again();
+            if stays {
                 let exit = Exit {
                     stopped_by_user: self.stop_requested(),
                     ..exit
@@ -160,14 +166,21 @@ impl Monitor {
     fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
         let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
         self.live.cgroups.clone_from(&cgroups);
+        // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        let started = cycle::start(&self.store, &self.config, &host, self.streams.size())?;
+        self.live.endpoints = cycle::reserve(&self.store, &self.config)?;
+        if !self.live.endpoints.is_empty() {
+            self.enter(Phase::Starting)?;
+        }
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
+            services,
             warnings,
         } = started;
+        self.streams.serve_also(services);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -221,6 +234,13 @@ impl Monitor {
         kept.map(|_| ())
     }
 
+    /// `update` and `rename` change the record while we run. One that can't be read leaves things as they are.
+    fn read_again(&mut self) {
+        if let Ok(config) = self.store.config(&self.config.id) {
+            self.config = config;
+        }
+    }
+
     /// A container whose directory is gone was removed from under its monitor, and has nothing to start again.
     fn still_there(&self) -> bool {
         self.store.container_dir(&self.config.id).exists()
@@ -268,6 +288,8 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
+        // Their sockets hold ports, and the network namespace.
+        self.streams.serve_also(Vec::new());
         let (released, root) = cycle.release();
         self.root = Some(root);
         if let Err(e) = released {

@@ -6,9 +6,11 @@
 
 use crate::error::{Context as _, Result};
 use crate::model::log::Stream;
+use crate::model::network::Endpoint;
 use crate::monitor::client::{Client, Said};
 use crate::monitor::frame::{self, Hello, Kind, Size};
 use crate::monitor::log::LogWriter;
+use crate::network::service::Service;
 use crate::sys;
 use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
@@ -63,6 +65,7 @@ pub(super) struct Streams {
     buffer: Vec<u8>,
     size: Option<Size>,
     pending: VecDeque<Event>,
+    services: Vec<Box<dyn Service>>,
 }
 
 impl Streams {
@@ -78,7 +81,18 @@ impl Streams {
             buffer: Vec::new(),
             size: None,
             pending: VecDeque::new(),
+            services: Vec::new(),
         }
+    }
+
+    /// What is served until the cycle ends.
+    pub(super) fn serve_also(&mut self, services: Vec<Box<dyn Service>>) {
+        self.services = services;
+    }
+
+    /// Tells the services where the container is now.
+    pub(super) fn endpoints_changed(&mut self, endpoints: &[Endpoint]) {
+        self.services.iter_mut().for_each(|s| s.endpoints_changed(endpoints));
     }
 
     pub(super) fn listen(&mut self, listener: UnixListener) {
@@ -126,11 +140,12 @@ impl Streams {
                 return Ok(event);
             }
             let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-            let wake = [left, self.log.quiet_after(), self.idle_after()]
+            let wake = [left, self.log.quiet_after(), self.idle_after(), self.service_after()]
                 .into_iter()
                 .flatten()
                 .min();
             let ready = self.poll(process, wake)?;
+            self.serve_overdue();
             if ready.is_empty() {
                 self.settle(active);
                 if left.is_some_and(|l| l.is_zero()) {
@@ -145,6 +160,19 @@ impl Streams {
             // Also while the container never stops talking.
             if left.is_some_and(|l| l.is_zero()) && self.pending.is_empty() {
                 return Ok(Event::Timeout);
+            }
+        }
+    }
+
+    fn service_after(&self) -> Option<Duration> {
+        let next = self.services.iter().filter_map(|s| s.deadline()).min();
+        next.map(|at| at.saturating_duration_since(Instant::now()))
+    }
+
+    fn serve_overdue(&mut self) {
+        for service in &mut self.services {
+            if service.deadline().is_some_and(|at| at <= Instant::now()) {
+                service.ready();
             }
         }
     }
@@ -199,6 +227,9 @@ impl Streams {
             add(Source::Listener, listener.as_fd(), PollFlags::IN);
         }
         add(Source::Signals, self.signals.as_fd(), PollFlags::IN);
+        for (n, service) in self.services.iter().enumerate() {
+            add(Source::Service(n), service.fd(), PollFlags::IN);
+        }
         if let Some(process) = process {
             add(Source::Process, process, PollFlags::IN);
         }
@@ -234,6 +265,11 @@ impl Streams {
                     }
                 }
                 Source::Process => ended = true,
+                Source::Service(n) => {
+                    if let Some(service) = self.services.get_mut(*n) {
+                        service.ready();
+                    }
+                }
             }
         }
         self.drop_clients();
@@ -341,6 +377,7 @@ impl Streams {
     /// The program has ended: takes what is in the pipes now and closes them. Not more than fits into a pipe: somebody
     /// who was given the other end may go on writing. Slow clients get it later.
     pub(super) fn drain(&mut self) {
+        self.services.clear();
         self.channels.slave = None;
         for stream in [Stream::Stdout, Stream::Stderr] {
             let channel = match stream {
@@ -433,6 +470,7 @@ enum Source {
     Listener,
     Signals,
     Process,
+    Service(usize),
 }
 
 fn tell(clients: &mut [Client], stream: Stream, bytes: &[u8]) {

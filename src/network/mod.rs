@@ -1,1 +1,3 @@
 //! What connects a container: bridges, links, addresses, published ports, firewall rules, names.
+
+pub(crate) mod service;

@@ -118,7 +118,9 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     };
     match config.network {
         NetworkMode::None => plan.steps.push(Step::LoopbackUp),
-        NetworkMode::Container(_) | NetworkMode::Ns(_) => plan.steps.push(Step::JoinNamespace(0)),
+        NetworkMode::Container(_) | NetworkMode::Ns(_) | NetworkMode::Networks(_) => {
+            plan.steps.push(Step::JoinNamespace(0));
+        }
         NetworkMode::Host => {}
     }
     plan.steps.extend([

@@ -3,8 +3,10 @@
 
 mod attach;
 mod completion;
+mod container;
 mod create;
 mod exec;
+mod exists;
 mod help;
 mod history;
 mod images;
@@ -12,16 +14,24 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod logs;
 mod man;
+mod pause;
+mod port;
 mod ps;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -32,7 +42,7 @@ use crate::cli::tree::{Body, Spec};
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     completion::SPEC,
-    CONTAINER,
+    container::SPEC,
     create::SPEC,
     exec::SPEC,
     help::SPEC,
@@ -43,16 +53,24 @@ pub(crate) static COMMANDS: &[Spec] = &[
     info::SPEC,
     inspect::SPEC,
     kill::SPEC,
+    load::SPEC,
     logs::SPEC,
     man::SPEC,
+    pause::SPEC,
+    port::SPEC,
     ps::SPEC,
+    rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
     start::SPEC,
+    stats::SPEC,
     stop::SPEC,
     tag::SPEC,
+    top::SPEC,
+    unpause::SPEC,
+    update::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,
@@ -67,9 +85,11 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
+        port::SPEC.under_noun("port"),
         ps::SPEC.under_noun("ls"),
         restart::SPEC.under_noun("restart"),
         rm::SPEC.under_noun("rm"),
@@ -86,9 +106,11 @@ const IMAGE: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        exists::IMAGE,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,
+        load::SPEC.under_noun("load"),
         images::SPEC.under_noun("ls"),
         rmi::SPEC.under_noun("rm"),
         tag::SPEC.under_noun("tag"),

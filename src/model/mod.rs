@@ -11,6 +11,7 @@ pub(crate) mod name;
 pub(crate) mod network;
 pub(crate) mod platform;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;

@@ -23,6 +23,7 @@ const POINTS: &[&str] = &[
     "exit-recorded",
     "exit-cleared",
     "container-detached",
+    "rename-claimed",
 ];
 
 /// Those on the way of an image.

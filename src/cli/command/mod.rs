@@ -3,6 +3,7 @@
 
 mod attach;
 mod completion;
+mod container;
 mod create;
 mod exec;
 mod exists;
@@ -13,17 +14,24 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod logs;
 mod man;
+mod pause;
 mod port;
 mod ps;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -34,7 +42,7 @@ use crate::cli::tree::{Body, Spec};
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     completion::SPEC,
-    CONTAINER,
+    container::SPEC,
     create::SPEC,
     exec::SPEC,
     help::SPEC,
@@ -45,17 +53,24 @@ pub(crate) static COMMANDS: &[Spec] = &[
     info::SPEC,
     inspect::SPEC,
     kill::SPEC,
+    load::SPEC,
     logs::SPEC,
     man::SPEC,
+    pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
     start::SPEC,
+    stats::SPEC,
     stop::SPEC,
     tag::SPEC,
+    top::SPEC,
+    unpause::SPEC,
+    update::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,
@@ -95,6 +110,7 @@ const IMAGE: Spec = Spec {
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,
+        load::SPEC.under_noun("load"),
         images::SPEC.under_noun("ls"),
         rmi::SPEC.under_noun("rm"),
         tag::SPEC.under_noun("tag"),

@@ -32,8 +32,8 @@ pub(super) enum Verdict {
 #[derive(Default)]
 pub(super) struct Conversations {
     slots: Vec<Option<Conversation>>,
-    /// Those that had more to say than one turn.
-    unfinished: Vec<usize>,
+    /// Those that had more to say than one turn, and since when they wait.
+    unfinished: Vec<(usize, Instant)>,
 }
 
 struct Conversation {
@@ -149,8 +149,8 @@ impl Conversations {
     }
 
     pub(super) fn deadline(&self) -> Option<Instant> {
-        if !self.unfinished.is_empty() {
-            return Some(Instant::now());
+        if let Some((_, since)) = self.unfinished.first() {
+            return Some(*since);
         }
         self.slots.iter().flatten().map(Conversation::deadline).min()
     }
@@ -169,7 +169,7 @@ impl Conversations {
         };
         match conversation.go_on(servers, decide, &mut forward) {
             Some(true) => {}
-            Some(false) => self.unfinished.push(slot),
+            Some(false) => self.unfinished.push((slot, Instant::now())),
             None => self.slots[slot] = None,
         }
         if self.slots.iter().all(Option::is_none) {
@@ -179,7 +179,7 @@ impl Conversations {
 
     /// Goes on with what was unfinished, and ends what takes too long.
     pub(super) fn overdue(&mut self, epoll: &OwnedFd, servers: &mut Servers, decide: &mut dyn FnMut(&[u8]) -> Verdict) {
-        for slot in std::mem::take(&mut self.unfinished) {
+        for (slot, _) in std::mem::take(&mut self.unfinished) {
             self.drive(epoll, slot, servers, decide);
         }
         let now = Instant::now();

@@ -1,12 +1,14 @@
 //! What can be done to an image.
 
 pub(crate) mod change;
+pub(crate) mod disk;
 pub(crate) mod glob;
 pub(crate) mod hello;
 pub(crate) mod history;
 pub(crate) mod import;
 pub(crate) mod inspect;
 pub(crate) mod list;
+pub(crate) mod prune;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;

@@ -23,10 +23,11 @@ const POINTS: &[&str] = &[
     "exit-recorded",
     "exit-cleared",
     "container-detached",
+    "rename-claimed",
 ];
 
 /// Those on the way of an image.
-const IMAGE_POINTS: &[&str] = &["image-committed"];
+const IMAGE_POINTS: &[&str] = &["layer-committed", "image-committed"];
 
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];

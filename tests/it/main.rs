@@ -27,4 +27,5 @@ mod streams;
 mod support;
 mod terminals;
 mod truth;
+mod verbs;
 mod volumes;

@@ -3,6 +3,7 @@
 
 mod attach;
 mod completion;
+mod container;
 mod create;
 mod exec;
 mod exists;
@@ -15,15 +16,21 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod pause;
 mod port;
 mod ps;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -34,7 +41,7 @@ use crate::cli::tree::{Body, Spec};
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     completion::SPEC,
-    CONTAINER,
+    container::SPEC,
     create::SPEC,
     exec::SPEC,
     help::SPEC,
@@ -47,15 +54,21 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
     start::SPEC,
+    stats::SPEC,
     stop::SPEC,
     tag::SPEC,
+    top::SPEC,
+    unpause::SPEC,
+    update::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,

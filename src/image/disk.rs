@@ -120,7 +120,11 @@ fn share(
         total: images.len(),
         active: shares.values().filter(|share| share.containers > 0).count(),
         size: sizes.values().sum(),
-        reclaimable: sizes.iter().filter(|(id, _)| !used.contains(id)).map(|(_, size)| size).sum(),
+        reclaimable: sizes
+            .iter()
+            .filter(|(id, _)| !used.contains(id))
+            .map(|(_, size)| size)
+            .sum(),
     };
     (tally, shares)
 }
@@ -165,6 +169,9 @@ mod tests {
         let digest = |name: &str| Digest::of(name.as_bytes());
         let all = [(digest("config"), 3), (digest("layer"), 50)];
         let tally = blobs(&all, &BTreeSet::from([digest("layer"), digest("dropped")]));
-        assert_eq!((tally.total, tally.active, tally.size, tally.reclaimable), (2, 1, 53, 50));
+        assert_eq!(
+            (tally.total, tally.active, tally.size, tally.reclaimable),
+            (2, 1, 53, 50)
+        );
     }
 }

@@ -6,49 +6,29 @@ use crate::image::list::summaries;
 use crate::image::removal::plan_prune;
 use crate::image::remove::{Removal, Runs, carry_out, state, users};
 use crate::model::id::ImageId;
-use crate::model::time::Timestamp;
+use crate::model::prune::Filters;
 use crate::store::Store;
 use std::collections::BTreeSet;
 
-/// Which images may go. All of it has to hold.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Wanted {
-    /// Not only nameless ones: all that no container uses.
-    pub(crate) all: bool,
-    /// Made before this time.
-    pub(crate) until: Option<Timestamp>,
-    /// `KEY` or `KEY=VALUE`.
-    pub(crate) labels: Vec<String>,
-    /// Those that have one of these stay.
-    pub(crate) without: Vec<String>,
-}
-
-pub(crate) fn images(store: &Store, wanted: &Wanted, runs: Runs<'_>) -> Result<Removal> {
+/// Removes nameless images that no container uses; with `all`, every image that none uses.
+pub(crate) fn images(store: &Store, all: bool, filters: &Filters, runs: Runs<'_>) -> Result<Removal> {
     let held = store.lock_exclusive()?;
     let mut state = state(store)?;
     state.users = users(store, runs)?;
-    let matching = matching(store, wanted)?;
-    let steps = plan_prune(&mut state, wanted.all, &|id| {
-        matching.as_ref().is_none_or(|ids| ids.contains(id))
-    });
+    let matching = matching(store, filters)?;
+    let steps = plan_prune(&mut state, all, &|id| matching.contains(id));
     carry_out(store, &steps, held)
 }
 
-/// `None`: every image. A damaged one has no labels, and no time.
-fn matching(store: &Store, wanted: &Wanted) -> Result<Option<BTreeSet<ImageId>>> {
-    if wanted.until.is_none() && wanted.labels.is_empty() && wanted.without.is_empty() {
-        return Ok(None);
-    }
+/// A damaged image has no labels, and no time.
+fn matching(store: &Store, filters: &Filters) -> Result<BTreeSet<ImageId>> {
+    let any = *filters == Filters::default();
     let ids = store.image_ids()?;
     let matches = summaries(store, &ids).into_iter().filter(|(_, summary)| match summary {
-        Ok(summary) => {
-            wanted.until.is_none_or(|until| summary.created() < until)
-                && wanted.labels.iter().all(|label| summary.has_label(label))
-                && !wanted.without.iter().any(|label| summary.has_label(label))
-        }
-        Err(_) => false,
+        Ok(summary) => filters.matches(summary.created(), summary.labels()),
+        Err(_) => any,
     });
-    Ok(Some(matches.map(|(id, _)| id).collect()))
+    Ok(matches.map(|(id, _)| id).collect())
 }
 
 /// Drops every compressed layer that its files can make again. Bytes that became free.

@@ -14,6 +14,7 @@ mod import;
 mod info;
 mod inspect;
 mod kill;
+mod load;
 mod logs;
 mod man;
 mod pause;
@@ -53,6 +54,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     info::SPEC,
     inspect::SPEC,
     kill::SPEC,
+    load::SPEC,
     logs::SPEC,
     man::SPEC,
     pause::SPEC,
@@ -75,3 +77,44 @@ pub(crate) static COMMANDS: &[Spec] = &[
     volume::SPEC,
     wait::SPEC,
 ];
+
+const CONTAINER: Spec = Spec {
+    name: "container",
+    about: "Work with containers: the same commands, under their noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[
+        attach::SPEC.under_noun("attach"),
+        create::SPEC.under_noun("create"),
+        exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
+        inspect::CONTAINER,
+        kill::SPEC.under_noun("kill"),
+        logs::SPEC.under_noun("logs"),
+        port::SPEC.under_noun("port"),
+        ps::SPEC.under_noun("ls"),
+        restart::SPEC.under_noun("restart"),
+        rm::SPEC.under_noun("rm"),
+        run::SPEC.under_noun("run"),
+        start::SPEC.under_noun("start"),
+        stop::SPEC.under_noun("stop"),
+        wait::SPEC.under_noun("wait"),
+    ]),
+};
+
+const IMAGE: Spec = Spec {
+    name: "image",
+    about: "Work with images: the same commands, under their noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[
+        exists::IMAGE,
+        history::SPEC.under_noun("history"),
+        import::SPEC.under_noun("import"),
+        inspect::IMAGE,
+        load::SPEC.under_noun("load"),
+        images::SPEC.under_noun("ls"),
+        rmi::SPEC.under_noun("rm"),
+        tag::SPEC.under_noun("tag"),
+    ]),
+};

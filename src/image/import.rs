@@ -112,6 +112,7 @@ pub(super) fn from_tar(
         parent: None,
         diff_id: unpacked.diff_id,
         size: unpacked.size,
+        blobs: Vec::new(),
     };
     let sealed = staged.seal(record)?;
     config.rootfs = RootFs {
@@ -125,6 +126,7 @@ pub(super) fn from_tar(
         config,
         size: unpacked.size,
         stored: Timestamp::now(),
+        manifests: Vec::new(),
     };
     let held = store.lock_shared()?;
     sealed.commit(store, &held)?;

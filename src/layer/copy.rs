@@ -41,7 +41,7 @@ pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<()> {
     };
     walk(source, &mut |step| match step {
         Step::Entry { dir, name, path, .. } => copy.entry(dir, name, path).with_context(|| shown(path)),
-        Step::Enter { name, path } => copy.enter(name).with_context(|| shown(path)),
+        Step::Enter { name, path, .. } => copy.enter(name).with_context(|| shown(path)),
         Step::Leave { dir, name, path } => copy.leave(dir, name, path).with_context(|| shown(path)),
     })?;
     finish_directory(source, c"", &fstat(source)?, copy.root.as_fd())

@@ -1,14 +1,17 @@
-//! A directory tree ↔ a tar: unpacking, whiteouts, compression, overlay mounts.
+//! A directory tree ↔ a tar: unpacking and packing, whiteouts, compression, overlay mounts.
 
 pub(crate) mod compress;
 pub(crate) mod copy;
 pub(crate) mod overlay;
+pub(crate) mod pack;
 pub(crate) mod tar_split;
 
 #[cfg(test)]
 mod tests;
 
 mod archive;
+mod header;
+mod inherit;
 mod number;
 mod pax;
 mod size;
@@ -20,6 +23,7 @@ mod walk;
 mod whiteout;
 mod xattr;
 
+pub(crate) use inherit::inherit;
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, unpack};
 

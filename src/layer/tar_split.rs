@@ -15,6 +15,7 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::shown;
 use crate::model::digest::Digest;
+use crate::model::id::DiffId;
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, SeekFrom, memfd_create, openat, openat2, seek};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
@@ -79,6 +80,8 @@ impl<'a> Recorder<'a> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
         let file = File::from(openat(dir, name, flags, Mode::empty())?);
         self.lost += 1;
+        // Says that there was such a file, whatever part of it is holes.
+        self.lost_piece(path, 0, b"")?;
         let mut buffer = vec![0; PIECE];
         let mut offset = 0;
         loop {
@@ -95,19 +98,23 @@ impl<'a> Recorder<'a> {
                 if n == 0 {
                     return Ok(());
                 }
-                let length = u32::try_from(n).map_err(|_| Error::other("tar record: piece too large"))?;
-                self.write(&[
-                    &[LOST],
-                    &self.lost.to_le_bytes(),
-                    &offset.to_le_bytes(),
-                    &length.to_le_bytes(),
-                    &path_length(path)?,
-                    path,
-                    &buffer[..n],
-                ])?;
+                self.lost_piece(path, offset, &buffer[..n])?;
                 offset += n as u64;
             }
         }
+    }
+
+    fn lost_piece(&mut self, path: &[u8], offset: u64, bytes: &[u8]) -> Result<()> {
+        let length = u32::try_from(bytes.len()).map_err(|_| Error::other("tar record: piece too large"))?;
+        self.write(&[
+            &[LOST],
+            &self.lost.to_le_bytes(),
+            &offset.to_le_bytes(),
+            &length.to_le_bytes(),
+            &path_length(path)?,
+            path,
+            bytes,
+        ])
     }
 
     pub(super) fn finish(mut self) -> Result<()> {
@@ -236,7 +243,43 @@ struct Replaced {
     file: File,
 }
 
-#[cfg_attr(not(test), expect(dead_code, reason = "only a push rebuilds, and there is none yet"))]
+/// [`rebuild`], and an error at the end if it is not the tar that `expected` is the digest of: what has been written is
+/// worth nothing then. Returns how long it is.
+pub(crate) fn rebuild_verified(
+    record: &File,
+    dir: BorrowedFd<'_>,
+    expected: DiffId,
+    out: &mut dyn Write,
+) -> Result<u64> {
+    let mut counted = Counted { out, bytes: 0 };
+    let digest = rebuild(record, dir, &mut counted)?;
+    match digest == expected.0 {
+        true => Ok(counted.bytes),
+        false => Err(Error::other(format!(
+            "layer {} is damaged: its files have the digest {digest}",
+            expected.0
+        ))
+        .with_hint("`barge system check` looks at all of them")),
+    }
+}
+
+struct Counted<'a> {
+    out: &'a mut dyn Write,
+    bytes: u64,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let n = self.out.write(bytes)?;
+        self.bytes += n as u64;
+        Ok(n)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.out.flush()
+    }
+}
+
 /// Writes the tar that `record` is of, with the content that is in `dir`, and says its digest: the caller compares it
 /// with the layer's diff id.
 pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<Digest> {
@@ -258,14 +301,14 @@ pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -
             Segment::Content { path, offset, length } => {
                 let said = || shown(&path);
                 if let Some(old) = replaced.get(&path).and_then(|all| all.iter().find(|r| r.at > at)) {
-                    copy(&old.file, offset, length, &mut emit).with_context(said)?;
+                    copy(&old.file, offset, length, AtTheEnd::Hole, &mut emit).with_context(said)?;
                     continue;
                 }
                 let file = match open.take() {
                     Some((known, file)) if known == path => file,
                     _ => open_file(dir, &path).with_context(said)?,
                 };
-                copy(&file, offset, length, &mut emit).with_context(said)?;
+                copy(&file, offset, length, AtTheEnd::Damage, &mut emit).with_context(said)?;
                 open = Some((path, file));
             }
         }
@@ -316,13 +359,31 @@ fn open_file(dir: BorrowedFd<'_>, path: &[u8]) -> Result<File> {
     Ok(File::from(file))
 }
 
-fn copy(file: &File, mut offset: u64, mut left: u64, emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+/// What it is that a file has no bytes any more.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum AtTheEnd {
+    Damage,
+    /// Only its data is known, and not how long it was.
+    Hole,
+}
+
+fn copy(
+    file: &File,
+    mut offset: u64,
+    mut left: u64,
+    end: AtTheEnd,
+    emit: &mut dyn FnMut(&[u8]) -> Result<()>,
+) -> Result<()> {
     let mut buffer = vec![0; PIECE];
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        let n = file.read_at(&mut buffer[..most], offset)?;
+        let mut n = file.read_at(&mut buffer[..most], offset)?;
         if n == 0 {
-            return Err(Error::other("is shorter than it was in its archive"));
+            if end == AtTheEnd::Damage {
+                return Err(Error::other("is shorter than it was in its archive"));
+            }
+            buffer[..most].fill(0);
+            n = most;
         }
         emit(&buffer[..n])?;
         offset += n as u64;

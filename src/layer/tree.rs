@@ -11,7 +11,7 @@ use crate::layer::walk::{Step, walk};
 use crate::layer::{tar_split::Recorder, whiteout};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat, mkdirat, openat2, readlinkat, statat, unlinkat};
 use rustix::io::Errno;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
@@ -51,6 +51,8 @@ pub(super) struct Tree<T> {
     /// The path asked for last that has a link in it, and where it led.
     last: Option<(Vec<u8>, Directory)>,
     pub(super) later: BTreeMap<Vec<u8>, T>,
+    /// Directories made for what is in them.
+    pub(super) implied: BTreeSet<Vec<u8>>,
     /// Bytes of regular files that were replaced, as long as single files were.
     pub(super) replaced: u64,
     /// A directory was replaced, so that only a walk can say how large the tree is.
@@ -70,6 +72,7 @@ impl<T> Tree<T> {
             open,
             last: None,
             later,
+            implied: BTreeSet::new(),
             replaced: 0,
             recount: false,
         })
@@ -144,7 +147,11 @@ impl<T> Tree<T> {
         let said = || shown(&path);
         match openat2(&at.fd, name, FLAGS, Mode::empty(), INSIDE) {
             Ok(fd) => Ok(Ok(self.keep(&path, fd))),
-            Err(Errno::NOENT) => self.make(at, name).map(Ok).with_context(said),
+            Err(Errno::NOENT) => {
+                let directory = self.make(at, name).with_context(said)?;
+                self.implied.insert(path);
+                Ok(Ok(directory))
+            }
             Err(Errno::LOOP | Errno::NOTDIR) => match readlinkat(&at.fd, name, Vec::new()) {
                 Ok(target) => Ok(Err(target.into_bytes())),
                 Err(Errno::INVAL) => {
@@ -229,6 +236,7 @@ impl<T> Tree<T> {
         let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
         let below: Vec<_> = self.later.range(from..to).map(|(p, _)| p.clone()).collect();
         below.iter().for_each(|p| drop(self.later.remove(p)));
+        self.implied.retain(|p| !inside(p));
         self.last = None;
     }
 }

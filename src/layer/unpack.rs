@@ -32,6 +32,9 @@ use std::os::unix::fs::FileExt;
 const LONGEST_PATH: usize = 4095;
 /// Larger than any real layer by far; what is kept of each directory until the end must have a bound.
 const MOST_MEMBERS: u64 = 10_000_000;
+/// Pieces of a file that are looked at for zeros, and how many are worth a hole.
+const PIECE: u64 = 64 * 1024;
+const HOLE: usize = 4096;
 
 #[derive(Debug, Default)]
 pub(crate) struct Options {
@@ -48,12 +51,15 @@ pub(crate) struct Unpacked {
     pub(crate) diff_id: DiffId,
     /// Bytes of files and links, hard links once: as `layer::size` counts.
     pub(crate) size: u64,
+    /// Directories without an entry of their own, by their paths below the root, which is "". They have 0755 of root
+    /// until [`super::inherit()`] gives them what they have in the layers below.
+    pub(crate) implied: Vec<Vec<u8>>,
 }
 
 /// Unpacks `reader`, an uncompressed tar, into the empty directory `dest`, and reads it to its end.
 pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &Options) -> Result<Unpacked> {
     let recorder = options.record.as_ref().map(Recorder::new).transpose()?;
-    let (size, digest) = stream::run(reader, recorder, |stream| {
+    let ((size, implied), digest) = stream::run(reader, recorder, |stream| {
         let mut unpacker = Unpacker {
             tree: Tree::new(dest)?,
             linked_files: false,
@@ -76,6 +82,7 @@ pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &O
     Ok(Unpacked {
         diff_id: DiffId(digest),
         size,
+        implied,
     })
 }
 
@@ -142,7 +149,7 @@ impl Unpacker {
     }
 
     /// Hides a name of the layers below. What this layer itself has of that name stays, and alone.
-    fn hide(&self, directory: &Directory, name: &[u8]) -> Result<()> {
+    fn hide(&mut self, directory: &Directory, name: &[u8]) -> Result<()> {
         match whiteout::make(directory.fd(), name) {
             Err(Errno::EXIST) => {
                 let stat = statat(directory.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
@@ -151,6 +158,7 @@ impl Unpacker {
                 }
                 let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let fd = openat(directory.fd(), name, flags, Mode::empty())?;
+                self.tree.implied.remove(&directory.join(name));
                 whiteout::make_opaque(std::os::fd::AsFd::as_fd(&fd))
             }
             result => Ok(result?),
@@ -239,6 +247,7 @@ impl Unpacker {
             Some(map) => (map.pieces.as_slice(), map.real_size),
             None => (whole.as_slice(), member.size),
         };
+        let mut holes = member.sparse.is_some();
         for piece in pieces.iter().filter(|p| p.length > 0) {
             let mut at = piece.offset;
             let place = Place {
@@ -246,7 +255,7 @@ impl Unpacker {
                 offset: piece.offset,
             };
             let complete = stream.content(piece.length, place, &mut |bytes| {
-                file.write_all_at(bytes, at).context("write")?;
+                holes |= write_but_zeros(&file, bytes, at).context("write")?;
                 at += bytes.len() as u64;
                 Ok(())
             })?;
@@ -254,7 +263,8 @@ impl Unpacker {
                 return Ok(Content::Torn);
             }
         }
-        if member.sparse.is_some() {
+        // One at its end may be missing.
+        if holes {
             ftruncate(&file, real_size).context("set size")?;
         }
         self.written += real_size;
@@ -293,6 +303,7 @@ impl Unpacker {
             }
             Err(e) => return Err(e.into()),
         };
+        self.tree.implied.remove(&path);
         self.tree.later.insert(path, Finish::of(member));
         Ok(())
     }
@@ -326,13 +337,16 @@ impl Unpacker {
         .with_context(to)
     }
 
-    /// Directories' attributes; returns the size of it all.
-    fn finish(mut self, stream: &mut Stream<'_>, open_root: bool) -> Result<u64> {
+    /// Directories' attributes; returns the size of it all, and the implied directories.
+    fn finish(mut self, stream: &mut Stream<'_>, open_root: bool) -> Result<(u64, Vec<Vec<u8>>)> {
         let root = self.tree.root().clone();
         if self.linked_files {
             self.tree.recount = true;
             self.tree
                 .clear(&root, whiteout::LINKED_FILES, stream.recorder.as_mut())?;
+        }
+        if !self.tree.later.contains_key(&b""[..]) {
+            self.tree.implied.insert(Vec::new());
         }
         let top = self.tree.later.entry(Vec::new()).or_insert(Finish::of_root());
         if open_root {
@@ -343,10 +357,11 @@ impl Unpacker {
             let directory = self.tree.directory(path).and_then(|d| finish.apply(&d));
             directory.with_context(|| shown(path))?;
         }
-        match self.tree.recount {
-            true => crate::layer::size(root.fd()),
-            false => Ok(self.written.saturating_sub(self.tree.replaced)),
-        }
+        let size = match self.tree.recount {
+            true => crate::layer::size(root.fd())?,
+            false => self.written.saturating_sub(self.tree.replaced),
+        };
+        Ok((size, self.tree.implied.into_iter().collect()))
     }
 }
 
@@ -387,6 +402,27 @@ impl Finish {
     }
 }
 
+/// Leaves a hole for every whole piece of zeros: a file that was sparse where it was packed is so here, and needs no
+/// disk for what is not in it.
+/// Says whether it left any.
+fn write_but_zeros(file: &File, bytes: &[u8], at: u64) -> std::io::Result<bool> {
+    // Between pieces of zeros.
+    let (mut start, mut end) = (0, 0);
+    let mut holes = false;
+    while end < bytes.len() {
+        let left = PIECE - (at + end as u64) % PIECE;
+        let next = bytes.len().min(end + usize::try_from(left).unwrap_or(usize::MAX));
+        if next - end >= HOLE && bytes[end..next].iter().all(|b| *b == 0) {
+            file.write_all_at(&bytes[start..end], at + start as u64)?;
+            start = next;
+            holes = true;
+        }
+        end = next;
+    }
+    file.write_all_at(&bytes[start..], at + start as u64)?;
+    Ok(holes)
+}
+
 /// A member's name as names below the root. Absolute ones begin there, as tar has them.
 fn clean(path: &[u8]) -> Result<Vec<&[u8]>> {
     if path.len() > LONGEST_PATH {
@@ -425,7 +461,7 @@ fn bookkeeping(path: &[&[u8]]) -> Result<Bookkeeping> {
     }
 }
 
-fn timestamps(time: Time) -> Timestamps {
+pub(super) fn timestamps(time: Time) -> Timestamps {
     let time = Timespec {
         tv_sec: time.seconds,
         tv_nsec: time.nanoseconds.into(),

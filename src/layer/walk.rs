@@ -22,7 +22,11 @@ pub(super) enum Step<'a> {
         path: &'a [u8],
     },
     /// A directory, before what is in it.
-    Enter { name: &'a CStr, path: &'a [u8] },
+    Enter {
+        dir: BorrowedFd<'a>,
+        name: &'a CStr,
+        path: &'a [u8],
+    },
     /// The same directory again, after what is in it.
     Leave {
         dir: BorrowedFd<'a>,
@@ -40,11 +44,28 @@ struct Level {
     rest: Vec<CString>,
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// As the filesystem has them.
+    Any,
+    /// By name, byte for byte; a directory's other entries still come before its subdirectories.
+    Sorted,
+}
+
 /// Walks through what is in `root`, which itself is not a step. Paths are relative to it.
 pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+    walk_in(Order::Any, root, visit)
+}
+
+/// The same, in an order that depends on the names alone.
+pub(super) fn walk_sorted(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+    walk_in(Order::Sorted, root, visit)
+}
+
+fn walk_in(order: Order, root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
     let mut path = Vec::new();
     let root = open_dir(root, c".").context("open directory")?;
-    let mut levels = vec![level(root, CString::default(), &mut path, visit)?];
+    let mut levels = vec![level(root, CString::default(), &mut path, order, visit)?];
     while let Some(top) = levels.last_mut() {
         let Some(name) = top.rest.pop() else {
             leave(&mut levels, &mut path, visit)?;
@@ -62,10 +83,11 @@ pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Resu
             result => result.with_context(|| shown(&path))?,
         };
         visit(Step::Enter {
+            dir,
             name: &name,
             path: &path,
         })?;
-        levels.push(level(this, name, &mut path, visit)?);
+        levels.push(level(this, name, &mut path, order, visit)?);
         let depth = levels.len();
         if depth > MOST_OPEN {
             levels[depth - MOST_OPEN - 1].fd = None;
@@ -107,10 +129,12 @@ fn level(
     fd: OwnedFd,
     name: CString,
     path: &mut Vec<u8>,
+    order: Order,
     visit: &mut dyn FnMut(Step<'_>) -> Result<()>,
 ) -> Result<Level> {
     let stat = fstat(&fd).with_context(|| shown(path))?;
     let mut rest = Vec::new();
+    let mut waiting = Vec::new();
     let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
     let mut entries = RawDir::new(&fd, &mut buffer);
     while let Some(entry) = entries.next() {
@@ -127,19 +151,19 @@ fn level(
             },
             known => known,
         };
-        if kind == FileType::Directory {
-            rest.push(name.to_owned());
-            continue;
+        match (kind, order) {
+            (FileType::Directory, _) => rest.push(name.to_owned()),
+            (_, Order::Sorted) => waiting.push((name.to_owned(), kind)),
+            (_, Order::Any) => entry_step(fd.as_fd(), name, kind, path, visit)?,
         }
-        let length = path.len();
-        push(path, name);
-        visit(Step::Entry {
-            dir: fd.as_fd(),
-            name,
-            kind,
-            path,
-        })?;
-        path.truncate(length);
+    }
+    if order == Order::Sorted {
+        waiting.sort_by(|a, b| a.0.cmp(&b.0));
+        for (name, kind) in &waiting {
+            entry_step(fd.as_fd(), name, *kind, path, visit)?;
+        }
+        // Taken from the end.
+        rest.sort_by(|a, b| b.cmp(a));
     }
     Ok(Level {
         fd: Some(fd),
@@ -147,6 +171,20 @@ fn level(
         name,
         rest,
     })
+}
+
+fn entry_step(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    kind: FileType,
+    path: &mut Vec<u8>,
+    visit: &mut dyn FnMut(Step<'_>) -> Result<()>,
+) -> Result<()> {
+    let length = path.len();
+    push(path, name);
+    visit(Step::Entry { dir, name, kind, path })?;
+    path.truncate(length);
+    Ok(())
 }
 
 const FLAGS: OFlags = OFlags::RDONLY

@@ -2,11 +2,16 @@
 //! 0/0 for a removed name, an extended attribute for a directory that hides all below it.
 
 use crate::error::{Context, Result};
+use crate::layer::xattr;
 use rustix::fs::{FileType, Mode, Stat, XattrFlags, mknodat, setxattr};
 use rustix::io::Errno;
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
+const OPAQUE_NAME: &CStr = c"trusted.overlay.opaque";
+/// Marks a removed name on an empty file (Linux 6.7), where a device would be hidden from an overlay inside an overlay.
+const REMOVED: &CStr = c"trusted.overlay.whiteout";
 
 /// What a member's last name means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +47,17 @@ pub(super) fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
 
 pub(super) fn is_one(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// Whether an entry of a layer stands for a removed name, in either of overlayfs' ways.
+pub(super) fn hides(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<bool> {
+    let empty_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_size == 0;
+    Ok(is_one(stat) || empty_file && xattr::get(dir, name, REMOVED)?.is_some())
+}
+
+/// Whether a directory of a layer hides all below it. `x` only says that it has whiteouts of the second kind.
+pub(super) fn is_opaque(dir: BorrowedFd<'_>, name: &[u8]) -> Result<bool> {
+    Ok(xattr::get(dir, name, OPAQUE_NAME)?.as_deref() == Some(b"y"))
 }
 
 /// Lets a directory hide everything that lower layers have in it.

@@ -98,6 +98,30 @@ pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     Ok(all)
 }
 
+/// Those that belong to a file wherever it is: not the labels and measurements by which this machine's own policy knows
+/// it.
+pub(super) fn of_archives(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
+    let of_the_machine = [
+        c"security.selinux",
+        c"security.ima",
+        c"security.evm",
+        c"security.SMACK64",
+    ];
+    let mut all = all(dir, name)?;
+    all.retain(|x| !of_the_machine.contains(&x.name.as_c_str()));
+    Ok(all)
+}
+
+/// One attribute's value, overlayfs' own included; `None` if it has none of that name.
+pub(super) fn get(dir: BorrowedFd<'_>, name: &[u8], attribute: &CStr) -> Result<Option<Vec<u8>>> {
+    let path = path(dir, name);
+    match grown(|buffer| lgetxattr(path.as_slice(), attribute, buffer)) {
+        Ok(value) => Ok(Some(value)),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(None),
+        Err(e) => Err(e).with_context(|| format!("read {}", attribute.to_string_lossy())),
+    }
+}
+
 /// A value of unknown length: usually short.
 fn grown(read: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> Result<Vec<u8>, Errno> {
     let mut buffer = vec![0; 256];

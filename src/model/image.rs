@@ -1,6 +1,7 @@
 //! What an image is: its OCI configuration (image-spec, config.md), and the engine's own record about it.
 
 use crate::model::bytes::ByteString;
+use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -10,17 +11,21 @@ use std::collections::BTreeMap;
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct ImageConfig {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable_time")]
     pub(crate) created: Option<Timestamp>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) author: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) architecture: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) variant: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) os: String,
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) config: RunDefaults,
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) rootfs: RootFs,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) history: Vec<History>,
 }
 
@@ -34,9 +39,9 @@ pub(crate) struct RunDefaults {
     pub(crate) exposed_ports: BTreeMap<String, Empty>,
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) env: Vec<ByteString>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub(crate) entrypoint: Vec<ByteString>,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "one_or_many")]
     pub(crate) cmd: Vec<ByteString>,
     #[serde(skip_serializing_if = "BTreeMap::is_empty", deserialize_with = "null_is_default")]
     pub(crate) volumes: BTreeMap<String, Empty>,
@@ -49,15 +54,70 @@ pub(crate) struct RunDefaults {
     /// Instructions for a build on top of the image.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) on_build: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) healthcheck: Option<Healthcheck>,
+    /// What a build runs lines with, instead of `/bin/sh -c`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub(crate) shell: Vec<String>,
 }
 
-fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
+/// How to ask a container whether it works. Times are nanoseconds; 0 means the default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+pub(crate) struct Healthcheck {
+    /// `["CMD", …]`, `["CMD-SHELL", line]`, or `["NONE"]`.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    pub(crate) test: Vec<ByteString>,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) timeout: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) start_period: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) start_interval: i64,
+    #[serde(skip_serializing_if = "is_zero")]
+    pub(crate) retries: i64,
+}
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// A time that can't be read is no reason to refuse an image.
+fn readable_time<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Timestamp>, D::Error> {
+    Ok(Option::<String>::deserialize(d)?.and_then(|text| text.parse().ok()))
+}
+
+/// `null`, as Go writes empty lists and maps, is the same as nothing.
+pub(crate) fn null_is_default<'de, T: Default + Deserialize<'de>, D: Deserializer<'de>>(d: D) -> Result<T, D::Error> {
     Ok(Option::<T>::deserialize(d)?.unwrap_or_default())
 }
 
-/// `{}`: the value of a JSON object that stands for a set.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Docker takes a bare string for a list of one.
+fn one_or_many<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<ByteString>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        One(String),
+        Many(Vec<ByteString>),
+    }
+    Ok(match Option::<Either>::deserialize(d)? {
+        None => Vec::new(),
+        Some(Either::One(text)) => vec![text.into()],
+        Some(Either::Many(list)) => list,
+    })
+}
+
+/// `{}`: the value of a JSON object that stands for a set. Anything is read as that, as Go does with `null`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Empty {}
+
+impl<'de> Deserialize<'de> for Empty {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        serde::de::IgnoredAny::deserialize(d).map(|_| Empty {})
+    }
+}
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -65,6 +125,7 @@ pub(crate) struct RootFs {
     #[serde(rename = "type")]
     pub(crate) kind: String,
     /// Base first.
+    #[serde(deserialize_with = "null_is_default")]
     pub(crate) diff_ids: Vec<DiffId>,
 }
 
@@ -80,13 +141,13 @@ impl Default for RootFs {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub(crate) struct History {
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "readable_time")]
     pub(crate) created: Option<Timestamp>,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) author: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) created_by: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
+    #[serde(skip_serializing_if = "String::is_empty", deserialize_with = "null_is_default")]
     pub(crate) comment: String,
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) empty_layer: bool,
@@ -104,4 +165,18 @@ pub(crate) struct ImageRecord {
     pub(crate) size: u64,
     /// When it came into this store.
     pub(crate) stored: Timestamp,
+    /// The manifests it came with, or was pushed with; newest last. Their blobs are in the store.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) manifests: Vec<ManifestRecord>,
+}
+
+/// A manifest of an image, as a registry or an archive had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ManifestRecord {
+    pub(crate) digest: Digest,
+    pub(crate) media_type: String,
+    pub(crate) size: u64,
+    /// The index that led to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) index: Option<Digest>,
 }

@@ -1,16 +1,30 @@
-//! Drops what nothing refers to: layers that neither an image nor a container has, blobs without an image. Under the
+//! Drops what nothing refers to: layers that neither an image, a container nor a claim has, and blobs likewise. Under the
 //! store's exclusive lock nobody adds a reference, so what is unreferenced then stays so; the files are deleted after
 //! the lock is given back.
 
-use super::{Stage, Store, StoreLock, lock, staging};
+use super::{Stage, Store, StoreLock, lock};
 use crate::error::{Context, Result};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, ImageId};
+use std::collections::BTreeSet;
 
 /// Layers that exist no more, and wait for being deleted.
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
     layers: Vec<(ChainId, Stage)>,
+    blobs: Vec<Stage>,
+    blob_bytes: u64,
+}
+
+/// As much of an index as says what it refers to.
+#[derive(serde::Deserialize)]
+struct Listed {
+    manifests: Vec<ListedManifest>,
+}
+
+#[derive(serde::Deserialize)]
+struct ListedManifest {
+    digest: Digest,
 }
 
 impl Dropped {
@@ -18,10 +32,15 @@ impl Dropped {
         self.layers.iter().map(|(id, _)| *id)
     }
 
+    /// Bytes of the blobs among it.
+    pub(crate) fn blob_bytes(&self) -> u64 {
+        self.blob_bytes
+    }
+
     /// Deletes their files. Better done without the lock: it takes time.
     pub(crate) fn delete(self) -> Result<()> {
         let mut result = Ok(());
-        for (_, stage) in self.layers {
+        for stage in self.layers.into_iter().map(|(_, stage)| stage).chain(self.blobs) {
             let deleted = stage.delete();
             if result.is_ok() {
                 result = deleted;
@@ -34,7 +53,11 @@ impl Dropped {
 impl Store {
     /// Takes every unreferenced layer and blob out of the store.
     pub(crate) fn drop_unreferenced(&self, _exclusive: &StoreLock) -> Result<Dropped> {
-        let mut needed = self.image_layers()?;
+        let claimed = self.claimed()?;
+        let (mut needed, mut blobs) = self.image_needs()?;
+        needed.extend(claimed.layers);
+        blobs.extend(claimed.blobs);
+        blobs.extend(self.listed()?);
         for id in self.container_ids()? {
             // A damaged container can't be started, so it needs none.
             if let Ok(config) = self.config(&id) {
@@ -43,28 +66,47 @@ impl Store {
         }
         let mut dropped = Dropped::default();
         for id in self.layer_ids()? {
-            if !needed.contains(&id)
-                && let Some(stage) = self.unstage(&self.layers_root().join(id.hex()))?
-            {
+            if needed.contains(&id) {
+                // A damaged record names none: they are fetched or made again.
+                blobs.extend(self.layer(&id).into_iter().flat_map(|l| l.blobs).map(|b| b.digest));
+            } else if let Some(stage) = self.unstage(&self.layers_root().join(id.hex()))? {
                 dropped.layers.push((id, stage));
             }
         }
-        self.drop_blobs()?;
+        self.drop_blobs(&blobs, &mut dropped)?;
         Ok(dropped)
     }
 
-    fn drop_blobs(&self) -> Result<()> {
+    /// Out of the way, to be deleted later: that takes its time for large ones.
+    fn drop_blobs(&self, needed: &BTreeSet<Digest>, dropped: &mut Dropped) -> Result<()> {
         let path = self.blobs_root();
         for entry in std::fs::read_dir(&path)
             .with_context(|| format!("read {}", path.display()))?
             .flatten()
         {
             let digest = entry.file_name().to_str().and_then(Digest::from_hex);
-            if !digest.is_some_and(|digest| self.has_image(&ImageId(digest))) {
-                staging::remove_path(&entry.path())?;
+            if digest.is_none_or(|digest| !needed.contains(&digest))
+                && let Some(stage) = self.unstage(&entry.path())?
+            {
+                dropped.blob_bytes += entry.metadata().map_or(0, |meta| meta.len());
+                dropped.blobs.push(stage);
             }
         }
         Ok(())
+    }
+
+    /// The indexes of the manifest lists made here, and the manifests they name.
+    fn listed(&self) -> Result<BTreeSet<Digest>> {
+        let mut blobs = BTreeSet::new();
+        // Damaged tags keep nothing from being dropped, but lists are then unknown: nothing else refers to them.
+        for index in self.tags().unwrap_or_default().lists.into_values() {
+            blobs.insert(index);
+            let Ok(index) = self.read_blob(&index) else { continue };
+            if let Ok(index) = serde_json::from_slice::<Listed>(&index) {
+                blobs.extend(index.manifests.into_iter().map(|m| m.digest));
+            }
+        }
+        Ok(blobs)
     }
 
     /// After the last container of an image that was removed with force: its layers have no one left. Waits for no

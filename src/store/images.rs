@@ -2,8 +2,10 @@
 //! and configuration blob are written under the store's shared lock, after the layers are in place.
 
 use super::containers::ambiguous;
+use super::tags::Tags;
 use super::{Durability, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
+use crate::model::digest::Digest;
 use crate::model::id::{ChainId, ImageId, is_hex};
 use crate::model::image::{ImageConfig, ImageRecord};
 use std::collections::BTreeSet;
@@ -57,22 +59,82 @@ impl Store {
 
     /// Stores an image whose layers are in place, for good. `config` is the configuration, byte for byte.
     pub(crate) fn put_image(&self, record: &ImageRecord, config: &[u8], held: &StoreLock) -> Result<()> {
-        let digest = self.put_blob(config, held)?;
-        if digest != record.id.0 {
-            return Err(Error::other(format!(
-                "image {} has a configuration of digest {digest}",
-                record.id
-            )));
+        self.put_named_image(record, &[config], held, |_| ())
+    }
+
+    /// Stores an image whose layers are in place, and changes the tags, for good. `blobs`: its configuration, then its
+    /// manifests and indexes. Where the image is known, only the manifests are new. All of it with one journal commit.
+    pub(crate) fn put_named_image(
+        &self,
+        record: &ImageRecord,
+        blobs: &[&[u8]],
+        held: &StoreLock,
+        name: impl FnOnce(&mut Tags),
+    ) -> Result<()> {
+        for (n, blob) in blobs.iter().enumerate() {
+            let digest = self.put_blob_unsynced(blob, held)?;
+            if n == 0 && digest != record.id.0 {
+                return Err(Error::other(format!(
+                    "image {} has a configuration of digest {digest}",
+                    record.id
+                )));
+            }
         }
+        let locked = self.lock_tags()?;
+        self.write_image(record)?;
+        file::sync_dirs(&self.blobs_root(), &self.images_root())?;
+        crate::sys::stop_point("image-committed");
+        self.change_locked_tags(&locked, |tags| {
+            name(tags);
+            Ok(())
+        })
+    }
+
+    /// The record, merged with what is known of the image already. In place, but not on the disk.
+    fn write_image(&self, record: &ImageRecord) -> Result<()> {
+        let mut record = record.clone();
+        if let Ok(known) = self.image(&record.id) {
+            let mut manifests = known.manifests;
+            manifests.retain(|m| !record.manifests.iter().any(|new| new.digest == m.digest));
+            manifests.append(&mut record.manifests);
+            record.manifests = manifests;
+            record.stored = known.stored;
+        }
+        self.replace_image(&record)
+    }
+
+    fn replace_image(&self, record: &ImageRecord) -> Result<()> {
         let staged = self.stage_file()?;
-        staged.file().write_all(&file::to_json(record)?)?;
+        staged
+            .file()
+            .write_all(&file::to_json(record)?)
+            .and_then(|()| file::settle(staged.file()))
+            .context("write image record")?;
         staged
             .commit(
                 &self.images_root(),
                 &format!("{}.json", record.id.hex()),
-                Durability::Synced,
+                Durability::Volatile,
             )
             .with_context(|| format!("store image {}", record.id.short()))
+    }
+
+    /// Changes what is known of an image, for good.
+    pub(crate) fn change_image(
+        &self,
+        id: &ImageId,
+        _held: &StoreLock,
+        change: impl FnOnce(&mut ImageRecord),
+    ) -> Result<()> {
+        let _locked = self.lock_tags()?;
+        let before = self.image(id)?;
+        let mut record = before.clone();
+        change(&mut record);
+        if record != before {
+            self.replace_image(&record)?;
+            file::sync_dir(&self.images_root())?;
+        }
+        Ok(())
     }
 
     /// Forgets an image; [`Store::drop_unreferenced`] takes the layers that nothing needs any more. Tags are the
@@ -89,16 +151,24 @@ impl Store {
         Ok(())
     }
 
-    /// The layers of every image. A damaged record's are taken from its configuration.
-    pub(super) fn image_layers(&self) -> Result<BTreeSet<ChainId>> {
-        let mut layers = BTreeSet::new();
+    /// The layers of every image, and its configuration, manifests and indexes. A damaged record's layers are taken
+    /// from its configuration.
+    pub(super) fn image_needs(&self) -> Result<(BTreeSet<ChainId>, BTreeSet<Digest>)> {
+        let (mut layers, mut blobs) = (BTreeSet::new(), BTreeSet::new());
         for id in self.image_ids()? {
+            blobs.insert(id.0);
             match self.image(&id) {
-                Ok(record) => layers.extend(record.layers),
+                Ok(record) => {
+                    layers.extend(record.layers);
+                    for manifest in record.manifests {
+                        blobs.insert(manifest.digest);
+                        blobs.extend(manifest.index);
+                    }
+                }
                 Err(_) => layers.extend(self.layers_by_configuration(&id).unwrap_or_default()),
             }
         }
-        Ok(layers)
+        Ok((layers, blobs))
     }
 
     fn layers_by_configuration(&self, id: &ImageId) -> Result<Vec<ChainId>> {

@@ -4,15 +4,18 @@
 
 use super::{Durability, Stage, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
+use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId};
 use serde::{Deserialize, Serialize};
 use std::fs::{DirBuilder, File, Permissions};
+use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// What rebuilds the layer's tar byte for byte, together with the files (`layer::tar_split`).
 const RECORD: &str = "tar-record";
+const JSON: &str = "layer.json";
 
 /// `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,17 @@ pub(crate) struct LayerRecord {
     pub(crate) diff_id: DiffId,
     /// Bytes of its files, hard links counted once.
     pub(crate) size: u64,
+    /// Known compressed forms of its tar, newest last. Their blobs may have been dropped since.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) blobs: Vec<LayerBlob>,
+}
+
+/// A compressed form of a layer's tar, as a registry or an archive had it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct LayerBlob {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+    pub(crate) media_type: String,
 }
 
 impl LayerRecord {
@@ -50,17 +64,28 @@ impl StagedLayer {
 
     /// All of it is on the disk when this returns. One syncfs(2), as a layer has thousands of files.
     pub(crate) fn seal(self, record: LayerRecord) -> Result<SealedLayer> {
+        let sealed = self.close(record)?;
+        rustix::fs::syncfs(sealed.stage.dir()).context("sync layer")?;
+        Ok(sealed)
+    }
+
+    /// The same without the sync: the caller syncs the store before it commits, once for several layers.
+    pub(crate) fn close(self, record: LayerRecord) -> Result<SealedLayer> {
         file::write_new(
-            &self.stage.path().join("layer.json"),
+            &self.stage.path().join(JSON),
             &file::to_json(&record)?,
             Durability::Volatile,
         )
         .context("write layer record")?;
-        rustix::fs::syncfs(self.stage.dir()).context("sync layer")?;
         Ok(SealedLayer {
             stage: self.stage,
             record,
         })
+    }
+
+    /// Where it is until it is committed.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.stage.path().join("diff")
     }
 }
 
@@ -73,11 +98,30 @@ pub(crate) struct SealedLayer {
 
 impl SealedLayer {
     /// Puts it in place; if it is there already, this one is dropped.
-    pub(crate) fn commit(self, store: &Store, _held: &StoreLock) -> Result<ChainId> {
-        let id = self.record.chain_id();
-        self.stage.commit(&store.layers_root().join(id.hex()))?;
+    pub(crate) fn commit(self, store: &Store, held: &StoreLock) -> Result<ChainId> {
+        let id = self.place(store, held)?;
         file::sync_dir(&store.layers_root())?;
         Ok(id)
+    }
+
+    /// The same, but its name is on the disk only with the next sync of the store: as that of an image is.
+    pub(crate) fn place(self, store: &Store, held: &StoreLock) -> Result<ChainId> {
+        let id = self.record.chain_id();
+        if !self.stage.commit(&store.layers_root().join(id.hex()))? {
+            for blob in self.record.blobs {
+                store.add_layer_blob(&id, blob, held)?;
+            }
+        }
+        Ok(id)
+    }
+
+    pub(crate) fn record(&self) -> &LayerRecord {
+        &self.record
+    }
+
+    /// Its files, until it is committed.
+    pub(crate) fn path(&self) -> PathBuf {
+        self.stage.path().join("diff")
     }
 }
 
@@ -99,8 +143,63 @@ impl Store {
     }
 
     pub(crate) fn layer(&self, id: &ChainId) -> Result<LayerRecord> {
-        let record = file::read_json(&self.layers_root().join(id.hex()).join("layer.json"))?;
+        let record = file::read_json(&self.layers_root().join(id.hex()).join(JSON))?;
         record.ok_or_else(|| Error::not_found(format!("No such layer: {id}")))
+    }
+
+    pub(crate) fn has_layer(&self, id: &ChainId) -> bool {
+        self.layers_root().join(id.hex()).exists()
+    }
+
+    /// What rebuilds the layer's tar; `None` if that was not kept.
+    pub(crate) fn open_tar_record(&self, id: &ChainId) -> Result<Option<File>> {
+        match File::open(self.layers_root().join(id.hex()).join(RECORD)) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            opened => opened
+                .map(Some)
+                .with_context(|| format!("open tar record of layer {id}")),
+        }
+    }
+
+    /// Remembers one more compressed form of a layer. The blob is in place, or claimed by the caller.
+    pub(crate) fn add_layer_blob(&self, id: &ChainId, blob: LayerBlob, _held: &StoreLock) -> Result<()> {
+        self.change_layer(id, |blobs| {
+            blobs.retain(|known| known.digest != blob.digest);
+            blobs.push(blob);
+        })
+    }
+
+    /// Under the layer's own lock, since the store's may be shared.
+    fn change_layer(&self, id: &ChainId, change: impl FnOnce(&mut Vec<LayerBlob>)) -> Result<()> {
+        let path = self.layers_root().join(id.hex());
+        let open = File::open(&path).with_context(|| format!("open layer {id}"))?;
+        self.wait_for_layer(&open, id)?;
+        let mut record = self.layer(id)?;
+        let before = record.blobs.clone();
+        change(&mut record.blobs);
+        match record.blobs == before {
+            true => Ok(()),
+            false => file::replace(&path, JSON, &file::to_json(&record)?, Durability::Synced),
+        }
+    }
+
+    /// Drops compressed layers that can be made again from their files. Returns what went.
+    pub(crate) fn drop_layer_blobs(&self, _exclusive: &StoreLock) -> Result<Vec<(Digest, u64)>> {
+        let claimed = self.claimed()?;
+        let mut dropped = Vec::new();
+        for id in self.layer_ids()? {
+            let Ok(record) = self.layer(&id) else { continue };
+            if record.blobs.is_empty() || self.open_tar_record(&id)?.is_none() {
+                continue;
+            }
+            for blob in record.blobs.iter().filter(|blob| !claimed.blobs.contains(&blob.digest)) {
+                if let Some(size) = self.blob_size(&blob.digest) {
+                    super::staging::remove_path(&self.blob_path(&blob.digest))?;
+                    dropped.push((blob.digest, size));
+                }
+            }
+        }
+        Ok(dropped)
     }
 
     pub(crate) fn layer_ids(&self) -> Result<Vec<ChainId>> {

@@ -6,7 +6,7 @@
 
 use super::Store;
 use crate::error::{Context, Error, Result};
-use crate::model::id::ContainerId;
+use crate::model::id::{ChainId, ContainerId};
 use crate::sys::process;
 use std::fs::File;
 use std::io::ErrorKind;
@@ -140,6 +140,11 @@ impl Store {
     pub(super) fn lock_tags(&self) -> Result<TagsLock> {
         self.lock_file("tags.lock", Mode::Exclusive, "the tags")
             .map(|file| TagsLock { _file: file })
+    }
+
+    /// The layer's directory itself: whoever holds it may replace its record.
+    pub(super) fn wait_for_layer(&self, dir: &File, id: &ChainId) -> Result<()> {
+        self.wait_for(dir, Mode::Exclusive, &format!("layer {id}"))
     }
 
     pub(super) fn lock_names(&self) -> Result<NamesLock> {

@@ -6,16 +6,18 @@
 //!   lock                          flock: shared while a writer adds references, exclusive while something is dropped
 //!   tags.lock                     flock: around a change of tags.json
 //!   blobs/sha256/<hex>            image configurations, manifests and layers as they came
-//!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size}  tar-record (what rebuilds its tar)
+//!   downloads/<hex>               a blob so far, flocked by whoever fetches it; <chain id>.layer: likewise, a layer
+//!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size, blobs}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
-//!   tags.json                     repository → tag → image id
+//!   tags.json                     repository → tag or digest → images, one per platform
 //!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*; the directory
 //!                                 itself is flocked by whoever changes the container
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
-//!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned
+//!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
+//!                                 file `claim`: what a running transfer needs
 //! /run/barge/<id>/                the run directory (tmpfs): state.json  attach.sock  hosts …
 //! /run/barge/leases/<network>/    <address> (the container that has it)  next  lock
 //! /run/barge/networks.lock        flock: around a change of networks and their links
@@ -23,14 +25,16 @@
 //!
 //! Readers take no lock: every record is one small file that is only ever replaced by a rename, and every directory
 //! comes and goes by a rename. Whatever they meet may be gone a moment later, or be damaged; neither stops a listing.
-//! Writers stage, sync, rename. Locks are taken in this order: store, tags, container, networks,
-//! leases, names. A lock file is never
-//! unlinked while it is in place, and no lock is held while waiting for a process, the network or a person.
+//! Writers stage, sync, rename. Locks are taken in this order: downloads, store, tags, container, names, networks,
+//! leases. A lock file of the root is never unlinked, and no lock but one of `downloads/` is held while waiting for a
+//! process, the network or a person.
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed
 
 mod blobs;
+mod claims;
 mod containers;
+mod downloads;
 pub(crate) mod file;
 mod gc;
 mod images;
@@ -43,14 +47,17 @@ mod staging;
 mod tags;
 mod volumes;
 
+pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
+pub(crate) use downloads::{Download, LayerLock, Partial};
 pub(crate) use file::Durability;
 pub(crate) use images::no_such_image;
-pub(crate) use layers::LayerRecord;
+pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
-pub(crate) use staging::Stage;
+pub(crate) use staging::{Stage, StagedFile};
+pub(crate) use tags::{Tags, Target};
 
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;

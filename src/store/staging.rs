@@ -217,7 +217,7 @@ impl Store {
 }
 
 /// Whether `path` still names what is open as `file`.
-fn in_place(path: &Path, file: &File) -> bool {
+pub(super) fn in_place(path: &Path, file: &File) -> bool {
     match (std::fs::symlink_metadata(path), file.metadata()) {
         (Ok(there), Ok(open)) => (there.dev(), there.ino()) == (open.dev(), open.ino()),
         _ => false,

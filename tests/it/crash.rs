@@ -25,6 +25,9 @@ const POINTS: &[&str] = &[
     "container-detached",
 ];
 
+/// Those on the way of an image.
+const IMAGE_POINTS: &[&str] = &["image-committed"];
+
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {
     host.barge(line).env("BARGE_STOP_AT", point).timeout(seconds(20)).run();
@@ -114,6 +117,24 @@ fn a_start_killed_anywhere() {
         host.run("run --name x1 -v /data tiny /tiny exit 3").fails(3);
         killed(&host, point, "start x1");
         sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn an_import_killed_at_a_point() {
+    for point in IMAGE_POINTS {
+        let host = Host::new();
+        let archive = crate::support::busybox_tar();
+        let mut import = host
+            .barge("import - second")
+            .env("BARGE_STOP_AT", *point)
+            .timeout(seconds(20))
+            .spawn();
+        import.feed(&archive);
+        import.wait();
+        host.import("second", &archive);
+        host.run("run --rm second true").ok();
     }
 }
 

@@ -14,6 +14,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod port;
 mod ps;
 mod restart;
 mod rm;
@@ -45,6 +46,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    port::SPEC,
     ps::SPEC,
     restart::SPEC,
     rm::SPEC,
@@ -70,6 +72,7 @@ const CONTAINER: Spec = Spec {
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
+        port::SPEC.under_noun("port"),
         ps::SPEC.under_noun("ls"),
         restart::SPEC.under_noun("restart"),
         rm::SPEC.under_noun("rm"),

@@ -3,6 +3,7 @@
 
 mod fuzz;
 mod hostile;
+mod packed;
 mod round_trip;
 mod trees;
 

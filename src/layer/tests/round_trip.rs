@@ -61,7 +61,7 @@ fn gnu_tars_archives() {
 }
 
 /// Directories, files, links and hard links with names and modes of chance.
-fn random_tree(root: &Path, random: &mut Random) {
+pub(super) fn random_tree(root: &Path, random: &mut Random) {
     let mut directories = vec![root.to_path_buf()];
     let mut files = Vec::new();
     for i in 0..60 {

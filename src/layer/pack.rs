@@ -1,0 +1,395 @@
+//! A directory tree → a tar that depends on the tree alone: members sorted by name, no time of writing, nothing of the
+//! machine. The counterpart of `unpack.rs`: what one writes, the other makes the same tree of.
+//!
+//! A layer's directory is packed with overlayfs' marks as the archive's: a character device 0/0 (or, in the dialect of
+//! Linux 6.7, an empty file with an attribute) becomes a `.wh.` name, an opaque directory gets a `.wh..wh..opq`. No
+//! attribute of overlayfs' own gets into an archive. Our mounts make neither redirects nor metadata-only copies
+//! (`overlay.rs`), so that every file has its content where its name is.
+//!
+//! Holes of sparse files are written as zeros: where they are depends on the filesystem, and the same tree must have
+//! the same digest everywhere. Unpacking makes holes of zeros again. Sockets are left out: nobody listens behind them.
+//!
+//! The files are read on the caller's thread while another one hashes and writes.
+
+use crate::error::{Context, Error, Result};
+use crate::layer::archive::Kind;
+use crate::layer::header::{self, Entry};
+use crate::layer::pax::Time;
+use crate::layer::stream::BLOCK;
+use crate::layer::tar_split::Recorder;
+use crate::layer::walk::{Step, open_dir, walk_sorted};
+use crate::layer::xattr::Xattr;
+use crate::layer::{shown, whiteout, xattr};
+use crate::model::digest::Digest;
+use crate::model::id::DiffId;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
+use rustix::io::Errno;
+use sha2::{Digest as _, Sha256};
+use std::collections::HashMap;
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+
+/// Bytes handed over at once.
+const CHUNK: usize = 256 * 1024;
+
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    /// An empty file for what `tar_split::rebuild` needs. The tree must not change meanwhile.
+    pub(crate) record: Option<&'a File>,
+    /// The root gets a member of its own.
+    pub(crate) root: bool,
+    /// No time is later than this (`SOURCE_DATE_EPOCH`).
+    pub(crate) epoch: Option<i64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Packed {
+    /// Digest of the tar.
+    pub(crate) diff_id: DiffId,
+    /// Bytes of files and links, as `layer::size` counts.
+    pub(crate) size: u64,
+    /// Members and marks; none in a layer that changes nothing.
+    pub(crate) members: u64,
+    /// Whether unpacking gives this very tree: no socket was left out, and no time made earlier.
+    pub(crate) exact: bool,
+}
+
+/// Packs a layer's directory. The tar itself goes to `out`, if it is wanted.
+pub(crate) fn pack(dir: BorrowedFd<'_>, out: Option<&mut (dyn Write + Send)>, options: &Options<'_>) -> Result<Packed> {
+    let recorder = options.record.map(Recorder::new).transpose()?;
+    let (chunks, chunks_out) = sync_channel(2);
+    let (spent_in, spent) = channel();
+    std::thread::scope(|scope| {
+        let hashing = std::thread::Builder::new()
+            .name("hash".to_owned())
+            .spawn_scoped(scope, move || drain(&chunks_out, &spent_in, out))
+            .context("start a thread")?;
+        let sink = Sink::Chunks { chunks, spent };
+        let mut packer = Packer::new(sink, recorder, Marks::Overlay, options.epoch);
+        let packed = packer.tree(dir, options.root).and_then(|()| packer.end());
+        let (size, members, exact) = (packer.size, packer.members, packer.exact);
+        drop(packer);
+        let digest = hashing
+            .join()
+            .map_err(|_| Error::other("the hashing thread panicked"))?
+            .context("write archive")?;
+        packed?;
+        Ok(Packed {
+            diff_id: DiffId(digest),
+            size,
+            members,
+            exact,
+        })
+    })
+}
+
+/// Writes a tree as it is seen, whoever may change it meanwhile: a container's root. Marks of layers mean nothing here.
+pub(crate) fn export(dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()> {
+    let mut packer = Packer::new(Sink::Direct(out), None, Marks::None, None);
+    packer.tree(dir, false)?;
+    packer.end()
+}
+
+/// `SOURCE_DATE_EPOCH` (reproducible-builds.org): seconds.
+pub(crate) fn source_date_epoch() -> Result<Option<i64>> {
+    match std::env::var_os("SOURCE_DATE_EPOCH") {
+        None => Ok(None),
+        Some(text) if text.is_empty() => Ok(None),
+        Some(text) => match text.to_str().and_then(|t| t.parse().ok()) {
+            Some(seconds) => Ok(Some(seconds)),
+            None => Err(Error::usage(format!(
+                "SOURCE_DATE_EPOCH is '{}': want seconds since 1970",
+                text.to_string_lossy().escape_debug()
+            ))),
+        },
+    }
+}
+
+/// The hashing end.
+fn drain(
+    chunks: &Receiver<Vec<u8>>,
+    spent: &Sender<Vec<u8>>,
+    mut out: Option<&mut (dyn Write + Send)>,
+) -> io::Result<Digest> {
+    let mut hasher = Sha256::new();
+    for chunk in chunks {
+        hasher.update(&chunk);
+        if let Some(out) = &mut out {
+            out.write_all(&chunk)?;
+        }
+        let _ = spent.send(chunk);
+    }
+    if let Some(out) = out {
+        out.flush()?;
+    }
+    Ok(Digest::from_hasher(hasher))
+}
+
+enum Sink<'a> {
+    Chunks {
+        chunks: SyncSender<Vec<u8>>,
+        spent: Receiver<Vec<u8>>,
+    },
+    Direct(&'a mut dyn Write),
+}
+
+/// Whose marks of removed names the tree has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Marks {
+    Overlay,
+    None,
+}
+
+struct Packer<'a> {
+    sink: Sink<'a>,
+    chunk: Vec<u8>,
+    recorder: Option<Recorder<'a>>,
+    marks: Marks,
+    epoch: Option<i64>,
+    /// The first name of a file of several, by device and inode.
+    linked: HashMap<(u64, u64), Vec<u8>>,
+    size: u64,
+    members: u64,
+    exact: bool,
+}
+
+impl<'a> Packer<'a> {
+    fn new(sink: Sink<'a>, recorder: Option<Recorder<'a>>, marks: Marks, epoch: Option<i64>) -> Self {
+        Packer {
+            sink,
+            chunk: Vec::with_capacity(CHUNK),
+            recorder,
+            marks,
+            epoch,
+            linked: HashMap::new(),
+            size: 0,
+            members: 0,
+            exact: true,
+        }
+    }
+
+    fn tree(&mut self, dir: BorrowedFd<'_>, root: bool) -> Result<()> {
+        if root {
+            self.directory(dir, c"", b".", &fstat(dir)?)?;
+        } else if self.marks == Marks::Overlay && whiteout::is_opaque(dir, b"")? {
+            self.marker(b".wh..wh..opq")?;
+        }
+        walk_sorted(dir, &mut |step| match step {
+            Step::Entry { dir, name, path, .. } => self.entry(dir, name, path).with_context(|| shown(path)),
+            Step::Enter { dir, name, path } => {
+                let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).with_context(|| shown(path))?;
+                self.directory(dir, name, path, &stat).with_context(|| shown(path))
+            }
+            Step::Leave { .. } => Ok(()),
+        })
+    }
+
+    /// The two blocks of zeros, and what is still on its way.
+    fn end(&mut self) -> Result<()> {
+        self.header(&[0; 2 * BLOCK])?;
+        self.hand_over()?;
+        if let Sink::Direct(out) = &mut self.sink {
+            out.flush().context("write archive")?;
+        }
+        self.recorder.take().map_or(Ok(()), Recorder::finish)
+    }
+
+    fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8], stat: &Stat) -> Result<()> {
+        let xattrs = xattr::of_archives(dir, name.to_bytes())?;
+        self.member(path, Kind::Directory, b"", stat, 0, &xattrs)?;
+        if self.marks == Marks::Overlay && whiteout::is_opaque(dir, name.to_bytes())? {
+            let below: &[u8] = if path == b"." { b"" } else { path };
+            self.marker(&join(below, b".wh..wh..opq"))?;
+        }
+        Ok(())
+    }
+
+    fn entry(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
+        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            // Gone meanwhile.
+            Err(Errno::NOENT) => return Ok(()),
+            result => result?,
+        };
+        if self.marks == Marks::Overlay && whiteout::hides(dir, name.to_bytes(), &stat)? {
+            let parent = path.len() - name.to_bytes().len();
+            let hidden = [&path[..parent], b".wh.", name.to_bytes()].concat();
+            return self.marker(&hidden);
+        }
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => Kind::File,
+            FileType::Symlink => Kind::Symlink,
+            kind @ (FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo) => Kind::Node(kind),
+            FileType::Directory => return Err(Error::other("became a directory while it was read")),
+            _ => {
+                self.exact = false;
+                return Ok(());
+            }
+        };
+        if name.to_bytes().starts_with(b".wh.") && self.marks == Marks::Overlay {
+            return Err(Error::other(
+                "has a name that stands for a removed file in an image's layer",
+            ));
+        }
+        let id = (stat.st_dev, stat.st_ino);
+        if stat.st_nlink > 1
+            && let Some(first) = self.linked.get(&id)
+        {
+            let first = first.clone();
+            let xattrs = xattr::of_archives(dir, name.to_bytes())?;
+            return self.member(path, Kind::HardLink, &first, &stat, 0, &xattrs);
+        }
+        if kind == Kind::File {
+            self.file(dir, name, path)?;
+        } else {
+            let link = match kind {
+                Kind::Symlink => readlinkat(dir, name, Vec::new())?.into_bytes(),
+                _ => Vec::new(),
+            };
+            let xattrs = xattr::of_archives(dir, name.to_bytes())?;
+            self.member(path, kind, &link, &stat, 0, &xattrs)?;
+            self.size += link.len() as u64;
+        }
+        if stat.st_nlink > 1 {
+            self.linked.insert(id, path.to_vec());
+        }
+        Ok(())
+    }
+
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = File::from(openat(dir, name, flags, Mode::empty())?);
+        let stat = fstat(&file)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+            return Err(Error::other("changed while it was read"));
+        }
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        let xattrs = xattr::of_archives(dir, name.to_bytes())?;
+        self.member(path, Kind::File, b"", &stat, size, &xattrs)?;
+        self.content(&file, size)?;
+        if let Some(recorder) = self.recorder.as_mut().filter(|_| size > 0) {
+            recorder.content(path, 0, size)?;
+        }
+        self.size += size;
+        self.header(&[0; BLOCK][..usize::try_from(size.wrapping_neg() % BLOCK as u64).unwrap_or_default()])
+    }
+
+    /// `size` bytes, whatever the file has by now: what it lacks is zeros, as its header is written already.
+    fn content(&mut self, file: &File, size: u64) -> Result<()> {
+        let mut at = 0;
+        while at < size {
+            let start = self.chunk.len();
+            let most = usize::try_from(size - at).unwrap_or(CHUNK).min(CHUNK - start);
+            self.chunk.resize(start + most, 0);
+            match file.read_at(&mut self.chunk[start..], at) {
+                Ok(0) if self.recorder.is_some() => return Err(Error::other("shrank while it was read")),
+                Ok(0) => at += most as u64,
+                Ok(n) => {
+                    self.chunk.truncate(start + n);
+                    at += n as u64;
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => self.chunk.truncate(start),
+                Err(e) => return Err(e).context("read"),
+            }
+            if self.chunk.len() == CHUNK {
+                self.hand_over()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn member(&mut self, path: &[u8], kind: Kind, link: &[u8], stat: &Stat, size: u64, xattrs: &[Xattr]) -> Result<()> {
+        let device = match kind {
+            Kind::Node(FileType::CharacterDevice | FileType::BlockDevice) => (major(stat.st_rdev), minor(stat.st_rdev)),
+            _ => (0, 0),
+        };
+        let mtime = self.clamped(Time {
+            seconds: stat.st_mtime,
+            nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
+        });
+        let entry = Entry {
+            path,
+            kind,
+            link,
+            mode: stat.st_mode & 0o7777,
+            uid: stat.st_uid,
+            gid: stat.st_gid,
+            mtime,
+            size,
+            device,
+            xattrs,
+        };
+        let mut blocks = Vec::with_capacity(3 * BLOCK);
+        header::append(&entry, &mut blocks);
+        self.members += 1;
+        self.header(&blocks)
+    }
+
+    fn clamped(&mut self, time: Time) -> Time {
+        match self.epoch {
+            Some(epoch) if (time.seconds, time.nanoseconds) > (epoch, 0) => {
+                self.exact = false;
+                Time {
+                    seconds: epoch,
+                    nanoseconds: 0,
+                }
+            }
+            _ => time,
+        }
+    }
+
+    fn marker(&mut self, path: &[u8]) -> Result<()> {
+        self.members += 1;
+        self.header(&header::marker(path))
+    }
+
+    /// Everything but a file's content.
+    fn header(&mut self, bytes: &[u8]) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.bytes(bytes)?;
+        }
+        if self.chunk.len() + bytes.len() > CHUNK {
+            self.hand_over()?;
+        }
+        self.chunk.extend_from_slice(bytes);
+        match self.chunk.len() >= CHUNK {
+            true => self.hand_over(),
+            false => Ok(()),
+        }
+    }
+
+    fn hand_over(&mut self) -> Result<()> {
+        match &mut self.sink {
+            Sink::Direct(out) => out.write_all(&self.chunk).context("write archive")?,
+            Sink::Chunks { chunks, spent } => {
+                let next = spent.try_recv().unwrap_or_else(|_| Vec::with_capacity(CHUNK));
+                let full = std::mem::replace(&mut self.chunk, next);
+                chunks
+                    .send(full)
+                    .map_err(|_| Error::other("write archive: its other end is gone"))?;
+            }
+        }
+        self.chunk.clear();
+        Ok(())
+    }
+}
+
+fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
+    match path.is_empty() {
+        true => name.to_vec(),
+        false => [path, b"/", name].concat(),
+    }
+}
+
+/// Whether the roots of two layers differ in what an archive would say of them, times aside: those change with every
+/// entry, and a layer that says nothing of its root has the one below.
+pub(crate) fn roots_differ(dir: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<bool> {
+    let open = |fd| open_dir(fd, c".").context("open directory");
+    let (dir, below) = (open(dir)?, open(below)?);
+    let (a, b) = (fstat(&dir)?, fstat(&below)?);
+    let same = (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid);
+    Ok(!same || xattr::of_archives(dir.as_fd(), b"")? != xattr::of_archives(below.as_fd(), b"")?)
+}

@@ -6,6 +6,7 @@ use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode,
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
@@ -63,12 +64,17 @@ pub(crate) struct RunArgs {
 /// `--net`, before the container it names is looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum NetworkArg {
+    /// The default network.
     #[default]
+    Default,
     None,
     Host,
     /// As typed: a name or an id prefix.
     Container(String),
     Ns(PathBuf),
+    Networks(Vec<Attachment>),
+    /// A bridge of the administrator's instead of the engine's own (`-b`).
+    Bridge(String),
 }
 
 /// `--volumes-from CONTAINER[:ro|rw]`.

@@ -20,10 +20,8 @@ pub(super) struct Wish {
 
 /// Leases an address of each family that the network has. All or nothing.
 pub(super) fn lease(store: &Store, network: &Network, id: &ContainerId, wish: Wish) -> Result<Vec<IpAddr>> {
-    for (wanted, subnet) in [(wish.v4, network.subnet4()), (wish.v6, network.subnet6())] {
-        if let Some(wanted) = wanted {
-            check_wish(network, subnet, wanted)?;
-        }
+    for wanted in [wish.v4, wish.v6].into_iter().flatten() {
+        check_wish(network, wanted)?;
     }
     let held = store.lock_leases(&network.id)?;
     let pool = Pool {
@@ -53,8 +51,11 @@ pub(super) fn lease(store: &Store, network: &Network, id: &ContainerId, wish: Wi
 }
 
 /// Docker's words, since scripts look for them.
-fn check_wish(network: &Network, subnet: Option<&Subnet>, wanted: IpAddr) -> Result<()> {
-    let kind = if wanted.is_ipv4() { "IPv4" } else { "IPv6" };
+pub(super) fn check_wish(network: &Network, wanted: IpAddr) -> Result<()> {
+    let (kind, subnet) = match wanted {
+        IpAddr::V4(_) => ("IPv4", network.subnet4()),
+        IpAddr::V6(_) => ("IPv6", network.subnet6()),
+    };
     let Some(subnet) = subnet else {
         return Err(Error::usage(format!(
             "network {} has no {kind} subnet for {wanted}",

@@ -100,6 +100,21 @@ fn find(store: &Store, name: &str) -> Result<Network> {
     }
 }
 
+/// What can be known to be wrong before a container exists: networks that don't, addresses outside of them.
+pub(crate) fn check(store: &Store, attachments: &[Attachment]) -> Result<()> {
+    for attachment in attachments {
+        let wishes = [attachment.ip.map(IpAddr::V4), attachment.ip6.map(IpAddr::V6)];
+        if attachment.network == DEFAULT && wishes == [None, None] {
+            continue;
+        }
+        let network = find(store, &attachment.network)?;
+        for wish in wishes.into_iter().flatten() {
+            ipam::check_wish(&network, wish)?;
+        }
+    }
+    Ok(())
+}
+
 fn endpoint(
     id: &ContainerId,
     wanted: &Attachment,

@@ -3,8 +3,10 @@
 
 mod attach;
 mod completion;
+mod container;
 mod create;
 mod exec;
+mod exists;
 mod help;
 mod history;
 mod images;
@@ -14,15 +16,21 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod pause;
 mod port;
 mod ps;
+mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
 mod start;
+mod stats;
 mod stop;
 mod tag;
+mod top;
+mod unpause;
+mod update;
 mod version;
 mod volume;
 mod wait;
@@ -33,7 +41,7 @@ use crate::cli::tree::{Body, Spec};
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     completion::SPEC,
-    CONTAINER,
+    container::SPEC,
     create::SPEC,
     exec::SPEC,
     help::SPEC,
@@ -46,15 +54,21 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
     start::SPEC,
+    stats::SPEC,
     stop::SPEC,
     tag::SPEC,
+    top::SPEC,
+    unpause::SPEC,
+    update::SPEC,
     version::SPEC,
     volume::SPEC,
     wait::SPEC,
@@ -69,6 +83,7 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
@@ -89,6 +104,7 @@ const IMAGE: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        exists::IMAGE,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,

@@ -31,11 +31,6 @@ pub(crate) fn define(command: Command) -> Command {
             "CONTAINER[:ALIAS]",
             "Make another container known under a name",
         ))
-        .arg(list(
-            "network-alias",
-            "NAME",
-            "Another name of the container on its network",
-        ))
         .arg(flag("no-hosts", "Leave the image's /etc/hosts as it is"))
 }
 
@@ -61,7 +56,6 @@ pub(crate) fn names(m: &ArgMatches) -> Result<NameArgs> {
         dns_options: m.texts("dns-option").map(option).collect::<Result<_>>()?,
         extra_hosts,
         links: m.texts("link").map(link).collect::<Result<_>>()?,
-        aliases: m.texts("network-alias").map(alias).collect::<Result<_>>()?,
         no_hosts,
         hosts_file,
     })
@@ -102,14 +96,6 @@ fn option(text: &str) -> Result<String> {
     match !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
         false => Err(bad(text, "dns-option", "want one word, such as ndots:2")),
-    }
-}
-
-/// A name that a responder may be asked for.
-pub(crate) fn alias(text: &str) -> Result<String> {
-    match text.len() < 256 && text.split('.').all(is_label) {
-        true => Ok(text.to_owned()),
-        false => Err(bad(text, "network-alias", "it is no host name")),
     }
 }
 

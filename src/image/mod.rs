@@ -10,6 +10,7 @@ pub(crate) mod intake;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod progress;
+pub(crate) mod pull;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;

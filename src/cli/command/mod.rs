@@ -25,6 +25,7 @@ mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -64,6 +65,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
+    save::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

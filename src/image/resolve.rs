@@ -55,7 +55,7 @@ pub(crate) fn by_name(store: &Store, what: &str) -> Result<Option<(Reference, Im
             Err(Error::new(Kind::NotFound, format!("No such image: {what}"))
                 .with_hint(format!("the tag '{tag}' is here, but not known by that digest")))
         }
-        (None, _) => Ok(None),
+        _ => Ok(None),
     }
 }
 

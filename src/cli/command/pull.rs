@@ -34,7 +34,10 @@ pub(super) const SPEC: Spec = Spec {
 fn define(command: Command) -> Command {
     access::define(command)
         .arg(flag("all-tags", "Fetch every tag of the repository").short('a'))
-        .arg(flag("all-platforms", "Fetch the image for every platform it is there for"))
+        .arg(flag(
+            "all-platforms",
+            "Fetch the image for every platform it is there for",
+        ))
         .arg(value("platform", "OS/ARCH", "For another machine than this"))
         .arg(flag("quiet", "Print only the image's id").short('q'))
         .arg(value("tag", "TAG", "The tag, as in 2013").short('t').hide(true))

@@ -174,8 +174,9 @@ fn attachment(name: &str, options: &str) -> Result<Attachment> {
             "gw-priority" => {}
             other => {
                 return Err(Error::usage(format!(
-                    "invalid network option '{}'",
-                    other.escape_debug()
+                    "invalid option '{}' of network {}",
+                    other.escape_debug(),
+                    name.escape_debug()
                 )));
             }
         }
@@ -266,7 +267,7 @@ mod tests {
             ),
             (&["--net", "a:ip=10.0.0.1", "--ip", "10.0.0.2"], "cannot specify both"),
             (&["--net", "a:ip=10.0.0"], "invalid ip address"),
-            (&["--net", "a:colour=red"], "invalid network option 'colour'"),
+            (&["--net", "a:colour=red"], "invalid option 'colour' of network a"),
             (&["--net", "a/b"], "invalid network name"),
             (&["--net", "a:alias="], "invalid network alias"),
             (&["--net", "a:interface_name=a/b"], "invalid interface name"),

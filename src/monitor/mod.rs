@@ -11,6 +11,7 @@ pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
+pub(crate) mod networks;
 mod restart;
 mod stdio;
 mod streams;
@@ -268,6 +269,7 @@ impl Monitor {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
+                Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Signal(_) if kill_at.is_none() => {
@@ -400,6 +402,7 @@ impl Monitor {
             match self.streams.wait(None, Some(left))? {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
+                Event::Network(client, request) => self.change_networks(client, &request, None),
                 Event::Ended | Event::Deliver(_) => {}
             }
         }

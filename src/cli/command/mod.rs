@@ -16,6 +16,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod network;
 mod pause;
 mod port;
 mod ps;
@@ -54,6 +55,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,

@@ -8,9 +8,13 @@
 
 mod bridge;
 mod create;
+pub(crate) mod dns;
+pub(crate) mod hosts;
 mod ipam;
 pub(crate) mod link;
+pub(crate) mod links;
 mod plan;
+pub(crate) mod resolv;
 pub(crate) mod service;
 mod sysctl;
 mod veth;

@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod process;
+mod prune;
 mod removal;
 mod start;
 mod streams;

@@ -3,7 +3,7 @@
 use super::inspect;
 use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::environment;
-use crate::cli::network::checked_alias;
+use crate::cli::names::alias;
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
@@ -423,7 +423,7 @@ fn run_connect(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         ip: parsed(m, "ip")?,
         ip6: parsed(m, "ip6")?,
         mac: parsed(m, "mac-address")?,
-        aliases: m.texts("alias").map(checked_alias).collect::<Result<_>>()?,
+        aliases: m.texts("alias").map(alias).collect::<Result<_>>()?,
         ..Attachment::default()
     };
     let store = session.store()?;

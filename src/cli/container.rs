@@ -16,8 +16,8 @@ use std::path::PathBuf;
 /// Adds the flags. In the order that help shows them.
 pub(crate) fn define(command: Command) -> Command {
     let command = process_flags(command);
-    let command = names::define(command.next_help_heading("Names"));
     let command = network::define(command.next_help_heading("Network"));
+    let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
@@ -235,8 +235,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         expose,
         publish,
         publish_all: m.on("publish-all"),
-        names: names::names(m)?,
         network: network::network(m)?,
+        names: names::names(m)?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
         devices: m.texts("device").map(resource::device).collect::<Result<_>>()?,

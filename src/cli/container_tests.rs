@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::{compat, tree};
+use crate::container::config::NetworkArg;
 use crate::model::container::LogDriver;
 use crate::model::mount::Source;
 use std::ffi::OsString;

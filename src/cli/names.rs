@@ -99,6 +99,14 @@ fn option(text: &str) -> Result<String> {
     }
 }
 
+/// A name that a responder may be asked for.
+pub(crate) fn alias(text: &str) -> Result<String> {
+    match text.len() < 256 && text.split('.').all(is_label) {
+        true => Ok(text.to_owned()),
+        false => Err(bad(text, "network-alias", "it is no host name")),
+    }
+}
+
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an IPv6 address bare or in brackets.
 fn add_host(text: &str) -> Result<ExtraHost> {
     let wrong = |why: String| bad(text, "add-host", &why);

@@ -1,6 +1,7 @@
 //! `--network` and what goes with it → [`NetworkArg`].
 
 use crate::cli::argument::{Values, list, value};
+use crate::cli::names::alias;
 use crate::container::config::NetworkArg;
 use crate::error::{Error, Result};
 use crate::model::network::{Attachment, DEFAULT};
@@ -44,9 +45,9 @@ pub(crate) fn network(m: &ArgMatches) -> Result<NetworkArg> {
             "conflicting options: --{given} and a network that is not the container's own"
         )));
     };
-    for alias in m.texts("network-alias") {
+    for name in m.texts("network-alias") {
         for attachment in attachments.iter_mut() {
-            attachment.aliases.push(checked_alias(alias)?);
+            attachment.aliases.push(alias(name)?);
         }
     }
     if let Some(first) = attachments.first_mut() {
@@ -162,7 +163,7 @@ fn attachment(name: &str, options: &str) -> Result<Attachment> {
             },
             "ip6" => made.ip6 = Some(parsed("ip6", value)?),
             "mac" | "mac-address" => made.mac = Some(value.parse()?),
-            "alias" => made.aliases.push(checked_alias(value)?),
+            "alias" => made.aliases.push(alias(value)?),
             "interface_name" | "interface" if is_valid_name(value) => made.interface = Some(value.to_owned()),
             "interface_name" | "interface" => {
                 return Err(Error::usage(format!(
@@ -174,8 +175,9 @@ fn attachment(name: &str, options: &str) -> Result<Attachment> {
             "gw-priority" => {}
             other => {
                 return Err(Error::usage(format!(
-                    "invalid network option '{}'",
-                    other.escape_debug()
+                    "invalid option '{}' of network {}",
+                    other.escape_debug(),
+                    name.escape_debug()
                 )));
             }
         }
@@ -183,17 +185,6 @@ fn attachment(name: &str, options: &str) -> Result<Attachment> {
     let name = named_by_option.unwrap_or(name);
     made.network = named(name)?.network;
     Ok(made)
-}
-
-pub(crate) fn checked_alias(alias: &str) -> Result<String> {
-    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    match !alias.is_empty() && alias.len() <= 253 && alias.bytes().all(good) {
-        true => Ok(alias.to_owned()),
-        false => Err(Error::usage(format!(
-            "invalid network alias '{}'",
-            alias.escape_debug()
-        ))),
-    }
 }
 
 #[cfg(test)]
@@ -266,9 +257,9 @@ mod tests {
             ),
             (&["--net", "a:ip=10.0.0.1", "--ip", "10.0.0.2"], "cannot specify both"),
             (&["--net", "a:ip=10.0.0"], "invalid ip address"),
-            (&["--net", "a:colour=red"], "invalid network option 'colour'"),
+            (&["--net", "a:colour=red"], "invalid option 'colour' of network a"),
             (&["--net", "a/b"], "invalid network name"),
-            (&["--net", "a:alias="], "invalid network alias"),
+            (&["--net", "a:alias="], "network-alias"),
             (&["--net", "a:interface_name=a/b"], "invalid interface name"),
             (&["--net", "ns:x"], "must be absolute"),
             (&["--net", "container:"], "Invalid container format"),

@@ -35,9 +35,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
         return Ok(());
     }
     super::stop::kill_first_process(&live)?;
-    cgroup::kill_and_remove(&live.cgroups).with_context(|| format!("release container {}", id.short()))?;
-    network::release(store, id, &live.endpoints, network::Namespace::Unknown)
-        .with_context(|| format!("release the network of container {}", id.short()))?;
+    release(store, id, &live).with_context(|| format!("release container {}", id.short()))?;
     let config = store.config(id);
     if let Ok(config) = &config
         && config.auto_remove
@@ -47,6 +45,12 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
     store.save_exit(id, &last_exit(&live), Durability::Synced)?;
     store.unmark_running(id);
     store.clear_live(id)
+}
+
+/// What the kernel and the run root still have of it.
+pub(super) fn release(store: &Store, id: &ContainerId, live: &LiveState) -> Result<()> {
+    cgroup::kill_and_remove(&live.cgroups)?;
+    network::release(store, id, &live.endpoints, network::Namespace::Unknown)
 }
 
 /// How a container whose monitor is dead has ended.

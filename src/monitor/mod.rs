@@ -12,6 +12,7 @@ mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
 mod names;
+pub(crate) mod networks;
 mod restart;
 mod stdio;
 mod streams;
@@ -90,6 +91,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -123,6 +126,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -184,6 +188,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -269,6 +274,7 @@ impl Monitor {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
+                Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Signal(_) if kill_at.is_none() => {
@@ -401,6 +407,7 @@ impl Monitor {
             match self.streams.wait(None, Some(left))? {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
+                Event::Network(client, request) => self.change_networks(client, &request, None),
                 Event::Ended | Event::Deliver(_) => {}
             }
         }

@@ -22,12 +22,26 @@ pub(super) fn service(
 ) -> Result<Option<Box<dyn Service>>> {
     announce(store, config, endpoints, monitor)?;
     identity::tell_linked(store, &config.id)?;
-    if !endpoints.iter().any(|e| e.dns) {
-        return Ok(None);
+    match wanted(endpoints) {
+        true => responder(store, config, endpoints, netns).map(Some),
+        false => Ok(None),
     }
+}
+
+/// Whether one of the networks has names.
+pub(super) fn wanted(endpoints: &[Endpoint]) -> bool {
+    endpoints.iter().any(|e| e.dns)
+}
+
+pub(super) fn responder(
+    store: &Store,
+    config: &ContainerConfig,
+    endpoints: &[Endpoint],
+    netns: BorrowedFd<'_>,
+) -> Result<Box<dyn Service>> {
     let sockets = network::inside(netns, dns::sockets)?;
     let responder = dns::Responder::new(store, sockets, endpoints, &config.names)?;
-    Ok(Some(Box::new(responder)))
+    Ok(Box::new(responder))
 }
 
 /// The running container was connected to a network, or disconnected.

@@ -260,6 +260,31 @@ pub(crate) fn release(store: &Store, id: &ContainerId, endpoints: &[Endpoint], n
     result.and(freed).and(unnamed)
 }
 
+/// The default route of a running container that has lost a network: by the first of those that are left, unless it has
+/// one.
+pub(crate) fn restore_way_out(netns: BorrowedFd<'_>, left: &[Endpoint]) -> Result<()> {
+    let Some(way) = left
+        .iter()
+        .find(|e| !e.internal && (e.gateway.is_some() || e.gateway6.is_some()))
+    else {
+        return Ok(());
+    };
+    inside(netns, || {
+        let mut there = Links::open()?;
+        let routes = there.routes()?;
+        let Some(link) = there.find(&way.interface)? else {
+            return Ok(());
+        };
+        let has = |ipv4: bool| {
+            let mut defaults = routes.iter().filter(|r| r.to.length() == 0 && r.to.is_ipv4() == ipv4);
+            defaults.any(|r| r.link.is_some_and(|l| l != 1))
+        };
+        let gateways = [way.gateway.map(IpAddr::V4), way.gateway6.map(IpAddr::V6)];
+        let missing = gateways.into_iter().flatten().filter(|g| !has(g.is_ipv4()));
+        there.apply(missing.map(|g| link::add_default_route(link.index, g)).collect())
+    })
+}
+
 /// Takes a running container off some of its networks.
 pub(crate) fn disconnect(store: &Store, id: &ContainerId, endpoints: &[Endpoint], netns: BorrowedFd<'_>) -> Result<()> {
     for endpoint in endpoints {
@@ -277,7 +302,8 @@ pub(crate) fn disconnect(store: &Store, id: &ContainerId, endpoints: &[Endpoint]
     free_leases(store, id, endpoints)
 }
 
-fn free_leases(store: &Store, id: &ContainerId, endpoints: &[Endpoint]) -> Result<()> {
+/// Gives back the addresses alone.
+pub(crate) fn free_leases(store: &Store, id: &ContainerId, endpoints: &[Endpoint]) -> Result<()> {
     for endpoint in endpoints {
         ipam::release(store, &endpoint.network_id, id, endpoint.addresses())?;
     }

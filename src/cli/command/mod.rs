@@ -17,6 +17,7 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod network;
 mod pause;
 mod port;
 mod ps;
@@ -59,6 +60,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,

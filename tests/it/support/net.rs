@@ -34,6 +34,8 @@ impl OwnNamespace {
         unshare(CloneFlags::CLONE_NEWNET).expect("the tests run as root");
         AWAY.set(true);
         ip("link set lo up");
+        // A host that has run containers before: nothing is said about it.
+        std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").unwrap();
         OwnNamespace {
             back: Some((machine, std::thread::current().id())),
         }

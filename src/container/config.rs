@@ -127,6 +127,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
             id: image.id,
             reference: args.image.clone(),
             layers: image.layers.clone(),
+            committed: 0,
         },
         process,
         hostname,

@@ -6,6 +6,7 @@ use crate::container::config::{NetworkArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
+use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
 use crate::model::signal;
@@ -66,6 +67,15 @@ fn process_flags(command: Command) -> Command {
         .arg(value("network", "MODE", "Network: none, host, container:NAME or ns:PATH").alias("net"))
         .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
         .arg(value("platform", "OS/ARCH", "Refuse an image of another platform"))
+        .arg(
+            list(
+                "publish",
+                "[[IP:]HOST:]PORT",
+                "Publish a port or a range of ports to the host; a free one without HOST",
+            )
+            .short('p'),
+        )
+        .arg(flag("publish-all", "Publish every documented port to a free one of the host").short('P'))
         .arg(value("pull", "POLICY", "When to pull the image: missing or never"))
         .arg(value(
             "restart",
@@ -190,7 +200,11 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
     for ports in m.texts("expose") {
-        expose.extend(resource::expose(ports)?);
+        expose.extend(port::parse_expose(ports)?.iter().map(ToString::to_string));
+    }
+    let mut publish = Vec::new();
+    for ports in m.texts("publish") {
+        publish.extend(port::parse_publish(ports)?);
     }
     Ok(RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
@@ -213,6 +227,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         domainname,
         labels: environment::labels(m.raws("label-file"), m.texts("label"))?,
         expose,
+        publish,
+        publish_all: m.on("publish-all"),
         network: network(m.text("network"), m.switch("networking"))?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,

@@ -205,6 +205,8 @@ fn the_rest() {
         ("-e =x img", "invalid environment variable: =x"),
         ("--env-file /does/not/exist img", "no such file"),
         ("--expose x img", "invalid range format"),
+        ("-p x img", "Invalid port format."),
+        ("-p 80/icmp img", "unknown protocol icmp"),
         ("--log-opt a=b img", "unknown log opt"),
         ("--stop-timeout soon img", "invalid value 'soon' for '--stop-timeout'"),
     ] {

@@ -232,24 +232,6 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
     Ok(log)
 }
 
-/// `--expose 80`, `80/udp`, `8000-8010/tcp`: one by one, with their protocol.
-pub(crate) fn expose(text: &str) -> Result<Vec<String>> {
-    let bad = || Error::usage(format!("invalid range format for --expose: {text}"));
-    let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
-    if !["tcp", "udp", "sctp"].contains(&protocol) {
-        return Err(bad());
-    }
-    let port = |s: &str| s.parse::<u16>().ok().filter(|n| *n > 0).ok_or_else(bad);
-    let (first, last) = match ports.split_once('-') {
-        Some((first, last)) => (port(first)?, port(last)?),
-        None => (port(ports)?, port(ports)?),
-    };
-    match first > last {
-        true => Err(bad()),
-        false => Ok((first..=last).map(|p| format!("{p}/{protocol}")).collect()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -399,15 +381,6 @@ mod tests {
             (Some("syslog"), ""),
         ] {
             assert!(parse(driver, &[option]).is_err(), "{option}");
-        }
-    }
-
-    #[test]
-    fn exposed_ports() {
-        assert_eq!(expose("80").unwrap(), ["80/tcp"]);
-        assert_eq!(expose("53-54/udp").unwrap(), ["53/udp", "54/udp"]);
-        for bad in ["", "0", "x", "2-1", "80/icmp", "70000"] {
-            assert!(expose(bad).is_err(), "{bad}");
         }
     }
 }

@@ -6,6 +6,7 @@ use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode,
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
 use crate::model::signal;
@@ -37,6 +38,8 @@ pub(crate) struct RunArgs {
     pub(crate) domainname: Option<String>,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) expose: Vec<String>,
+    pub(crate) publish: Vec<Publish>,
+    pub(crate) publish_all: bool,
     pub(crate) network: NetworkArg,
     pub(crate) resources: Resources,
     pub(crate) ulimits: Vec<Ulimit>,
@@ -99,6 +102,12 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     let defaults = &image.config.config;
     let (entrypoint, cmd) = words(args, image)?;
     let hostname = hostname(args, &facts)?;
+    if let NetworkMode::Container(_) = facts.network
+        && (args.publish_all || !args.publish.is_empty())
+    {
+        let e = Error::usage("conflicting options: port publishing and the container type network mode");
+        return Err(e.with_hint("publish the port of the container whose network it is"));
+    }
     let mut expose: std::collections::BTreeSet<String> = defaults.exposed_ports.keys().cloned().collect();
     expose.extend(args.expose.iter().cloned());
     let mut labels = defaults.labels.clone();
@@ -150,6 +159,8 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         auto_remove: args.auto_remove,
         init: args.init,
         expose,
+        publish: args.publish.clone(),
+        publish_all: args.publish_all,
         cidfile: args.cidfile.clone(),
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
     })

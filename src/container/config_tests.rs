@@ -14,6 +14,7 @@ fn image(config: RunDefaults) -> ImageRecord {
             config,
             ..ImageConfig::default()
         },
+        parent: None,
         layers: Vec::new(),
         size: 0,
         stored: Timestamp::UNIX_EPOCH,
@@ -178,6 +179,7 @@ fn the_user_wins_over_the_image() {
         stop_signal: Some(1),
         labels: [("b".into(), "user".into())].into(),
         expose: vec!["53/udp".into()],
+        publish: crate::model::port::parse_publish("8080:80").unwrap(),
         ..RunArgs::default()
     };
     let given = merged(&args, config).unwrap();
@@ -191,6 +193,7 @@ fn the_user_wins_over_the_image() {
         [("a".into(), "image".into()), ("b".into(), "user".into())].into()
     );
     assert_eq!(given.expose, ["53/udp".into(), "80/tcp".into()].into());
+    assert_eq!(given.publish.len(), 1);
     let odd = RunDefaults {
         stop_signal: "SIGNOTHING".into(),
         ..sh()

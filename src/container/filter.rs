@@ -6,6 +6,7 @@ use crate::image;
 use crate::model::container::NetworkMode;
 use crate::model::id::{ChainId, ImageId};
 use crate::model::mount::Source;
+use crate::model::port::PortNumber;
 use crate::model::state::Status;
 use crate::model::time::Timestamp;
 use crate::store::Store;
@@ -27,9 +28,11 @@ enum Filter {
     Since(String),
     Volume(String),
     Network(String),
+    /// Matches a container that publishes its port.
+    Publish(PortNumber),
     /// Matches a container that documents the port.
     Expose(String),
-    /// Nothing is published, nothing is a task, and nobody's health is known here.
+    /// Nothing is a task, and nobody's health is known here.
     Constant(bool),
 }
 
@@ -97,7 +100,7 @@ impl Filter {
             "since" => Filter::Since(text),
             "volume" => Filter::Volume(text),
             "network" => Filter::Network(text),
-            "publish" => Filter::Constant(false),
+            "publish" => Filter::Publish(value.parse().map_err(|_| bad())?),
             "expose" => Filter::Expose(text),
             "health" => match value {
                 "none" => Filter::Constant(true),
@@ -161,6 +164,9 @@ impl Test {
                 matches!(&entry.status, Status::Exited(exit) if exit.code == *code && entry.state() == "exited")
             }
             (Filter::Constant(always), _) => *always,
+            (Filter::Publish(number), _) => super::port::published(&entry.status)
+                .iter()
+                .any(|p| p.number() == *number),
             (_, None) => false,
             (Filter::Name(pattern), Some(summary)) => name_matches(pattern, &summary.name),
             (Filter::Label(key, value), Some(summary)) => summary

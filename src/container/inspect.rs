@@ -1,8 +1,8 @@
 //! A container as docker-shaped JSON: field names and their order are those of `docker inspect` of today. What barge
 //! does not have is there with the value docker gives when it is not used, so that templates find it.
 
-use crate::container::list;
 use crate::container::status::status;
+use crate::container::{list, port};
 use crate::error::{Context, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPolicy};
@@ -75,7 +75,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
             config.mounts.iter().map(|mount| mount_point(store, mount)).collect(),
         );
         object.insert("Config".to_owned(), run_config(&config));
-        object.insert("NetworkSettings".to_owned(), network_settings(&config, running));
+        object.insert("NetworkSettings".to_owned(), network_settings(&config, &status));
     }
     Ok(object)
 }
@@ -135,7 +135,7 @@ fn surroundings(config: &ContainerConfig) -> Value {
         "ContainerIDFile": config.cidfile.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
         "LogConfig": {"Type": log_driver, "Config": log_options(config)},
         "NetworkMode": network_mode(&config.network),
-        "PortBindings": {},
+        "PortBindings": port::bindings(config),
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": retries},
         "AutoRemove": config.auto_remove,
         "VolumeDriver": "",
@@ -146,7 +146,7 @@ fn surroundings(config: &ContainerConfig) -> Value {
         "DnsSearch": [],
         "ExtraHosts": null,
         "Links": null,
-        "PublishAllPorts": false,
+        "PublishAllPorts": config.publish_all,
         "Tmpfs": tmpfs(&config.mounts),
         "ShmSize": config.shm_size,
         "Runtime": "barge",
@@ -372,7 +372,7 @@ fn run_config(config: &ContainerConfig) -> Value {
         "AttachStdin": process.attach.stdin,
         "AttachStdout": process.attach.stdout,
         "AttachStderr": process.attach.stderr,
-        "ExposedPorts": set(config.expose.iter().cloned().collect()),
+        "ExposedPorts": set(port::documented(config)),
         "Tty": process.tty,
         "OpenStdin": process.open_stdin,
         "StdinOnce": process.stdin_once,
@@ -389,7 +389,7 @@ fn run_config(config: &ContainerConfig) -> Value {
     })
 }
 
-fn network_settings(config: &ContainerConfig, running: bool) -> Value {
+fn network_settings(config: &ContainerConfig, status: &Status) -> Value {
     let no_address = json!({
         "IPAMConfig": null,
         "Links": null,
@@ -410,15 +410,11 @@ fn network_settings(config: &ContainerConfig, running: bool) -> Value {
     if matches!(config.network, NetworkMode::None | NetworkMode::Host) {
         networks.insert(network_mode(&config.network), no_address);
     }
-    let ports: Map<String, Value> = match running {
-        true => config.expose.iter().map(|port| (port.clone(), Value::Null)).collect(),
-        false => Map::new(),
-    };
     json!({
         "Bridge": "",
         "SandboxID": "",
         "SandboxKey": "",
-        "Ports": ports,
+        "Ports": port::settings(config, status),
         "EndpointID": "",
         "Gateway": "",
         "GlobalIPv6Address": "",

@@ -10,6 +10,7 @@ pub(crate) mod filter;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod port;
 mod reap;
 pub(crate) mod remove;
 pub(crate) mod start;

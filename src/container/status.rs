@@ -93,6 +93,7 @@ fn before_the_boot(started: Timestamp) -> LiveState {
         cgroups: Vec::new(),
         device_filter: false,
         endpoints: Vec::new(),
+        ports: Vec::new(),
     }
 }
 

@@ -4,6 +4,7 @@ use crate::model::bytes::ByteString;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::network::Attachment;
+use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
 use crate::model::time::Timestamp;
@@ -56,6 +57,12 @@ pub(crate) struct ContainerConfig {
     /// Ports the image or the user documents (`80/tcp`).
     #[serde(default)]
     pub(crate) expose: BTreeSet<String>,
+    /// `-p`, in the order given.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) publish: Vec<Publish>,
+    /// `-P`: what is documented is published too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) publish_all: bool,
     /// Where the id was written, for `inspect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cidfile: Option<PathBuf>,

@@ -9,6 +9,7 @@ pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod platform;
+pub(crate) mod port;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;

@@ -2,6 +2,7 @@
 //! and what is left when it has ended (`containers/<id>/exit.json`, synced unless the container goes with `--rm`).
 
 use crate::model::network::Endpoint;
+use crate::model::port::PublishedPort;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,9 @@ pub(crate) struct LiveState {
     /// Its places on networks, recorded before anything of them is in the kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) endpoints: Vec<Endpoint>,
+    /// What is published of it, held by sockets of its monitor.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) ports: Vec<PublishedPort>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

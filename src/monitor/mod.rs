@@ -107,6 +107,7 @@ impl Monitor {
             cgroups: Vec::new(),
             device_filter: true,
             endpoints: Vec::new(),
+            ports: Vec::new(),
         };
         let run_dir = store.make_run_dir(id)?;
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;

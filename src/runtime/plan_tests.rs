@@ -46,6 +46,8 @@ fn config() -> ContainerConfig {
         auto_remove: false,
         init: false,
         expose: Default::default(),
+        publish: Vec::new(),
+        publish_all: false,
         cidfile: None,
         volumes_from: Vec::new(),
     }

@@ -21,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod logs;
 mod process;
+mod removal;
 mod start;
 mod streams;
 mod support;

@@ -5,6 +5,7 @@ mod attach;
 mod completion;
 mod create;
 mod exec;
+mod exists;
 mod help;
 mod history;
 mod images;
@@ -14,6 +15,7 @@ mod inspect;
 mod kill;
 mod logs;
 mod man;
+mod port;
 mod ps;
 mod restart;
 mod rm;
@@ -45,6 +47,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     kill::SPEC,
     logs::SPEC,
     man::SPEC,
+    port::SPEC,
     ps::SPEC,
     restart::SPEC,
     rm::SPEC,
@@ -67,9 +70,11 @@ const CONTAINER: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        exists::CONTAINER,
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),
+        port::SPEC.under_noun("port"),
         ps::SPEC.under_noun("ls"),
         restart::SPEC.under_noun("restart"),
         rm::SPEC.under_noun("rm"),
@@ -86,6 +91,7 @@ const IMAGE: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        exists::IMAGE,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),
         inspect::IMAGE,

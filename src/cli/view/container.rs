@@ -3,6 +3,7 @@
 use super::{Look, labels};
 use crate::container::inspect::network_mode;
 use crate::container::list::{Entry, Size, Summary};
+use crate::container::port;
 use crate::model::id::SHORT;
 use crate::model::mount::{Mount, Source};
 use crate::model::state::{Exit, Phase, Status};
@@ -49,6 +50,7 @@ impl Fields for Shown<'_> {
             "RunningFor" => look.ago(entry.created),
             "State" => entry.state().to_owned(),
             "Status" => status(&entry.status, look),
+            "Ports" => ports(entry),
             "Size" => entry.size.map(size).unwrap_or_default(),
             name => entry
                 .summary
@@ -71,7 +73,6 @@ fn known(summary: &Summary, name: &str, look: &Look) -> String {
             let words: Vec<_> = summary.process.argv().map(|word| word.to_string_lossy()).collect();
             quoted(&look.cut(words.join(" "), 20))
         }
-        "Ports" => summary.expose.iter().cloned().collect::<Vec<_>>().join(", "),
         "Names" => summary.name.clone(),
         "Labels" => labels(&summary.labels),
         "Mounts" => summary
@@ -90,6 +91,14 @@ fn known(summary: &Summary, name: &str, look: &Look) -> String {
         }
         _ => String::new(),
     }
+}
+
+/// Published and documented ones, while it runs.
+fn ports(entry: &Entry) -> String {
+    let running = matches!(&entry.status, Status::Running(live) if matches!(live.phase, Phase::Running { .. }));
+    let documented = entry.summary.as_ref().filter(|_| running);
+    let exposed = documented.map_or_else(Vec::new, |summary| port::exposed(&summary.expose));
+    crate::model::port::summary(&port::published(&entry.status), &exposed)
 }
 
 /// As typed, but for a whole id.
@@ -213,7 +222,7 @@ mod tests {
             ("Command", "\"sh -c echo \\\"hi\\\" && …\""),
             ("CreatedAt", "2026-01-02 01:00:00 +0000 UTC"),
             ("RunningFor", "2 hours ago"),
-            ("Ports", "53/udp, 80/tcp"),
+            ("Ports", ""),
             ("State", "exited"),
             ("Status", "Exited (3) 4 minutes ago"),
             ("Size", "1.02kB (virtual 72.8MB)"),
@@ -282,6 +291,7 @@ mod tests {
                 cgroups: Vec::new(),
                 device_filter: false,
                 endpoints: Vec::new(),
+                ports: Vec::new(),
             })
         };
         let started = time("2026-01-02T03:00:00Z");

@@ -4,6 +4,7 @@ pub(crate) mod container;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;
+pub(crate) mod tree;
 pub(crate) mod volume;
 
 use crate::model::time::Timestamp;

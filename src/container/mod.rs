@@ -1,12 +1,15 @@
 //! What can be done to a container: one file per verb.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub(crate) mod config;
 mod connection;
 pub(crate) mod create;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod filter;
+mod freeze;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -16,4 +19,5 @@ pub(crate) mod remove;
 pub(crate) mod start;
 pub(crate) mod status;
 pub(crate) mod stop;
+mod view;
 pub(crate) mod wait;

@@ -25,7 +25,7 @@ mod xattr;
 
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
-pub(crate) use unpack::{Options, unpack};
+pub(crate) use unpack::{Options, Unpacked, unpack};
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

@@ -178,6 +178,9 @@ pub(crate) enum RestartPolicy {
     UnlessStopped,
 }
 
+/// What a container has where neither its image nor its user says anything.
+pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 impl ContainerConfig {
     /// The volumes made for this container without a name given: they go with it.
     pub(crate) fn anonymous_volumes(&self) -> impl Iterator<Item = &str> {

@@ -95,6 +95,8 @@ impl Hello {
     pub(crate) const STDERR: u8 = 4;
     /// The exit that no restart follows, instead of the next one.
     pub(crate) const LAST_EXIT: u8 = 8;
+    /// The container stands still while this client is connected: it stops it itself, and the monitor lets it go on.
+    pub(crate) const FREEZE: u8 = 16;
 
     pub(crate) fn wants(self, what: u8) -> bool {
         self.0 & what != 0

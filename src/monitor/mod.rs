@@ -21,6 +21,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
+use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
 use launch::{Given, Launcher};
@@ -244,6 +245,7 @@ impl Monitor {
                 Event::Ended => return Ok(()),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
+                Event::Thaw => cgroup::thaw(&self.live.cgroups),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
@@ -373,7 +375,7 @@ impl Monitor {
             match self.streams.wait(None, Some(left))? {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
-                Event::Ended | Event::Deliver(_) => {}
+                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
             }
         }
     }

@@ -34,6 +34,8 @@ pub(super) enum Event {
     Ended,
     /// A client sends the container a signal.
     Deliver(i32),
+    /// The last client is gone for which the container stood still.
+    Thaw,
     /// The monitor itself got a signal.
     Signal(i32),
     Timeout,
@@ -363,11 +365,15 @@ impl Streams {
     /// A client that has gone takes the container's stdin with it if that was meant for one client (F119).
     fn drop_clients(&mut self) {
         let before = self.clients.len();
-        let mut had_stdin = false;
+        let (mut had_stdin, mut froze) = (false, false);
         self.clients.retain(|c| {
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
+            froze |= c.gone && c.wants.wants(Hello::FREEZE);
             !c.gone
         });
+        if froze && !self.clients.iter().any(|c| c.wants.wants(Hello::FREEZE)) {
+            self.pending.push_back(Event::Thaw);
+        }
         if self.clients.len() < before && had_stdin && self.channels.stdin_once && self.channels.terminal.is_none() {
             self.end_of_input = true;
             self.write_input();

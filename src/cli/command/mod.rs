@@ -2,10 +2,12 @@
 //! ways to the same commands.
 
 mod attach;
+mod commit;
 mod completion;
 mod create;
 mod exec;
 mod exists;
+mod export;
 mod help;
 mod history;
 mod images;
@@ -33,10 +35,12 @@ use crate::cli::tree::{Body, Spec};
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    commit::SPEC,
     completion::SPEC,
     CONTAINER,
     create::SPEC,
     exec::SPEC,
+    export::SPEC,
     help::SPEC,
     history::SPEC,
     IMAGE,
@@ -68,8 +72,10 @@ const CONTAINER: Spec = Spec {
     also: None,
     body: Body::Noun(&[
         attach::SPEC.under_noun("attach"),
+        commit::SPEC.under_noun("commit"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
+        export::SPEC.under_noun("export"),
         exists::CONTAINER,
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),

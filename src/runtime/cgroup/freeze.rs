@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Returns when all processes of the container stand still, or at the deadline with an error.
-pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
+pub(crate) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
     for path in paths {
         match file::write(CWD, path.join("cgroup.freeze"), b"1") {
             Ok(()) => return wait_v2(path, deadline),
@@ -33,6 +33,31 @@ pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
         }
     }
     Err(Error::other("freeze: no freezer is mounted"))
+}
+
+/// Lets them go on; what is gone needs nothing.
+pub(crate) fn thaw(paths: &[PathBuf]) {
+    for path in paths {
+        let _ = file::write(CWD, path.join("cgroup.freeze"), b"0");
+        let _ = file::write(CWD, path.join("freezer.state"), b"THAWED");
+    }
+}
+
+/// Whether they go on by the deadline.
+pub(crate) fn wait_thawed(paths: &[PathBuf], deadline: Instant) -> bool {
+    paths.iter().filter(|path| path.exists()).all(|path| {
+        if path.join("cgroup.freeze").exists() {
+            return wait_event(path, "frozen", 0, deadline);
+        }
+        let state = path.join("freezer.state");
+        while file::read(CWD, &state).is_ok_and(|s| s.trim_ascii() != b"THAWED") {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    })
 }
 
 /// v1 says FREEZING while processes are still on their way, and tells nobody when they have arrived.

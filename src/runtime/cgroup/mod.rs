@@ -21,6 +21,7 @@ mod tree;
 pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
+pub(crate) use freeze::{freeze_until as freeze, thaw, wait_thawed};
 pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
 pub(crate) use tree::pids;

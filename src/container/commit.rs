@@ -1,0 +1,216 @@
+//! `commit`: what a container has changed becomes a layer, and with its configuration an image.
+//!
+//! The changes of a stopped container are hashed once, and moved: the layer goes below the container
+//! (`store/adopt.rs`). Those of a running one are copied once, by way of the layer's tar, while its processes stand
+//! still. So are a stopped one's, where the tar says less than the tree: sockets are in no archive, and with
+//! `SOURCE_DATE_EPOCH` times are earlier.
+
+use crate::container::freeze::Freeze;
+use crate::container::{start, view};
+use crate::error::{Context as _, Error, Kind, Result};
+use crate::image::commit::{Described, draft};
+use crate::layer::{self, pack};
+use crate::model::container::ContainerConfig;
+use crate::model::id::{ChainId, ContainerId, ImageId};
+use crate::store::{Claim, ContainerLock, LayerRecord, StagedLayer, Store};
+use crate::sys;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+/// More layers than any engine starts.
+const MOST_LAYERS: usize = 480;
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) described: Described,
+    /// The processes stand still while files are copied.
+    pub(crate) pause: bool,
+    /// One layer of all that the container sees.
+    pub(crate) squash: bool,
+}
+
+/// When it returns, the image survives a power cut.
+pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
+    let config = store.config(id)?;
+    let base = store.image(&config.image.id).ok();
+    let draft = draft(&config, base.as_ref(), options.described)?;
+    if config.image.layers.len() >= MOST_LAYERS {
+        let many = config.image.layers.len();
+        return Err(
+            Error::other(format!("commit: too many layers ({many}, limit {MOST_LAYERS})"))
+                .with_hint("make one of all: `barge commit --squash`"),
+        );
+    }
+    if options.squash {
+        let claim = store.claim()?;
+        let layers = squash(store, id, options.pause, &claim)?;
+        return draft.squashed().store(store, &layers);
+    }
+    if view::running(store, id)?.is_none()
+        && let Some(lock) = start::ready(store, id)?
+        && let Some(layers) = adopt(store, id, &lock)?
+    {
+        return draft.store(store, &layers);
+    }
+    let claim = store.claim()?;
+    let layers = copy(store, &store.config(id)?, options.pause, &claim)?;
+    draft.store(store, &layers)
+}
+
+/// Moves a stopped container's changes below it. `None` if they must be copied.
+fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<Vec<ChainId>>> {
+    if pack::source_date_epoch()?.is_some() {
+        return Ok(None);
+    }
+    // As it is now that nobody else changes it.
+    let config = store.config(id)?;
+    let upper = open_directory(&store.upper_dir(id))?;
+    let root = has_own_root(store, &config, &upper)?;
+    let record = store.begin_adoption(id, lock)?;
+    let options = pack::Options {
+        record: Some(&record),
+        root,
+        ..pack::Options::default()
+    };
+    let packed = pack::pack(upper.as_fd(), None, &options);
+    let packed = match packed {
+        Ok(packed) if packed.exact && packed.members > 0 => packed,
+        other => {
+            store.abandon_adoption(id, lock)?;
+            return match other?.members {
+                0 => Ok(Some(config.image.layers)),
+                _ => Ok(None),
+            };
+        }
+    };
+    sys::stop_point("upper-hashed");
+    let parent = config.image.layers.last().copied();
+    let record = LayerRecord {
+        parent,
+        diff_id: packed.diff_id,
+        size: packed.size,
+        blobs: Vec::new(),
+    };
+    let references = store.lock_shared()?;
+    let config = store.adopt_upper(&config, &record, lock, &references)?;
+    if !root {
+        settle_root(store, &config)?;
+    }
+    Ok(Some(config.image.layers))
+}
+
+/// A layer that says nothing of its root has the one below, wherever it is unpacked; so also here.
+fn settle_root(store: &Store, config: &ContainerConfig) -> Result<()> {
+    let mut lowers = store.lower_dirs(config);
+    match lowers.pop() {
+        Some(top) => layer::inherit(open_directory(&top)?.as_fd(), &[Vec::new()], &lowers),
+        None => Ok(()),
+    }
+}
+
+/// Copies a container's changes into a layer of the store.
+fn copy(store: &Store, config: &ContainerConfig, pause: bool, claim: &Claim) -> Result<Vec<ChainId>> {
+    let upper = open_directory(&store.upper_dir(&config.id))?;
+    let options = pack::Options {
+        record: None,
+        root: has_own_root(store, config, &upper)?,
+        epoch: pack::source_date_epoch()?,
+        ..pack::Options::default()
+    };
+    let staged = store.stage_layer()?;
+    let frozen = pause.then(|| Freeze::take(store, &config.id)).transpose()?.flatten();
+    sys::stop_point("frozen");
+    let copied = pipe(&staged, |out| pack::write(upper.as_fd(), out, &options));
+    drop(frozen);
+    let (members, unpacked) = copied.map_err(|e| view::or_gone(store, &config.id, e))?;
+    let mut layers = config.image.layers.clone();
+    if members > 0 {
+        layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &store.lower_dirs(config))?;
+        layers.push(keep(store, staged, layers.last().copied(), &unpacked, claim)?);
+    }
+    Ok(layers)
+}
+
+/// Copies all that a container sees into one layer.
+fn squash(store: &Store, id: &ContainerId, pause: bool, claim: &Claim) -> Result<Vec<ChainId>> {
+    let view = view::view(store, id)?;
+    let options = pack::Options {
+        record: None,
+        root: true,
+        epoch: pack::source_date_epoch()?,
+        without: view.placeholders,
+    };
+    let staged = store.stage_layer()?;
+    let frozen = pause.then(|| Freeze::take(store, id)).transpose()?.flatten();
+    let copied = pipe(&staged, |out| pack::export(view.root.as_fd(), out, &options));
+    drop(frozen);
+    let (_, unpacked) = copied.map_err(|e| view::or_gone(store, id, e))?;
+    layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &[])?;
+    Ok(vec![keep(store, staged, None, &unpacked, claim)?])
+}
+
+/// Runs what `write` writes, a tar, into the staged layer.
+fn pipe(
+    staged: &StagedLayer,
+    write: impl FnOnce(&mut (dyn Write + Send)) -> Result<u64> + Send,
+) -> Result<(u64, layer::Unpacked)> {
+    let options = layer::Options {
+        record: Some(staged.record()?),
+        open_root: false,
+    };
+    let diff = staged.diff()?;
+    // A socket: who writes into one without a reader gets an error and no signal.
+    let (mut into, from) = UnixStream::pair()?;
+    std::thread::scope(|scope| {
+        let writer = std::thread::Builder::new().spawn_scoped(scope, move || write(&mut into))?;
+        let unpacked = layer::unpack(from, diff.as_fd(), &options);
+        let written = writer.join().map_err(|_| Error::other("a thread panicked"))?;
+        match (written, unpacked) {
+            (Ok(members), Ok(unpacked)) => Ok((members, unpacked)),
+            // Whichever failed first is the cause of the other's broken pipe.
+            (Err(e), Ok(_)) => Err(e),
+            (Ok(_), Err(e)) => Err(e),
+            (Err(written), Err(unpacked)) => match written.kind() {
+                Kind::BrokenPipe => Err(unpacked),
+                _ => Err(written),
+            },
+        }
+    })
+}
+
+/// Seals the layer and puts it into the store, where the claim keeps it until an image refers to it.
+fn keep(
+    store: &Store,
+    staged: StagedLayer,
+    parent: Option<ChainId>,
+    unpacked: &layer::Unpacked,
+    claim: &Claim,
+) -> Result<ChainId> {
+    let record = LayerRecord {
+        parent,
+        diff_id: unpacked.diff_id,
+        size: unpacked.size,
+        blobs: Vec::new(),
+    };
+    let chain = record.chain_id();
+    let sealed = staged.seal(record)?;
+    sys::stop_point("layer-sealed");
+    claim.add(store, &[chain], &[])?;
+    let held = store.lock_shared()?;
+    sealed.commit(store, &held)
+}
+
+/// Whether the container's root directory is another than its image's.
+fn has_own_root(store: &Store, config: &ContainerConfig, upper: &OwnedFd) -> Result<bool> {
+    match store.lower_dirs(config).last() {
+        Some(below) => pack::roots_differ(upper.as_fd(), open_directory(below)?.as_fd()),
+        None => Ok(true),
+    }
+}
+
+fn open_directory(path: &std::path::Path) -> Result<OwnedFd> {
+    let open = File::options().read(true).open(path);
+    Ok(open.with_context(|| format!("open {}", path.display()))?.into())
+}

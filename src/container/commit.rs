@@ -9,10 +9,12 @@ use crate::container::freeze::Freeze;
 use crate::container::{start, view};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::commit::{Described, draft};
+use crate::image::intake::{Intake, LayerSource};
+use crate::image::progress::Silent;
 use crate::layer::{self, pack};
 use crate::model::container::ContainerConfig;
-use crate::model::id::{ChainId, ContainerId, ImageId};
-use crate::store::{Claim, ContainerLock, LayerRecord, StagedLayer, Store};
+use crate::model::id::{ChainId, ContainerId, DiffId, ImageId};
+use crate::store::{ContainerLock, LayerRecord, StagedLayer, Store};
 use crate::sys;
 use std::fs::File;
 use std::io::Write;
@@ -43,24 +45,31 @@ pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Resul
                 .with_hint("make one of all: `barge commit --squash`"),
         );
     }
+    let intake = Intake::new(store, &Silent)?;
     if options.squash {
-        let claim = store.claim()?;
-        let layers = squash(store, id, options.pause, &claim)?;
-        return draft.squashed().store(store, &layers);
+        let layer = squash(store, id, options.pause, &intake)?;
+        return draft.squashed().finish(&intake, vec![layer]);
     }
     if view::running(store, id)?.is_none()
         && let Some(lock) = start::ready(store, id)?
-        && let Some(layers) = adopt(store, id, &lock)?
+        && let Some(config) = adopt(store, id, &lock)?
     {
-        return draft.store(store, &layers);
+        return draft.finish(&intake, diff_ids(store, &config)?);
     }
-    let claim = store.claim()?;
-    let layers = copy(store, &store.config(id)?, options.pause, &claim)?;
-    draft.store(store, &layers)
+    let config = store.config(id)?;
+    let changes = copy(store, &config, options.pause, &intake)?;
+    let layers = diff_ids(store, &config)?.into_iter().chain(changes).collect();
+    draft.finish(&intake, layers)
 }
 
-/// Moves a stopped container's changes below it. `None` if they must be copied.
-fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<Vec<ChainId>>> {
+/// The layers below a container.
+fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
+    let layers = config.image.layers.iter();
+    layers.map(|layer| Ok(store.layer(layer)?.diff_id)).collect()
+}
+
+/// Moves a stopped container's changes below it, and gives what it is then. `None` if they must be copied.
+fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
     if pack::source_date_epoch()?.is_some() {
         return Ok(None);
     }
@@ -80,7 +89,7 @@ fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option
         other => {
             store.abandon_adoption(id, lock)?;
             return match other?.members {
-                0 => Ok(Some(config.image.layers)),
+                0 => Ok(Some(config)),
                 _ => Ok(None),
             };
         }
@@ -98,7 +107,7 @@ fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option
     if !root {
         settle_root(store, &config)?;
     }
-    Ok(Some(config.image.layers))
+    Ok(Some(config))
 }
 
 /// A layer that says nothing of its root has the one below, wherever it is unpacked; so also here.
@@ -110,8 +119,8 @@ fn settle_root(store: &Store, config: &ContainerConfig) -> Result<()> {
     }
 }
 
-/// Copies a container's changes into a layer of the store.
-fn copy(store: &Store, config: &ContainerConfig, pause: bool, claim: &Claim) -> Result<Vec<ChainId>> {
+/// Copies a container's changes into a layer; `None` if there are none.
+fn copy(store: &Store, config: &ContainerConfig, pause: bool, intake: &Intake<'_>) -> Result<Option<DiffId>> {
     let upper = open_directory(&store.upper_dir(&config.id))?;
     let options = pack::Options {
         record: None,
@@ -125,16 +134,15 @@ fn copy(store: &Store, config: &ContainerConfig, pause: bool, claim: &Claim) -> 
     let copied = pipe(&staged, |out| pack::write(upper.as_fd(), out, &options));
     drop(frozen);
     let (members, unpacked) = copied.map_err(|e| view::or_gone(store, &config.id, e))?;
-    let mut layers = config.image.layers.clone();
-    if members > 0 {
-        layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &store.lower_dirs(config))?;
-        layers.push(keep(store, staged, layers.last().copied(), &unpacked, claim)?);
+    if members == 0 {
+        return Ok(None);
     }
-    Ok(layers)
+    layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &store.lower_dirs(config))?;
+    keep(intake, staged, config.image.layers.last().copied(), &unpacked).map(Some)
 }
 
 /// Copies all that a container sees into one layer.
-fn squash(store: &Store, id: &ContainerId, pause: bool, claim: &Claim) -> Result<Vec<ChainId>> {
+fn squash(store: &Store, id: &ContainerId, pause: bool, intake: &Intake<'_>) -> Result<DiffId> {
     let view = view::view(store, id)?;
     let options = pack::Options {
         record: None,
@@ -148,7 +156,7 @@ fn squash(store: &Store, id: &ContainerId, pause: bool, claim: &Claim) -> Result
     drop(frozen);
     let (_, unpacked) = copied.map_err(|e| view::or_gone(store, id, e))?;
     layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &[])?;
-    Ok(vec![keep(store, staged, None, &unpacked, claim)?])
+    keep(intake, staged, None, &unpacked)
 }
 
 /// Runs what `write` writes, a tar, into the staged layer.
@@ -180,26 +188,17 @@ fn pipe(
     })
 }
 
-/// Seals the layer and puts it into the store, where the claim keeps it until an image refers to it.
+/// Gives the layer to the intake, which keeps it until the image refers to it.
 fn keep(
-    store: &Store,
+    intake: &Intake<'_>,
     staged: StagedLayer,
     parent: Option<ChainId>,
     unpacked: &layer::Unpacked,
-    claim: &Claim,
-) -> Result<ChainId> {
-    let record = LayerRecord {
-        parent,
-        diff_id: unpacked.diff_id,
-        size: unpacked.size,
-        blobs: Vec::new(),
-    };
-    let chain = record.chain_id();
-    let sealed = staged.seal(record)?;
-    sys::stop_point("layer-sealed");
-    claim.add(store, &[chain], &[])?;
-    let held = store.lock_shared()?;
-    sealed.commit(store, &held)
+) -> Result<DiffId> {
+    sys::stop_point("changes-copied");
+    let (diff_id, size) = (unpacked.diff_id, unpacked.size);
+    let source = LayerSource::Staged { staged, diff_id, size };
+    Ok(intake.layer(parent, Some(diff_id), source)?.diff_id)
 }
 
 /// Whether the container's root directory is another than its image's.

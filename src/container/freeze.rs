@@ -2,7 +2,7 @@
 //! ends, and so also if that is killed.
 
 use crate::container::connection::Connection;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::model::id::ContainerId;
 use crate::monitor::frame::Hello;
 use crate::runtime::cgroup;
@@ -10,13 +10,15 @@ use crate::store::Store;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// Processes that wait in the kernel stop only when they come out of it.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A monitor that is not stopped needs less.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// All processes of a container stand still while this lives.
 pub(super) struct Freeze {
     connection: Option<Connection>,
     cgroups: Vec<PathBuf>,
+    /// It ran before.
+    goes_on: bool,
 }
 
 impl Freeze {
@@ -25,17 +27,21 @@ impl Freeze {
         let Some(live) = store.live(id)?.filter(|live| live.running().is_some()) else {
             return Ok(None);
         };
-        let Some(connection) = Connection::open(store, id, Hello(Hello::FREEZE))? else {
+        // Whoever has paused it before lets it go on.
+        let goes_on = !cgroup::is_frozen(&live.cgroups);
+        let wants = Hello::FREEZE | if goes_on { Hello::THAW } else { 0 };
+        let Some(connection) = Connection::open(store, id, Hello(wants))? else {
             return Ok(None);
         };
         let freeze = Freeze {
             connection: Some(connection),
             cgroups: live.cgroups,
+            goes_on,
         };
-        match cgroup::freeze(&freeze.cgroups, Instant::now() + PATIENCE) {
+        match cgroup::freeze(&freeze.cgroups) {
             Ok(()) => Ok(Some(freeze)),
             // Dropped here: it goes on.
-            Err(e) => Err(Error::from(e).with_hint("--pause=false copies the files while they may change")),
+            Err(e) => Err(e.with_hint("--pause=false copies the files while they may change")),
         }
     }
 }
@@ -44,8 +50,8 @@ impl Drop for Freeze {
     fn drop(&mut self) {
         drop(self.connection.take());
         // Its monitor may be stopped; and what has ended needs no thaw.
-        if !cgroup::wait_thawed(&self.cgroups, Instant::now() + Duration::from_secs(2)) {
-            cgroup::thaw(&self.cgroups);
+        if self.goes_on && !cgroup::wait_thawed(&self.cgroups, Instant::now() + PATIENCE) {
+            let _ = cgroup::thaw(&self.cgroups);
         }
     }
 }

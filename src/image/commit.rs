@@ -3,17 +3,16 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::change;
+use crate::image::intake::{Intake, NewImage};
 use crate::layer::pack;
 use crate::model::bytes::ByteString;
 use crate::model::container::ContainerConfig;
-use crate::model::digest::Digest;
-use crate::model::id::{ChainId, ImageId};
+use crate::model::id::{DiffId, ImageId};
 use crate::model::image::{Empty, History, ImageConfig, ImageRecord, RootFs, RunDefaults};
 use crate::model::mount::Source;
 use crate::model::reference::Reference;
 use crate::model::signal;
 use crate::model::time::Timestamp;
-use crate::store::Store;
 
 /// What a person says of the new image.
 #[derive(Debug, Default)]
@@ -70,38 +69,21 @@ pub(crate) fn draft(container: &ContainerConfig, base: Option<&ImageRecord>, des
 }
 
 impl Draft {
-    /// Stores the image with these layers, base first, which are all in the store and stay there: a container refers
-    /// to them, or the caller claims them. Durable when it returns.
-    pub(crate) fn store(mut self, store: &Store, layers: &[ChainId]) -> Result<ImageId> {
-        let mut size = 0;
-        let mut diff_ids = Vec::with_capacity(layers.len());
-        for layer in layers {
-            let record = store.layer(layer)?;
-            size += record.size;
-            diff_ids.push(record.diff_id);
-        }
+    /// Makes the image of these layers, base first, which the intake has taken in or found. Durable when it returns.
+    pub(crate) fn finish(mut self, intake: &Intake<'_>, layers: Vec<DiffId>) -> Result<ImageId> {
+        fit_history(&mut self.config.history, layers.len());
         self.config.rootfs = RootFs {
-            diff_ids,
+            diff_ids: layers,
             ..RootFs::default()
         };
-        fit_history(&mut self.config.history, layers.len());
-        let bytes = serde_json::to_vec(&self.config)?;
-        let record = ImageRecord {
-            id: ImageId(Digest::of(&bytes)),
+        let names: Vec<_> = self.reference.into_iter().map(Reference::or_latest).collect();
+        intake.finish(&NewImage {
+            config: &serde_json::to_vec(&self.config)?,
+            names: &names,
+            replace: true,
             parent: self.parent,
-            config: self.config,
-            layers: layers.to_vec(),
-            size,
-            stored: Timestamp::now(),
-            manifests: Vec::new(),
-        };
-        let held = store.lock_shared()?;
-        store.put_image(&record, &bytes, &held)?;
-        if let Some(name) = self.reference {
-            let name = name.or_latest();
-            store.change_tags(&held, |tags| Ok(tags.set(&name, record.id)))?;
-        }
-        Ok(record.id)
+            ..NewImage::default()
+        })
     }
 
     /// All layers made one: there are no steps any more.

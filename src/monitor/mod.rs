@@ -107,6 +107,7 @@ impl Monitor {
             restarts: 0,
             cgroups: Vec::new(),
             device_filter: true,
+            paused: false,
             endpoints: Vec::new(),
             ports: Vec::new(),
         };
@@ -138,6 +139,7 @@ impl Monitor {
                     None => self.failed(&e),
                 },
             };
+            self.read_again();
             let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
             let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
                 break exit;
@@ -147,7 +149,9 @@ impl Monitor {
             // Two mounts of one upper directory are undefined behaviour.
             drop(self.root.take());
             self.enter(Phase::Restarting { exit: exit.clone() })?;
-            if self.pause(delay)? {
+            let stays = self.pause(delay)?;
+            self.read_again();
+            if stays {
                 let exit = Exit {
                     stopped_by_user: self.stop_requested(),
                     ..exit
@@ -231,6 +235,13 @@ impl Monitor {
         kept.map(|_| ())
     }
 
+    /// `update` and `rename` change the record while we run. One that can't be read leaves things as they are.
+    fn read_again(&mut self) {
+        if let Ok(config) = self.store.config(&self.config.id) {
+            self.config = config;
+        }
+    }
+
     /// A container whose directory is gone was removed from under its monitor, and has nothing to start again.
     fn still_there(&self) -> bool {
         self.store.container_dir(&self.config.id).exists()
@@ -245,7 +256,7 @@ impl Monitor {
                 Event::Ended => return Ok(()),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
-                Event::Thaw => cgroup::thaw(&self.live.cgroups),
+                Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;

@@ -67,6 +67,8 @@ pub(super) struct Streams {
     buffer: Vec<u8>,
     size: Option<Size>,
     pending: VecDeque<Event>,
+    /// A client is gone that let the container stand still.
+    goes_on: bool,
     services: Vec<Box<dyn Service>>,
 }
 
@@ -83,6 +85,7 @@ impl Streams {
             buffer: Vec::new(),
             size: None,
             pending: VecDeque::new(),
+            goes_on: false,
             services: Vec::new(),
         }
     }
@@ -365,13 +368,15 @@ impl Streams {
     /// A client that has gone takes the container's stdin with it if that was meant for one client (F119).
     fn drop_clients(&mut self) {
         let before = self.clients.len();
-        let (mut had_stdin, mut froze) = (false, false);
+        let mut had_stdin = false;
+        let goes_on = &mut self.goes_on;
         self.clients.retain(|c| {
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
-            froze |= c.gone && c.wants.wants(Hello::FREEZE);
+            *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone
         });
-        if froze && !self.clients.iter().any(|c| c.wants.wants(Hello::FREEZE)) {
+        if self.goes_on && !self.clients.iter().any(|c| c.wants.wants(Hello::FREEZE)) {
+            self.goes_on = false;
             self.pending.push_back(Event::Thaw);
         }
         if self.clients.len() < before && had_stdin && self.channels.stdin_once && self.channels.terminal.is_none() {

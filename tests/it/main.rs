@@ -12,19 +12,23 @@
 )]
 
 mod bad_input;
+mod commit;
 mod concurrency;
 mod crash;
 mod exec;
 mod images;
 mod isolation;
+mod layers;
 mod lifecycle;
 mod limits;
 mod logs;
 mod process;
+mod prune;
 mod removal;
 mod start;
 mod streams;
 mod support;
 mod terminals;
 mod truth;
+mod verbs;
 mod volumes;

@@ -17,6 +17,7 @@ pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;
 pub(crate) mod resolve;
+pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod tree;
 

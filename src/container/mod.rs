@@ -23,7 +23,7 @@ pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
 pub(crate) mod stop;
-mod view;
 pub(crate) mod top;
 pub(crate) mod update;
+mod view;
 pub(crate) mod wait;

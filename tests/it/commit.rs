@@ -229,7 +229,12 @@ fn an_export_is_what_the_container_sees_without_volumes() {
     let file = host.scratch().join("c.tar");
     for state in ["running", "stopped"] {
         host.text(["export", "-o", file.to_str().unwrap(), "c"]);
-        let list = host.barge("export c").shell(r#""$@" | tar -tv --numeric-owner"#).run().ok().text();
+        let list = host
+            .barge("export c")
+            .shell(r#""$@" | tar -tv --numeric-owner"#)
+            .run()
+            .ok()
+            .text();
         assert!(list.contains("7/8"), "{state}: {list}");
         assert!(
             list.contains(" data/\n") && !list.contains("data/file"),

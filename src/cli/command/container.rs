@@ -1,7 +1,8 @@
 //! `container`: the commands for containers under their noun, and those that have no other name.
 
 use super::{
-    attach, commit, create, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top,
+    attach, commit, create, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats,
+    stop, top,
 };
 use super::{unpause, update, wait};
 use crate::cli::argument::{Values, word};

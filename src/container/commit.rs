@@ -8,7 +8,7 @@
 use crate::container::freeze::Freeze;
 use crate::container::{start, view};
 use crate::error::{Context as _, Error, Kind, Result};
-use crate::image::commit::{Described, draft};
+use crate::image::commit::{Described, Draft, draft};
 use crate::image::intake::{Intake, LayerSource};
 use crate::image::progress::Silent;
 use crate::layer::{self, pack};
@@ -23,6 +23,9 @@ use std::os::unix::net::UnixStream;
 
 /// More layers than any engine starts.
 const MOST_LAYERS: usize = 480;
+
+/// A container may end while it is made to stand still, and another command may start it at once.
+const ATTEMPTS: usize = 20;
 
 #[derive(Debug)]
 pub(crate) struct Options {
@@ -50,16 +53,28 @@ pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Resul
         let layer = squash(store, id, options.pause, &intake)?;
         return draft.squashed().finish(&intake, vec![layer]);
     }
-    if view::running(store, id)?.is_none()
-        && let Some(lock) = start::ready(store, id)?
-        && let Some(config) = adopt(store, id, &lock)?
-    {
-        return draft.finish(&intake, diff_ids(store, &config)?);
+    for _ in 0..ATTEMPTS {
+        let lock = match view::running(store, id)? {
+            None => start::ready(store, id)?,
+            Some(_) => None,
+        };
+        if let Some(lock) = lock {
+            let config = match adopt(store, id, &lock)? {
+                Some(config) => config,
+                None => return copy(store, &store.config(id)?, None, draft, &intake),
+            };
+            return draft.finish(&intake, diff_ids(store, &config)?);
+        }
+        let frozen = options.pause.then(|| Freeze::take(store, id)).transpose()?.flatten();
+        if frozen.is_some() || !options.pause {
+            return copy(store, &store.config(id)?, frozen, draft, &intake);
+        }
+        // It has just ended, or is about to start again.
     }
-    let config = store.config(id)?;
-    let changes = copy(store, &config, options.pause, &intake)?;
-    let layers = diff_ids(store, &config)?.into_iter().chain(changes).collect();
-    draft.finish(&intake, layers)
+    Err(
+        Error::conflict(format!("container {} starts and ends all the time", id.short()))
+            .with_hint("--pause=false copies its files as they are"),
+    )
 }
 
 /// The layers below a container.
@@ -119,8 +134,14 @@ fn settle_root(store: &Store, config: &ContainerConfig) -> Result<()> {
     }
 }
 
-/// Copies a container's changes into a layer; `None` if there are none.
-fn copy(store: &Store, config: &ContainerConfig, pause: bool, intake: &Intake<'_>) -> Result<Option<DiffId>> {
+/// Copies a container's changes, if there are any, into a layer for the image. It stands still no longer than that.
+fn copy(
+    store: &Store,
+    config: &ContainerConfig,
+    frozen: Option<Freeze>,
+    draft: Draft,
+    intake: &Intake<'_>,
+) -> Result<ImageId> {
     let upper = open_directory(&store.upper_dir(&config.id))?;
     let options = pack::Options {
         record: None,
@@ -129,16 +150,16 @@ fn copy(store: &Store, config: &ContainerConfig, pause: bool, intake: &Intake<'_
         ..pack::Options::default()
     };
     let staged = store.stage_layer()?;
-    let frozen = pause.then(|| Freeze::take(store, &config.id)).transpose()?.flatten();
     sys::stop_point("frozen");
     let copied = pipe(&staged, |out| pack::write(upper.as_fd(), out, &options));
     drop(frozen);
     let (members, unpacked) = copied.map_err(|e| view::or_gone(store, &config.id, e))?;
-    if members == 0 {
-        return Ok(None);
+    let mut layers = diff_ids(store, config)?;
+    if members > 0 {
+        layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &store.lower_dirs(config))?;
+        layers.push(keep(intake, staged, config.image.layers.last().copied(), &unpacked)?);
     }
-    layer::inherit(staged.diff()?.as_fd(), &unpacked.implied, &store.lower_dirs(config))?;
-    keep(intake, staged, config.image.layers.last().copied(), &unpacked).map(Some)
+    draft.finish(intake, layers)
 }
 
 /// Copies all that a container sees into one layer.

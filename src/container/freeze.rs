@@ -2,6 +2,7 @@
 //! ends, and so also if that is killed.
 
 use crate::container::connection::Connection;
+use crate::container::view;
 use crate::error::Result;
 use crate::model::id::ContainerId;
 use crate::monitor::frame::Hello;
@@ -41,6 +42,7 @@ impl Freeze {
         match cgroup::freeze(&freeze.cgroups) {
             Ok(()) => Ok(Some(freeze)),
             // Dropped here: it goes on.
+            Err(_) if view::running(store, id)?.is_none() => Ok(None),
             Err(e) => Err(e.with_hint("--pause=false copies the files while they may change")),
         }
     }

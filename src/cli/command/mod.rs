@@ -19,9 +19,11 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod network;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
@@ -62,9 +64,11 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

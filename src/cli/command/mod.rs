@@ -17,6 +17,7 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod manifest;
 mod pause;
 mod port;
 mod ps;
@@ -58,6 +59,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    manifest::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,

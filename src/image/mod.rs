@@ -13,6 +13,7 @@ pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod progress;
 pub(crate) mod prune;
+pub(crate) mod pull;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;

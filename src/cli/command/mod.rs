@@ -21,6 +21,7 @@ mod manifest;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
@@ -63,6 +64,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

@@ -8,9 +8,9 @@ use crate::error::{Context, Error, Result};
 use crate::format::manifest::Dialect;
 use crate::image::manifest::{self, Changes, Members, Push, Reach};
 use crate::model::reference::Reference;
-use clap::{Arg, ArgMatches, Command};
 use crate::output::progress::{self, To};
 use crate::output::terminal::clean_lines;
+use clap::{Arg, ArgMatches, Command};
 use serde_json::{Value, json};
 use std::io::Write as _;
 

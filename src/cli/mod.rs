@@ -12,6 +12,7 @@ mod environment;
 mod manual;
 mod mount;
 mod names;
+mod network;
 mod prune;
 mod resource;
 mod security;

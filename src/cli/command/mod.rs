@@ -18,6 +18,7 @@ mod load;
 mod logs;
 mod man;
 mod manifest;
+mod network;
 mod pause;
 mod port;
 mod ps;
@@ -61,6 +62,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,

@@ -19,6 +19,7 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod manifest;
 mod network;
 mod pause;
 mod port;
@@ -64,6 +65,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    manifest::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,

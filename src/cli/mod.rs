@@ -11,6 +11,7 @@ mod environment;
 mod manual;
 mod mount;
 mod names;
+mod prompt;
 mod prune;
 mod resource;
 mod security;

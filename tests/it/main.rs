@@ -19,6 +19,7 @@ mod images;
 mod isolation;
 mod lifecycle;
 mod limits;
+mod login;
 mod logs;
 mod process;
 mod prune;

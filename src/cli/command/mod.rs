@@ -15,6 +15,8 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod man;
 mod pause;
@@ -26,6 +28,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -56,6 +59,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,
+    login::SPEC,
+    logout::SPEC,
     logs::SPEC,
     man::SPEC,
     pause::SPEC,
@@ -67,6 +72,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     rmi::SPEC,
     run::SPEC,
     save::SPEC,
+    search::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

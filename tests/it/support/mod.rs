@@ -10,11 +10,15 @@
 //! Environment: `BARGE_TEST_BINARY` (another binary), `BARGE_TEST_DATA` (where test images are kept),
 //! `BARGE_TEST_SLOW` (a factor for every deadline), `BARGE_TEST_SKIPS` (a file that collects what was skipped and why).
 
+pub mod faults;
+pub mod http;
 mod images;
 mod process;
+pub mod registry;
 mod residue;
 mod tar;
 mod terminal;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::fs;
@@ -27,6 +31,7 @@ use std::time::{Duration, Instant};
 pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
 pub use process::{Cmd, Output};
 pub use tar::Tar;
+pub use terminal::Terminal;
 
 /// An engine of its own, with nothing in it that a test did not put there.
 pub struct Host {

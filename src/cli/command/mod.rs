@@ -19,9 +19,12 @@ mod login;
 mod logout;
 mod logs;
 mod man;
+mod manifest;
+mod network;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
@@ -63,9 +66,12 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logout::SPEC,
     logs::SPEC,
     man::SPEC,
+    manifest::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

@@ -21,6 +21,7 @@ mod isolation;
 mod layers;
 mod lifecycle;
 mod limits;
+mod login;
 mod logs;
 mod process;
 mod prune;

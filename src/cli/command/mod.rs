@@ -17,6 +17,8 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod man;
 mod manifest;
@@ -31,6 +33,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -63,6 +66,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,
+    login::SPEC,
+    logout::SPEC,
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
@@ -77,6 +82,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     rmi::SPEC,
     run::SPEC,
     save::SPEC,
+    search::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

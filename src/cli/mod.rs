@@ -13,6 +13,7 @@ mod manual;
 mod mount;
 mod names;
 mod network;
+mod prompt;
 mod prune;
 mod resource;
 mod security;

@@ -134,6 +134,8 @@ fn mode(text: &str) -> Result<NetworkArg> {
                     path.escape_debug()
                 )));
             }
+            // The long form: addresses in it have colons.
+            Some((before, _)) if before.contains('=') => NetworkArg::Networks(vec![attachment("", text)?]),
             Some((name, options)) => NetworkArg::Networks(vec![attachment(name, options)?]),
             None if text.contains('=') => NetworkArg::Networks(vec![attachment("", text)?]),
             None => NetworkArg::Networks(vec![named(text)?]),

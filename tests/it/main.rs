@@ -23,6 +23,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod logs;
+mod names;
 mod process;
 mod prune;
 mod removal;

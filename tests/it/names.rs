@@ -171,7 +171,7 @@ fn containers_find_each_other() {
         "db.net",
         &id[..12],
         &id[..20],
-        &id,
+        &id[..63],
     ] {
         assert_eq!(dig(&host, "web", name), [db.as_str()], "{name}");
         assert_eq!(
@@ -190,7 +190,7 @@ fn containers_find_each_other() {
     let said = inside(&host, "web", "host db 127.0.0.11").ok().text();
     assert!(said.contains(&format!("db has address {db}")), "{said}");
     host.run("exec web ping -c 1 -W 5 db").ok();
-    host.run("exec web nslookup store").ok().says(&[&db]);
+    assert!(host.text("exec web nslookup store").contains(&db));
 }
 
 /// The C library's own resolver, by the container's own resolv.conf.
@@ -201,8 +201,8 @@ fn getent_finds_containers() {
     sleeper(&host, "db", "--network net");
     let line = "run --rm --network net libc /usr/bin/getent";
     let db = address(&host, "db", "net");
-    host.run(format!("{line} ahostsv4 db")).ok().says(&[&db]);
-    host.run(format!("{line} hosts {db}")).ok().says(&["db.net"]);
+    assert!(host.text(format!("{line} ahostsv4 db")).contains(&db));
+    assert!(host.text(format!("{line} hosts {db}")).contains("db.net"));
     host.run(format!("{line} hosts localhost")).ok();
     host.run("network rm net").fails(1).says(&["db"]);
 }
@@ -485,7 +485,11 @@ fn the_hosts_file() {
     let shared = host.text("run --rm --net host --add-host x:1.2.3.4 busybox cat /etc/hosts");
     let machine = std::fs::read_to_string("/etc/hosts").unwrap();
     assert_eq!(shared, format!("{}\n1.2.3.4\tx", machine.trim_end()));
-    assert_eq!(host.run("run --rm --no-hosts busybox cat /etc/hosts").code, 1);
+    assert_eq!(
+        host.text("run --rm --no-hosts busybox cat /etc/hosts"),
+        "",
+        "what the image has, which is nothing"
+    );
     let base = host.scratch().join("base");
     std::fs::write(&base, "10.7.7.7 other\n").unwrap();
     let text = host.text(format!(

@@ -39,6 +39,7 @@ mod layers;
 mod lock;
 mod mount_points;
 mod names;
+mod ports;
 mod staging;
 mod tags;
 mod volumes;
@@ -50,6 +51,7 @@ pub(crate) use file::Durability;
 pub(crate) use images::no_such_image;
 pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
+pub(crate) use ports::FreePorts;
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

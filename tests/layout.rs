@@ -15,7 +15,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["sys", "model", "error"]),
     ("layer", &["sys", "model", "error"]),
     ("format", &["model", "error"]),
-    ("registry", &["model", "error"]),
+    ("registry", &["store", "sys", "model", "error"]),
     ("network", &["store", "sys", "model", "error"]),
     ("runtime", &["layer", "sys", "model", "error"]),
     (

@@ -116,6 +116,10 @@ fn running(status: &Status) -> bool {
     matches!(status, Status::Running(_))
 }
 
+fn paused(status: &Status) -> bool {
+    matches!(status, Status::Running(live) if live.paused)
+}
+
 fn stopped(status: &Status) -> bool {
     !running(status)
 }
@@ -129,7 +133,8 @@ fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names>
     };
     match (command, argument) {
         ("rm", "CONTAINER") if forced() => Some(Names::Containers(any)),
-        ("attach" | "kill" | "stop" | "exec", "CONTAINER") => Some(Names::Containers(running)),
+        ("attach" | "exec" | "kill" | "pause" | "stop" | "top", "CONTAINER") => Some(Names::Containers(running)),
+        ("unpause", "CONTAINER") => Some(Names::Containers(paused)),
         ("start" | "rm", "CONTAINER") => Some(Names::Containers(stopped)),
         (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
         (_, "IMAGE") => Some(Names::Images),

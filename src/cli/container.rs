@@ -108,6 +108,13 @@ fn process_flags(command: Command) -> Command {
 }
 
 fn limit_flags(command: Command) -> Command {
+    group_flags(command)
+        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
+        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
+}
+
+/// What control groups hold a container to: `update` can change these while it runs.
+pub(crate) fn group_flags(command: Command) -> Command {
     let number = |name, help| value(name, "NUMBER", help).value_parser(whole_number);
     command
         .arg(number("blkio-weight", "Share of block I/O, 10 to 1000"))
@@ -134,8 +141,6 @@ fn limit_flags(command: Command) -> Command {
             "Let the program wait instead of killing it when its memory is used up",
         ))
         .arg(number("pids-limit", "Limit of processes and threads; -1 is none"))
-        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
-        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
 }
 
 fn mount_flags(command: Command) -> Command {
@@ -385,7 +390,7 @@ fn confinement(m: &ArgMatches) -> Result<Security> {
 }
 
 /// The limits as typed. Whether they make sense on this machine is `runtime/cgroup/check.rs`'s to say.
-fn resources(m: &ArgMatches) -> Result<Resources> {
+pub(crate) fn resources(m: &ArgMatches) -> Result<Resources> {
     let size = |name| m.text(name).map(resource::bytes).transpose();
     let list = |name| m.text(name).filter(|s| !s.is_empty()).map(str::to_owned);
     let mut made = Resources {

@@ -10,6 +10,7 @@ mod container;
 mod environment;
 mod manual;
 mod mount;
+mod prune;
 mod resource;
 mod security;
 mod session;

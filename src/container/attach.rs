@@ -40,10 +40,18 @@ pub(crate) enum End {
 /// `attach`: connects to the streams of a running container.
 pub(crate) fn attach(store: &Store, id: &ContainerId, options: &Options) -> Result<End> {
     let config = store.config(id)?;
-    if !matches!(status(store, id), Status::Running(_)) {
-        return Err(Error::conflict(
-            "Impossible to attach to a stopped container, start it first",
-        ));
+    match status(store, id) {
+        Status::Running(live) if live.paused => {
+            return Err(Error::conflict(
+                "You cannot attach to a paused container, unpause it first",
+            ));
+        }
+        Status::Running(_) => {}
+        _ => {
+            return Err(Error::conflict(
+                "Impossible to attach to a stopped container, start it first",
+            ));
+        }
     }
     let mut options = options.clone();
     // Without -i the container has no stdin to write to (F120).

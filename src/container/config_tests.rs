@@ -14,6 +14,7 @@ fn image(config: RunDefaults) -> ImageRecord {
             config,
             ..ImageConfig::default()
         },
+        parent: None,
         layers: Vec::new(),
         size: 0,
         stored: Timestamp::UNIX_EPOCH,

@@ -2,12 +2,11 @@
 
 use crate::container::attach::{self, DetachKeys, End, Options, Session};
 use crate::container::connection::Connection;
-use crate::container::status::status;
-use crate::error::{Error, Kind, Result};
+use crate::container::pause::running;
+use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::Streams;
 use crate::model::id::ContainerId;
-use crate::model::state::{Phase, Status};
 use crate::monitor::exec::{self, ExecSpec};
 use crate::monitor::launch::FirstClient;
 use crate::store::Store;
@@ -31,10 +30,9 @@ pub(crate) struct ExecArgs {
 
 /// The program's exit code; 0 at once if detached.
 pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u8> {
-    match status(store, id) {
-        Status::Running(live) if matches!(live.phase, Phase::Running { .. }) => {}
-        Status::Damaged(why) => return Err(Error::other(why)),
-        _ => return Err(Error::new(Kind::Conflict, format!("Container {id} is not running"))),
+    if running(store, id)?.paused {
+        let message = format!("Container {id} is paused, unpause the container before exec");
+        return Err(Error::conflict(message));
     }
     let spec = ExecSpec {
         argv: args.argv.clone(),

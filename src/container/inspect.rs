@@ -94,7 +94,7 @@ fn state(status: &Status) -> Value {
     json!({
         "Status": word,
         "Running": matches!(word, "running" | "restarting"),
-        "Paused": false,
+        "Paused": matches!(status, Status::Running(live) if live.paused),
         "Restarting": word == "restarting",
         "OOMKilled": last.is_some_and(|exit| exit.oom_killed),
         "Dead": false,

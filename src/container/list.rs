@@ -75,6 +75,7 @@ pub(crate) fn state(status: &Status) -> &'static str {
     match status {
         Status::Running(live) => match live.phase {
             Phase::Starting => "created",
+            Phase::Running { .. } if live.paused => "paused",
             Phase::Running { .. } => "running",
             Phase::Restarting { .. } => "restarting",
             Phase::Stopping { .. } => "exited",

@@ -53,6 +53,9 @@ fn ready(store: &Store, id: &ContainerId) -> Result<Option<ContainerLock>> {
         match status::look(store, id) {
             Seen::Is(Status::Damaged(why)) => return Err(Error::other(why)),
             Seen::Is(Status::Created | Status::Exited(_)) => return Ok(Some(lock)),
+            Seen::Is(Status::Running(live)) if live.paused => {
+                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+            }
             Seen::Is(Status::Running(_)) => return Ok(None),
             Seen::Gone => return Err(Error::not_found(format!("No such container: {id}"))),
             // Its monitor is about to finish: it holds the mount and the groups for a moment more.

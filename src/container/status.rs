@@ -7,6 +7,7 @@ use crate::container::reap;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef, Status};
 use crate::model::time::Timestamp;
+use crate::runtime::cgroup;
 use crate::store::Store;
 use crate::sys;
 
@@ -92,6 +93,7 @@ fn before_the_boot(started: Timestamp) -> LiveState {
         restarts: 0,
         cgroups: Vec::new(),
         device_filter: false,
+        paused: false,
         endpoints: Vec::new(),
         ports: Vec::new(),
     }
@@ -121,6 +123,10 @@ fn seen_with(live: LiveState) -> Seen {
                 restarts: live.restarts,
             };
             Seen::Ending(live, exit)
+        }
+        Phase::Running { .. } => {
+            let paused = cgroup::is_frozen(&live.cgroups);
+            Seen::Is(Status::Running(LiveState { paused, ..live }))
         }
         _ => Seen::Is(Status::Running(live)),
     }

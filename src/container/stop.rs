@@ -34,12 +34,14 @@ pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout
     if timeout != 0 {
         let signal = signal.unwrap_or(config.stop_signal);
         sys::process::pidfd_signal(init.as_fd(), signal).context("send the stop signal")?;
+        go_on(&live)?;
         let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
         if sys::process::pidfd_wait(init.as_fd(), patience)? {
             return ended(monitor, &live);
         }
     }
     sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL).context("send SIGKILL")?;
+    go_on(&live)?;
     sys::process::pidfd_wait(init.as_fd(), None)?;
     ended(monitor, &live)
 }
@@ -62,6 +64,9 @@ pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
         return if ends { wake(&live, monitor) } else { Err(not_running()) };
     };
     sys::process::pidfd_signal(init.as_fd(), signal).context("send the signal")?;
+    if ends {
+        go_on(&live)?;
+    }
     if signal == libc::SIGKILL {
         sys::process::pidfd_wait(init.as_fd(), None)?;
         ended(monitor, &live)?;
@@ -114,7 +119,10 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
     // On a full disk the request can't be written; then a restart policy finds its monitor killed.
     let requested = request(store, id, STOP_REQUEST).is_ok();
     match first_process(&live)? {
-        Some(init) => sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL)?,
+        Some(init) => {
+            sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL)?;
+            go_on(&live)?;
+        }
         None => sys::process::pidfd_signal(monitor.as_fd(), libc::SIGTERM)?,
     }
     let patient = requested && !sys::process::is_stopped(live.monitor.pid);
@@ -123,6 +131,14 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
         sys::process::pidfd_wait(monitor.as_fd(), None)?;
     }
     Ok(())
+}
+
+/// A paused program takes a signal only when it goes on; under v1's freezer even SIGKILL waits.
+fn go_on(live: &LiveState) -> Result<()> {
+    match cgroup::is_frozen(&live.cgroups) {
+        true => cgroup::thaw(&live.cgroups),
+        false => Ok(()),
+    }
 }
 
 /// Whether the monitor has let go of the container in time: it has ended, or only serves slow clients.

@@ -3,6 +3,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::import::{from_tar, native_config};
+use crate::image::removal::Options;
 use crate::image::remove::remove;
 use crate::model::image::{History, RunDefaults};
 use crate::model::reference::Reference;
@@ -43,7 +44,11 @@ fn ensure_of(store: &Store, program: File, identity: String) -> Result<()> {
     make(store, &name, program, identity).context("make image hello")?;
     if let Some(outdated) = found {
         // Kept, without a name, while a container is made of it.
-        let _ = remove(store, &outdated.id.hex(), false, |_| true);
+        let options = Options {
+            force: false,
+            parents: false,
+        };
+        let _ = remove(store, &outdated.id.hex(), options, &|_| true);
     }
     Ok(())
 }

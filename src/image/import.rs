@@ -122,6 +122,7 @@ pub(super) fn from_tar(
     let bytes = serde_json::to_vec(&config)?;
     let image = ImageRecord {
         id: ImageId(crate::model::digest::Digest::of(&bytes)),
+        parent: None,
         layers: ChainId::chain(&config.rootfs.diff_ids),
         config,
         size: unpacked.size,
@@ -179,7 +180,8 @@ pub(super) fn native_config(created: Timestamp, config: RunDefaults) -> ImageCon
 #[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
-    use crate::image::remove::{Removed, remove};
+    use crate::image::removal::Options;
+    use crate::image::remove::{self, Removed};
     use crate::image::{list, resolve, tag};
     use crate::store::testing::Scratch;
     use std::io::Cursor;
@@ -203,6 +205,14 @@ mod tests {
             message: None,
             platform: None,
         }
+    }
+
+    fn remove(s: &Store, what: &str) -> Vec<Removed> {
+        let options = Options {
+            force: false,
+            parents: true,
+        };
+        remove::remove(s, what, options, &|_| false).unwrap().lines
     }
 
     fn names(s: &Store) -> Vec<String> {
@@ -243,12 +253,12 @@ mod tests {
             resolve::resolve_id(&s, &format!("other:{}", &id.hex()[..3])).unwrap(),
             id
         );
-        let untagged = remove(&s, "deb", false, |_| false).unwrap();
+        let untagged = remove(&s, "deb");
         assert_eq!(
             untagged.iter().map(ToString::to_string).collect::<Vec<_>>(),
             ["Untagged: deb:latest"]
         );
-        let gone = remove(&s, &id.short(), false, |_| false).unwrap();
+        let gone = remove(&s, &id.short());
         assert!(
             matches!(gone[..], [Removed::Untagged(_), Removed::Image(_), Removed::Layer(_)]),
             "{gone:?}"
@@ -287,7 +297,7 @@ mod tests {
         assert_eq!(s.layer_ids().unwrap().len(), 1);
         assert_eq!(names(&s).len(), 8);
         for n in 0..8 {
-            remove(&s, &format!("same:{n}"), false, |_| false).unwrap();
+            remove(&s, &format!("same:{n}"));
         }
         assert_eq!(s.layer_ids().unwrap().len(), 0);
     }
@@ -346,7 +356,7 @@ mod tests {
                 .contains("is damaged")
         );
         assert_eq!(resolve::resolve(&s, "good").unwrap().id, good);
-        assert_eq!(remove(&s, "bad", false, |_| false).unwrap().len(), 3);
+        assert_eq!(remove(&s, "bad").len(), 3);
         assert_eq!(resolve::resolve(&s, "good").unwrap().id, good);
         assert_eq!(s.layer_ids().unwrap().len(), 1);
     }

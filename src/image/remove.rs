@@ -1,10 +1,17 @@
-//! `rmi`: takes names away, and the image with the last one.
+//! `rmi`: takes names away, and the image with the last one. All is decided and done under the store's exclusive lock;
+//! what is out of the store then only has to be deleted, which takes time and needs no lock.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::image::list::summaries;
+use crate::image::removal::{Options, Request, State, Step, User, asks_for_users, plan};
 use crate::image::resolve::{by_name, resolve_id};
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::reference::Reference;
-use crate::store::{Store, StoreLock};
+use crate::store::{Dropped, Store, StoreLock, Tags};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Says whether a container runs.
+pub(crate) type Runs<'a> = &'a dyn Fn(&ContainerId) -> bool;
 
 /// What was done, in the order in which to say so.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,207 +34,166 @@ impl std::fmt::Display for Removed {
     }
 }
 
-/// Removes one name, or an image by its id. With `force` also what stopped containers were made of (they keep the
-/// layers), and an id that has several names. `runs` says whether a container runs.
-pub(crate) fn remove(
-    store: &Store,
-    what: &str,
-    force: bool,
-    runs: impl Fn(&ContainerId) -> bool,
-) -> Result<Vec<Removed>> {
+/// What is no more in the store. Its files are deleted when it is dropped, or by [`Removal::delete`], which says if that
+/// did not work.
+#[derive(Debug, Default)]
+#[must_use]
+pub(crate) struct Removal {
+    pub(crate) lines: Vec<Removed>,
+    dropped: Dropped,
+}
+
+impl Removal {
+    /// Bytes on disk that become free.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.dropped.bytes()
+    }
+
+    pub(crate) fn delete(self) -> Result<()> {
+        self.dropped.delete()
+    }
+}
+
+/// Removes one name, or an image by its id.
+pub(crate) fn remove(store: &Store, what: &str, options: Options, runs: Runs<'_>) -> Result<Removal> {
     let held = store.lock_exclusive()?;
     let named = by_name(store, what)?;
     let id = match &named {
         Some((_, id)) => *id,
         None => resolve_id(store, what)?,
     };
-    let users = users(store, &id, &runs)?;
-    let target = Target {
-        what,
-        id,
-        named: named.map(|(name, _)| name),
-        names: store.tags()?.of(&id),
+    let mut state = state(store)?;
+    // With both, the digest is what was looked for.
+    let named = named.map(|(name, _)| match name.digest {
+        Some(_) => Reference { tag: None, ..name },
+        None => name,
+    });
+    let mut images: Vec<ImageId> = match &named {
+        Some(name) => {
+            let has = |names: &Vec<Reference>| names.contains(name);
+            state
+                .references
+                .iter()
+                .filter(|(_, names)| has(names))
+                .map(|(id, _)| *id)
+                .collect()
+        }
+        None => vec![id],
     };
-    let (untag, delete) = decide(target, &users, force)?;
-    let mut removed = Vec::new();
+    if images.is_empty() {
+        images.push(id);
+    }
+    let request = Request {
+        what,
+        named,
+        images,
+        options,
+    };
+    if asks_for_users(&state, &request) {
+        state.users = users(store, runs)?;
+    }
+    let steps = plan(&mut state, &request)?;
+    carry_out(store, &steps, held)
+}
+
+/// Does what was planned.
+pub(super) fn carry_out(store: &Store, steps: &[Step], held: StoreLock) -> Result<Removal> {
     store.change_tags(&held, |tags| {
-        removed.extend(
-            untag
-                .into_iter()
-                .filter(|name| tags.remove(name))
-                .map(Removed::Untagged),
-        );
+        for step in steps {
+            if let Step::Untag(name, id) = step {
+                tags.remove_image(name, *id);
+            }
+        }
         Ok(())
     })?;
-    if delete {
-        removed.extend(delete_image(store, &id, held)?);
+    crate::sys::stop_point("untagged");
+    let mut layers: BTreeMap<ImageId, Vec<ChainId>> = BTreeMap::new();
+    for step in steps {
+        if let Step::Delete(id) = step {
+            layers.insert(*id, store.image(id).map(|record| record.layers).unwrap_or_default());
+            store.forget_image(id, &held)?;
+        }
     }
-    Ok(removed)
-}
-
-fn delete_image(store: &Store, id: &ImageId, held: StoreLock) -> Result<Vec<Removed>> {
-    store.forget_image(id, &held)?;
-    let dropped = store.drop_unreferenced(&held)?;
+    crate::sys::stop_point("image-forgotten");
+    let dropped = match layers.is_empty() {
+        true => Dropped::default(),
+        false => store.drop_unreferenced(&held)?,
+    };
     drop(held);
-    let mut removed = vec![Removed::Image(*id)];
-    removed.extend(dropped.ids().map(Removed::Layer));
-    dropped.delete()?;
-    Ok(removed)
+    let gone: BTreeSet<ChainId> = dropped.ids().collect();
+    Ok(Removal {
+        lines: lines(steps, &layers, gone),
+        dropped,
+    })
 }
 
-/// A container of the image.
-#[derive(Debug, Clone)]
-struct User {
-    id: ContainerId,
-    name: String,
-    runs: bool,
+/// A name of several platforms is said once; after each image its layers that went, topmost first.
+fn lines(steps: &[Step], layers: &BTreeMap<ImageId, Vec<ChainId>>, mut gone: BTreeSet<ChainId>) -> Vec<Removed> {
+    let mut lines = Vec::new();
+    for step in steps {
+        match step {
+            Step::Untag(name, _) => {
+                let line = Removed::Untagged(name.clone());
+                if !lines.contains(&line) {
+                    lines.push(line);
+                }
+            }
+            Step::Delete(id) => {
+                lines.push(Removed::Image(*id));
+                let own = layers.get(id).map_or(&[][..], Vec::as_slice);
+                lines.extend(
+                    own.iter()
+                        .rev()
+                        .filter(|layer| gone.remove(layer))
+                        .map(|l| Removed::Layer(*l)),
+                );
+            }
+        }
+    }
+    // Those of a damaged record, or of a transfer that died.
+    lines.extend(gone.into_iter().map(Removed::Layer));
+    lines
 }
 
-fn users(store: &Store, image: &ImageId, runs: &dyn Fn(&ContainerId) -> bool) -> Result<Vec<User>> {
-    let mut users = Vec::new();
+/// What is in the store, but for the containers.
+pub(super) fn state(store: &Store) -> Result<State> {
+    let ids = store.image_ids()?;
+    let known: BTreeSet<ImageId> = ids.iter().copied().collect();
+    let parents = summaries(store, &ids).into_iter().map(|(id, summary)| {
+        let parent = summary.ok().and_then(|summary| summary.parent);
+        (id, parent.filter(|parent| known.contains(parent)))
+    });
+    Ok(State {
+        references: references(&store.tags()?),
+        parents: parents.collect(),
+        users: BTreeMap::new(),
+    })
+}
+
+/// All names of each image: tags, then digests.
+pub(crate) fn references(tags: &Tags) -> BTreeMap<ImageId, Vec<Reference>> {
+    let mut references: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
+    for (name, id) in tags.iter().chain(tags.digests()) {
+        references.entry(id).or_default().push(name);
+    }
+    references
+}
+
+/// The containers of every image. A damaged one can't be started, so it uses nothing.
+pub(super) fn users(store: &Store, runs: Runs<'_>) -> Result<BTreeMap<ImageId, Vec<User>>> {
+    let mut users: BTreeMap<ImageId, Vec<User>> = BTreeMap::new();
     for id in store.container_ids()? {
-        // A damaged container can't be started, so it uses nothing.
-        if let Ok(config) = store.config(&id)
-            && config.image.id == *image
-        {
+        if let Ok(config) = store.config(&id) {
             let runs = runs(&id);
-            users.push(User {
+            users.entry(config.image.id).or_default().push(User {
                 id,
                 name: config.name,
                 runs,
             });
         }
     }
-    users.sort_by(|a, b| (b.runs, &a.id).cmp(&(a.runs, &b.id)));
+    for of_image in users.values_mut() {
+        of_image.sort_by(|a, b| (b.runs, &a.id).cmp(&(a.runs, &b.id)));
+    }
     Ok(users)
-}
-
-/// What is to be removed.
-struct Target<'a> {
-    what: &'a str,
-    id: ImageId,
-    /// The name that was typed, if it was a name.
-    named: Option<Reference>,
-    /// All names of the image.
-    names: Vec<Reference>,
-}
-
-/// Which names go, and whether the image does (F027, F028).
-fn decide(target: Target<'_>, users: &[User], force: bool) -> Result<(Vec<Reference>, bool)> {
-    let Target { what, id, named, names } = target;
-    let short = id.short();
-    match named {
-        Some(name) if names.len() > 1 => Ok((vec![name], false)),
-        Some(name) => match users.first() {
-            Some(user) if !force => Err(user.stands_in_the_way(format!(
-                "unable to remove repository reference \"{what}\" (must force) - container {} is using its referenced \
-                 image {short}",
-                user.id.short()
-            ))),
-            Some(user) if user.runs => Ok((vec![name], false)),
-            _ => Ok((vec![name], true)),
-        },
-        None => match users.first() {
-            Some(user) if user.runs => Err(user.stands_in_the_way(format!(
-                "unable to delete {short} (cannot be forced) - image is being used by running container {}",
-                user.id.short()
-            ))),
-            Some(user) if !force => Err(user.stands_in_the_way(format!(
-                "unable to delete {short} (must be forced) - image is being used by stopped container {}",
-                user.id.short()
-            ))),
-            _ if names.len() > 1 && !force => Err(Error::conflict(format!(
-                "conflict: unable to delete {short} (must be forced) - image is referenced in multiple repositories"
-            ))),
-            _ => Ok((names, true)),
-        },
-    }
-}
-
-impl User {
-    /// Docker's words, and what can be done.
-    fn stands_in_the_way(&self, what: String) -> Error {
-        let remove = if self.runs { "barge rm -f" } else { "barge rm" };
-        Error::conflict(format!("conflict: {what}")).with_hint(format!("{remove} {}", self.name))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::digest::Digest;
-
-    #[test]
-    fn decisions() {
-        let id = ImageId(Digest::of(b""));
-        let name = |n: &str| Reference::parse(n).unwrap().or_latest();
-        let user = |runs| User {
-            id: ContainerId::from_random(&[7; 32]),
-            name: "user".to_owned(),
-            runs,
-        };
-        let (one, two) = (vec![name("a")], vec![name("a"), name("b:1")]);
-        let a = || Some(name("a"));
-        let decide = |named: Option<Reference>, names: &Vec<Reference>, users: &[User], force: bool| {
-            decide(
-                Target {
-                    what: "a",
-                    id,
-                    named,
-                    names: names.clone(),
-                },
-                users,
-                force,
-            )
-            .map_err(|e| e.to_string())
-        };
-        assert_eq!(decide(a(), &one, &[], false), Ok((one.clone(), true)));
-        assert_eq!(
-            decide(a(), &two, &[user(true)], false),
-            Ok((one.clone(), false)),
-            "another name is left"
-        );
-        assert_eq!(decide(a(), &one, &[user(false)], true), Ok((one.clone(), true)));
-        assert_eq!(
-            decide(a(), &one, &[user(true)], true),
-            Ok((one.clone(), false)),
-            "a running one keeps its image"
-        );
-        assert_eq!(decide(None, &one, &[], false), Ok((one.clone(), true)));
-        assert_eq!(decide(None, &Vec::new(), &[], false), Ok((Vec::new(), true)));
-        assert_eq!(decide(None, &two, &[], true), Ok((two.clone(), true)));
-        for (named, names, users, force, part) in [
-            (
-                a(),
-                &one,
-                vec![user(false)],
-                false,
-                "(must force) - container 070707070707 is using its",
-            ),
-            (
-                None,
-                &one,
-                vec![user(false)],
-                false,
-                "(must be forced) - image is being used by stopped container 0707",
-            ),
-            (
-                None,
-                &one,
-                vec![user(true)],
-                true,
-                "(cannot be forced) - image is being used by running container 0707",
-            ),
-            (
-                None,
-                &two,
-                vec![],
-                false,
-                "(must be forced) - image is referenced in multiple repositories",
-            ),
-        ] {
-            let e = decide(named, names, &users, force).unwrap_err();
-            assert!(e.contains(part), "{e}");
-        }
-    }
 }

@@ -43,16 +43,20 @@ pub(crate) fn by_name(store: &Store, what: &str) -> Result<Option<(Reference, Im
         return Ok(None);
     };
     let name = name.or_latest();
-    let Some(tag) = &name.tag else { return Ok(None) };
-    let found = store.tags()?.get(&name);
-    match (found, &name.digest) {
-        (Some(id), None) => Ok(Some((name, id))),
-        (Some(_), Some(_)) => {
-            let tag = tag.clone();
+    let tags = store.tags()?;
+    if let Some(id) = tags.get(&name) {
+        return Ok(Some((name, id)));
+    }
+    let tag_alone = Reference {
+        digest: None,
+        ..name.clone()
+    };
+    match (&name.tag, name.digest) {
+        (Some(tag), Some(_)) if tags.get(&tag_alone).is_some() => {
             Err(Error::new(Kind::NotFound, format!("No such image: {what}"))
                 .with_hint(format!("the tag '{tag}' is here, but not known by that digest")))
         }
-        (None, _) => Ok(None),
+        _ => Ok(None),
     }
 }
 

@@ -289,12 +289,12 @@ fn sparse(header: &Header, records: &pax::Sparse, size: &mut u64, stream: &mut S
 }
 
 /// Bytes up to the next block.
-fn padding(size: u64) -> u64 {
+pub(super) fn padding(size: u64) -> u64 {
     size.wrapping_neg() % BLOCK as u64
 }
 
 /// GNU's and PAX' way of giving a long name, of which an honest archive uses one.
-fn one_name(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
+pub(super) fn one_name(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>>> {
     match (pax, gnu) {
         (Some(pax), Some(gnu)) if pax != gnu => Err(Error::other(format!(
             "one member has two names, {} and {}",
@@ -306,7 +306,7 @@ fn one_name(pax: Option<Vec<u8>>, gnu: Option<Vec<u8>>) -> Result<Option<Vec<u8>
 }
 
 /// The sum of all bytes with the checksum's own as spaces. Some old programs summed signed bytes.
-fn checksum_is_right(block: &Block) -> bool {
+pub(super) fn checksum_is_right(block: &Block) -> bool {
     let (mut unsigned, mut signed) = (0i64, 0i64);
     for (i, byte) in block.iter().enumerate() {
         let byte = if (148..156).contains(&i) { b' ' } else { *byte };
@@ -316,7 +316,7 @@ fn checksum_is_right(block: &Block) -> bool {
     number::signed(&block[148..156]).is_some_and(|sum| sum == unsigned || sum == signed)
 }
 
-fn kind(flag: u8, path: &[u8]) -> Result<Kind> {
+pub(super) fn kind(flag: u8, path: &[u8]) -> Result<Kind> {
     Ok(match flag {
         // The oldest form has directories as files whose name ends with a slash.
         b'\0' | b'0' if path.ends_with(b"/") => Kind::Directory,

@@ -30,7 +30,7 @@ pub(crate) enum Decoder<R: Read> {
 
 /// What a file's first bytes say it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Format {
+pub(crate) enum Format {
     Plain,
     Gzip,
     Zstd,
@@ -63,6 +63,19 @@ pub(crate) fn reader<R: Read>(mut input: R) -> Result<Decoder<R>> {
             MOST_MEMORY / 1024 + 1024,
         )))),
         Format::Bzip2 => Ok(Decoder::Bzip2(Box::new(MultiBzDecoder::new(input)))),
+    }
+}
+
+impl<R: Read> Decoder<R> {
+    /// What the input was.
+    pub(crate) fn format(&self) -> Format {
+        match self {
+            Decoder::Plain(_) => Format::Plain,
+            Decoder::Gzip(_) => Format::Gzip,
+            Decoder::Zstd(_) => Format::Zstd,
+            Decoder::Xz(_) => Format::Xz,
+            Decoder::Bzip2(_) => Format::Bzip2,
+        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;
 pub(crate) mod tar_split;
@@ -25,7 +26,7 @@ mod xattr;
 
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
-pub(crate) use unpack::{Options, unpack};
+pub(crate) use unpack::{Options, Unpacked, unpack};
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

@@ -159,6 +159,9 @@ pub(crate) struct History {
 pub(crate) struct ImageRecord {
     pub(crate) id: ImageId,
     pub(crate) config: ImageConfig,
+    /// The image that this one was made from here, by a commit or a build; none of what came from elsewhere.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) parent: Option<ImageId>,
     /// Base first; the directories under `layers/`.
     pub(crate) layers: Vec<ChainId>,
     /// Bytes of all layers, unpacked, hard links counted once.

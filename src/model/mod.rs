@@ -10,6 +10,7 @@ pub(crate) mod mount;
 pub(crate) mod network;
 pub(crate) mod platform;
 pub(crate) mod port;
+pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;

@@ -29,6 +29,9 @@ pub(crate) struct LiveState {
     /// Whether the kernel holds it to its devices; if not, nothing in it may make any.
     #[serde(default)]
     pub(crate) device_filter: bool,
+    /// All its processes stand still: read from its control group by whoever looks, never stored.
+    #[serde(skip)]
+    pub(crate) paused: bool,
     /// Its places on networks, recorded before anything of them is in the kernel.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) endpoints: Vec<Endpoint>,

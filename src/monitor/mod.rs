@@ -106,6 +106,7 @@ impl Monitor {
             restarts: 0,
             cgroups: Vec::new(),
             device_filter: true,
+            paused: false,
             endpoints: Vec::new(),
             ports: Vec::new(),
         };
@@ -137,6 +138,7 @@ impl Monitor {
                     None => self.failed(&e),
                 },
             };
+            self.read_again();
             let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
             let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
                 break exit;
@@ -146,7 +148,9 @@ impl Monitor {
             // Two mounts of one upper directory are undefined behaviour.
             drop(self.root.take());
             self.enter(Phase::Restarting { exit: exit.clone() })?;
-            if self.pause(delay)? {
+            let stays = self.pause(delay)?;
+            self.read_again();
+            if stays {
                 let exit = Exit {
                     stopped_by_user: self.stop_requested(),
                     ..exit
@@ -228,6 +232,13 @@ impl Monitor {
         self.streams.tell_exit(exit.code, true);
         self.delete();
         kept.map(|_| ())
+    }
+
+    /// `update` and `rename` change the record while we run. One that can't be read leaves things as they are.
+    fn read_again(&mut self) {
+        if let Ok(config) = self.store.config(&self.config.id) {
+            self.config = config;
+        }
     }
 
     /// A container whose directory is gone was removed from under its monitor, and has nothing to start again.

@@ -1,1 +1,32 @@
-//! What a registry speaks: HTTP, credentials, the protocols.
+//! What a registry speaks: HTTP, credentials, the protocols; and what the machine's administrator says about registries.
+//!
+//! [`Remote`] is a repository that images are fetched from or sent to. Today's dialect (OCI Distribution, which is
+//! docker's registry API v2) is `v2`; the registries of 2013 are another member of the same enum.
+
+mod auth;
+pub(crate) mod config;
+pub(crate) mod credentials;
+mod endpoint;
+mod failure;
+mod http;
+mod proxy;
+mod remote;
+mod retry;
+pub(crate) mod text;
+mod tls;
+mod url;
+mod v2;
+
+pub(crate) use endpoint::Notice;
+pub(crate) use remote::{Access, Action, Fetched, Head, Mount, Remote, Selector, Wanted};
+pub(crate) use v2::blob::BlobReader;
+pub(crate) use v2::upload::Upload;
+
+use crate::error::Result;
+use crate::model::reference::Reference;
+
+/// What a name, as it was typed, may mean, in order: registries.conf has aliases and lists of registries for names
+/// without a host. Otherwise it is exactly the one at Docker Hub.
+pub(crate) fn candidates(typed: &str) -> Result<Vec<Reference>> {
+    config::Config::load()?.candidates(typed)
+}

@@ -1,10 +1,10 @@
 //! `containers/<id>/` and the run directories: the records of a container, how it comes and how it goes.
 //!
 //! A container exists from the moment its staged directory is renamed to `containers/<id>` until that is renamed back
-//! into `staging/`. `config.json` never changes; `exit.json` says how it last ended; `state.json`, on the run
-//! directory's tmpfs, is there while its monitor lives.
+//! into `staging/`. `config.json` changes whole, and only under the names lock; `exit.json` says how it last ended;
+//! `state.json`, on the run directory's tmpfs, is there while its monitor lives.
 
-use super::lock::no_such_container;
+use super::lock::{NamesLock, no_such_container};
 use super::{ContainerLock, Durability, Stage, Store, file, names};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::ContainerConfig;
@@ -177,6 +177,72 @@ impl Store {
             return Err(Error::not_found(format!("No such image: {}", config.image.reference)));
         }
         Ok(())
+    }
+
+    /// Changes a container's record, for good. The names lock keeps two writers apart: a running container's own lock
+    /// is free, but whoever waits for it may be waiting for the container.
+    pub(crate) fn change_config(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerConfig) -> Result<()>,
+    ) -> Result<ContainerConfig> {
+        let held = self.lock_names()?;
+        self.write_config(id, change, &held)
+    }
+
+    fn write_config(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerConfig) -> Result<()>,
+        _held: &NamesLock,
+    ) -> Result<ContainerConfig> {
+        let before = self.config(id)?;
+        let mut config = before.clone();
+        change(&mut config)?;
+        if config != before {
+            let durability = if config.auto_remove {
+                Durability::Volatile
+            } else {
+                Durability::Synced
+            };
+            file::replace(
+                &self.container_dir(id),
+                "config.json",
+                &file::to_json(&config)?,
+                durability,
+            )?;
+        }
+        Ok(config)
+    }
+
+    /// Another name, at once: killed in between, the container has both, and its removal frees them.
+    pub(crate) fn rename_container(&self, id: &ContainerId, name: &str) -> Result<()> {
+        names::check(name)?;
+        let held = self.lock_names()?;
+        let old = self.config(id)?.name;
+        // Its own already if a rename was killed halfway.
+        if self.named(name).as_ref() != Some(id) {
+            self.claim_name(name, id, &held)?;
+        }
+        sys::stop_point("rename-claimed");
+        let renamed = self.write_config(
+            id,
+            |config| {
+                name.clone_into(&mut config.name);
+                Ok(())
+            },
+            &held,
+        );
+        match renamed {
+            Ok(_) => {
+                self.release_name(&old, id, &held)?;
+                file::sync_dir(&self.names_root())
+            }
+            Err(e) => match self.release_name(name, id, &held) {
+                Ok(()) => Err(e),
+                Err(second) => Err(e.and(&second)),
+            },
+        }
     }
 
     /// Removes a container that does not run. The rename into `staging/` is the moment at which it is gone: id and name

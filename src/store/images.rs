@@ -25,6 +25,11 @@ impl Store {
         file::read_json(&self.image_path(id))?.ok_or_else(|| no_such_image(&id.to_string()))
     }
 
+    /// The part of an image's record that a listing needs.
+    pub(crate) fn image_part<T: serde::de::DeserializeOwned>(&self, id: &ImageId) -> Result<T> {
+        file::read_json(&self.image_path(id))?.ok_or_else(|| no_such_image(&id.to_string()))
+    }
+
     pub(crate) fn has_image(&self, id: &ImageId) -> bool {
         self.image_path(id).exists()
     }
@@ -99,6 +104,7 @@ impl Store {
             manifests.append(&mut record.manifests);
             record.manifests = manifests;
             record.stored = known.stored;
+            record.parent = record.parent.or(known.parent);
         }
         self.replace_image(&record)
     }

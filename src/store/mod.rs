@@ -48,6 +48,7 @@ pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
 pub(crate) use downloads::{Download, LayerLock, Partial};
 pub(crate) use file::Durability;
+pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;
 pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};

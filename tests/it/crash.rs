@@ -23,10 +23,14 @@ const POINTS: &[&str] = &[
     "exit-recorded",
     "exit-cleared",
     "container-detached",
+    "rename-claimed",
 ];
 
 /// Those on the way of an image.
-const IMAGE_POINTS: &[&str] = &["image-committed"];
+const IMAGE_POINTS: &[&str] = &["layer-committed", "image-committed"];
+
+/// Those on its way out.
+const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {
@@ -117,6 +121,29 @@ fn a_start_killed_anywhere() {
         host.run("run --name x1 -v /data tiny /tiny exit 3").fails(3);
         killed(&host, point, "start x1");
         sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn an_rmi_killed_anywhere() {
+    for point in REMOVAL_POINTS {
+        let host = Host::new();
+        host.import("second", &crate::support::busybox_tar());
+        let id = host.text("images -q --no-trunc second");
+        killed(&host, point, "rmi second");
+        assert_eq!(host.run("images second -q").ok().lines().len(), 0, "{point}");
+        // Nameless at most, and then removed by its id.
+        host.run(["rmi", "-f", &id]).ok();
+        assert_eq!(host.run("images -aq").ok().lines().len(), 1, "{point}");
+        host.import("second", &crate::support::busybox_tar());
+        host.run("run --rm second true").ok();
+        host.text("rmi second");
+        assert_eq!(
+            std::fs::read_dir(host.root.join("layers")).unwrap().count(),
+            1,
+            "{point}"
+        );
     }
 }
 

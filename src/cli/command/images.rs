@@ -3,14 +3,17 @@
 use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::cli::view::Look;
-use crate::cli::view::image::{COLUMNS, COLUMNS_WITH_DIGEST, Shown, VIEW};
+use crate::cli::view::image::{Shown, VIEW, columns};
+use crate::cli::view::{Look, tree as drawing};
 use crate::error::{Error, Result};
 use crate::image::list::{Filter, list as find};
 use crate::image::resolve::resolve_id;
+use crate::image::tree::nodes;
+use crate::model::time::parse_when;
 use crate::output::listing::{self, Fields as _, Style};
 use crate::store::Store;
 use clap::{Arg, ArgMatches, Command};
+use std::io::Write as _;
 
 pub(super) const SPEC: Spec = Spec {
     name: "images",
@@ -25,6 +28,8 @@ pub(super) const SPEC: Spec = Spec {
             "some, and only these fields",
         ),
         ("barge images -q --filter dangling=true", "ids of images without a name"),
+        ("barge images --tree", "which image stands on which"),
+        ("barge images -viz | dot -Tpng -o images.png", "the same as a picture"),
     ],
     also: None,
     body: Body::Command {
@@ -42,7 +47,7 @@ fn define(command: Command) -> Command {
             list(
                 "filter",
                 "KEY=VALUE",
-                "Only those that match: dangling, label, before, since, reference",
+                "Only those that match: dangling, label, before, since, until, reference",
             )
             .short('f'),
         )
@@ -53,13 +58,25 @@ fn define(command: Command) -> Command {
         ))
         .arg(flag("no-trunc", "Do not shorten ids").alias("notrunc"))
         .arg(flag("quiet", "Only ids").short('q'))
+        .arg(flag("tree", "Show which image stands on which").conflicts_with("viz"))
+        .arg(flag("viz", "The same as a graph, in Graphviz' language"))
         .arg(Arg::new("NAME").help("Only names like this; a shell pattern, where * does not cross a /"))
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
-    let filter = filter(&store, m.texts("filter"), m.text("NAME"))?;
     let look = Look::new(m.on("no-trunc"));
+    if m.on("viz") || m.on("tree") {
+        let draw = if m.on("viz") { drawing::graph } else { drawing::tree };
+        write!(session.console.out(), "{}", draw(&nodes(&store)?, look.short))?;
+        session.console.flush()?;
+        return Ok(0);
+    }
+    let filter = Filter {
+        all: m.on("all"),
+        digests: m.on("digests"),
+        ..filter(&store, &look, m.texts("filter"), m.text("NAME"))?
+    };
     let images = find(&store, &filter)?;
     let mut rows: Vec<_> = images.iter().map(|image| Shown { image, look: &look }).collect();
     let quiet = m.on("quiet");
@@ -68,22 +85,18 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         let mut seen = std::collections::BTreeSet::new();
         rows.retain(|row| seen.insert(row.field(VIEW.id)));
     }
-    let columns = if m.on("digests") {
-        &COLUMNS_WITH_DIGEST[..]
-    } else {
-        &COLUMNS[..]
-    };
+    let columns = columns(m.on("digests"), images.iter().any(|image| image.one_of_many));
     let style = Style {
         format: m.text("format"),
         quiet,
-        columns,
+        columns: &columns,
         terminal: session.console.is_terminal(),
     };
     listing::list(&VIEW, &rows, style, session.console.out())?;
     Ok(0)
 }
 
-fn filter<'a>(store: &Store, words: impl Iterator<Item = &'a str>, name: Option<&str>) -> Result<Filter> {
+fn filter<'a>(store: &Store, look: &Look, words: impl Iterator<Item = &'a str>, name: Option<&str>) -> Result<Filter> {
     let mut filter = Filter::default();
     filter
         .patterns
@@ -97,6 +110,7 @@ fn filter<'a>(store: &Store, words: impl Iterator<Item = &'a str>, name: Option<
             ("dangling", "true" | "1") => filter.dangling = Some(true),
             ("dangling", "false" | "0") => filter.dangling = Some(false),
             ("before", image) => filter.before = Some(resolve_id(store, image)?),
+            ("until", time) => filter.until = Some(parse_when(time, look.now, &look.zone)?),
             ("since", image) => filter.since = Some(resolve_id(store, image)?),
             _ => return Err(bad()),
         }

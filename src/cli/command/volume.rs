@@ -1,12 +1,16 @@
 //! `volume`: named volumes.
 
+use super::container::exit_code;
 use super::inspect;
-use crate::cli::argument::{Values, flag, list, value, words};
+use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::environment;
+use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
+use crate::container::prune;
 use crate::error::{Error, Kind, Result};
+use crate::model::prune::Filters;
 use crate::model::volume::Volume;
 use crate::output::listing::{self, Style};
 use crate::store::Store;
@@ -17,7 +21,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with volumes",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CREATE, inspect::VOLUME, LS, RM]),
+    body: Body::Noun(&[CREATE, EXISTS, inspect::VOLUME, LS, PRUNE, RM]),
 };
 
 const CREATE: Spec = Spec {
@@ -28,6 +32,39 @@ const CREATE: Spec = Spec {
     body: Body::Command {
         define: define_create,
         run: create,
+        codes: Codes::Plain,
+    },
+};
+
+const EXISTS: Spec = Spec {
+    name: "exists",
+    about: "Exit with 0 if there is such a volume, else with 1",
+    examples: &[("barge volume exists data && echo yes", "for scripts")],
+    also: None,
+    body: Body::Command {
+        define: define_exists,
+        run: exists,
+        codes: Codes::Plain,
+    },
+};
+
+const PRUNE: Spec = Spec {
+    name: "prune",
+    about: "Remove the volumes that no container uses",
+    examples: &[
+        (
+            "barge volume prune -f",
+            "those without a name of their own, without asking",
+        ),
+        (
+            "barge volume prune -a --filter label!=keep",
+            "all but those with this label",
+        ),
+    ],
+    also: None,
+    body: Body::Command {
+        define: define_prune,
+        run: run_prune,
         codes: Codes::Plain,
     },
 };
@@ -158,6 +195,36 @@ impl Filter {
             }
         }
     }
+}
+
+fn define_exists(command: Command) -> Command {
+    command.arg(word("VOLUME", "Its name"))
+}
+
+fn exists(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    exit_code(session.store()?.volume(m.text("VOLUME").unwrap_or_default()))
+}
+
+fn define_prune(command: Command) -> Command {
+    prune_flags(command).arg(flag("all", "Those with a name, too").short('a'))
+}
+
+fn run_prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let filters = Filters::parse(m.texts("filter"), &["all"])?;
+    let all = m.on("all")
+        || filters
+            .other
+            .iter()
+            .any(|(_, value)| matches!(value.as_str(), "true" | "1"));
+    let warning = match all {
+        true => "This will remove all local volumes not used by at least one container.",
+        false => "This will remove anonymous local volumes not used by at least one container.",
+    };
+    if confirm(session, warning, m.on("force"))? {
+        let gone = prune::volumes(&session.store()?, all, &filters)?;
+        say_reclaimed(session, "Deleted Volumes:", &gone.names, gone.bytes)?;
+    }
+    Ok(0)
 }
 
 fn define_rm(command: Command) -> Command {

@@ -146,6 +146,7 @@ pub(crate) fn status(status: &Status, look: &Look) -> String {
         Status::Damaged(_) => "Damaged".to_owned(),
         Status::Running(live) => match &live.phase {
             Phase::Starting => "Created".to_owned(),
+            Phase::Running { started, .. } if live.paused => format!("Up {} (Paused)", look.since(*started)),
             Phase::Running { started, .. } => format!("Up {}", look.since(*started)),
             Phase::Restarting { exit } => ended("Restarting", exit),
             Phase::Stopping { exit, .. } => ended("Exited", exit),
@@ -290,6 +291,7 @@ mod tests {
                 restarts: 0,
                 cgroups: Vec::new(),
                 device_filter: false,
+                paused: false,
                 endpoints: Vec::new(),
                 ports: Vec::new(),
             })

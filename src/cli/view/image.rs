@@ -20,13 +20,20 @@ pub(crate) const VIEW: View = View {
         ("UniqueSize", "UNIQUE SIZE"),
         ("Containers", "CONTAINERS"),
         ("Labels", "LABELS"),
+        ("Platform", "PLATFORM"),
     ],
     id: "ID",
 };
 
-pub(crate) const COLUMNS: [&str; 5] = ["Repository", "Tag", "ID", "CreatedSince", "Size"];
-/// With `--digests`.
-pub(crate) const COLUMNS_WITH_DIGEST: [&str; 6] = ["Repository", "Tag", "Digest", "ID", "CreatedSince", "Size"];
+/// The columns of the table. Platforms come last, and only where one name has several, so that scripts that count columns
+/// find what they look for.
+pub(crate) fn columns(digests: bool, platforms: bool) -> Vec<&'static str> {
+    let mut columns = vec!["Repository", "Tag"];
+    columns.extend(digests.then_some("Digest"));
+    columns.extend(["ID", "CreatedSince", "Size"]);
+    columns.extend(platforms.then_some("Platform"));
+    columns
+}
 
 const NONE: &str = "<none>";
 
@@ -48,7 +55,7 @@ impl Fields for Shown<'_> {
                 .and_then(|name| name.tag.as_deref())
                 .unwrap_or(NONE)
                 .to_owned(),
-            "Digest" => NONE.to_owned(),
+            "Digest" => image.digest.map_or(NONE.to_owned(), |digest| digest.to_string()),
             "CreatedSince" => match (&image.damage, image.created) {
                 (Some(_), _) => "damaged".to_owned(),
                 (None, Some(time)) => look.ago(time),
@@ -57,6 +64,7 @@ impl Fields for Shown<'_> {
             "CreatedAt" => image.created.map_or("N/A".to_owned(), |time| look.date(time)),
             "Size" | "VirtualSize" => units::size(image.size),
             "Labels" => labels(&image.labels),
+            "Platform" => image.platform.clone(),
             // Docker counts the rest only for `system df`.
             _ => "N/A".to_owned(),
         }

@@ -1,9 +1,12 @@
 //! How objects look: the fields and headings of lists, and their texts, in docker's words.
 
 pub(crate) mod container;
+pub(crate) mod disk;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;
+pub(crate) mod stats;
+pub(crate) mod tree;
 pub(crate) mod volume;
 
 use crate::model::time::Timestamp;

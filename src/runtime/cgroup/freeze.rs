@@ -12,6 +12,43 @@ use rustix::io::Errno;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+/// How long processes may take to stand still: those that wait for a disk do so when it answers.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Stops all processes of the container where they stand.
+pub(crate) fn freeze(paths: &[PathBuf]) -> Result<()> {
+    super::trust(paths)?;
+    freeze_until(paths, Instant::now() + PATIENCE)
+}
+
+/// Lets them go on. What the container itself has frozen below stays so.
+pub(crate) fn thaw(paths: &[PathBuf]) -> Result<()> {
+    super::trust(paths)?;
+    for path in paths {
+        for (name, value) in [("cgroup.freeze", &b"0"[..]), ("freezer.state", b"THAWED")] {
+            match file::write(CWD, path.join(name), value) {
+                Ok(()) | Err(Errno::NOENT) => {}
+                Err(e) => return Err(e).with_context(|| format!("thaw {}", path.display())),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether the container stands still, or is about to.
+pub(crate) fn is_frozen(paths: &[PathBuf]) -> bool {
+    for path in paths {
+        if let Ok(text) = file::read(CWD, path.join("cgroup.freeze")) {
+            return text.trim_ascii() == b"1";
+        }
+    }
+    let state = |path: &PathBuf| file::read(CWD, path.join("freezer.state")).ok();
+    paths
+        .iter()
+        .find_map(state)
+        .is_some_and(|text| text.trim_ascii() != b"THAWED")
+}
+
 /// Returns when all processes of the container stand still, or at the deadline with an error.
 pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
     for path in paths {

@@ -14,16 +14,21 @@ mod freeze;
 mod host;
 mod kill;
 mod limits;
+mod stats;
 #[cfg(test)]
 mod tests;
 mod tree;
+mod update;
 
 pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
+pub(crate) use freeze::{freeze, is_frozen, thaw};
 pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
+pub(crate) use stats::{Stats, stats};
 pub(crate) use tree::pids;
+pub(crate) use update::update;
 
 use crate::error::{Context, Error, Result};
 use rustix::fs::CWD;

@@ -1,0 +1,111 @@
+//! Changes what a container may use, and when it is started again: for the next start, and at once if it runs.
+
+use crate::container::status::status;
+use crate::error::{Error, Result};
+use crate::model::container::RestartPolicy;
+use crate::model::id::ContainerId;
+use crate::model::resources::Resources;
+use crate::model::state::{LiveState, Status};
+use crate::runtime::cgroup;
+use crate::store::Store;
+
+/// What is to change; what is `None` stays.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Update {
+    pub(crate) resources: Resources,
+    pub(crate) restart: Option<RestartPolicy>,
+}
+
+/// Changes the record, and the limits in force. Limits that this machine does not have are warned of.
+pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result<()> {
+    let live = match status(store, id) {
+        Status::Damaged(why) => return Err(Error::other(why)),
+        Status::Running(live) => Some(live),
+        Status::Created | Status::Exited(_) => None,
+    };
+    let mut merged = store.config(id)?.resources;
+    merge(&mut merged, &wanted.resources);
+    cgroup::check(&merged)?;
+    // The kernel may refuse what is in use now, so it is asked before it is promised.
+    if let Some(live) = &live
+        && wanted.resources != Resources::default()
+    {
+        apply(store, live, &merged)?;
+    }
+    store.change_config(id, |config| {
+        if let Some(restart) = wanted.restart {
+            if config.auto_remove && restart != RestartPolicy::No {
+                return Err(Error::conflict(
+                    "Restart policy cannot be updated because AutoRemove is enabled for the container",
+                ));
+            }
+            config.restart = restart;
+        }
+        merge(&mut config.resources, &wanted.resources);
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn apply(store: &Store, live: &LiveState, resources: &Resources) -> Result<()> {
+    for warning in cgroup::update(&cgroup::Host::probe()?, &live.cgroups, resources)? {
+        store.notify(&format!("WARNING: {warning}"));
+    }
+    Ok(())
+}
+
+/// What was asked for takes the place of what was.
+fn merge(into: &mut Resources, wanted: &Resources) {
+    fn set<T: Clone>(into: &mut Option<T>, wanted: &Option<T>) {
+        if wanted.is_some() {
+            into.clone_from(wanted);
+        }
+    }
+    set(&mut into.memory, &wanted.memory);
+    set(&mut into.memory_swap, &wanted.memory_swap);
+    set(&mut into.memory_reservation, &wanted.memory_reservation);
+    set(&mut into.memory_swappiness, &wanted.memory_swappiness);
+    set(&mut into.cpu_shares, &wanted.cpu_shares);
+    set(&mut into.cpuset_cpus, &wanted.cpuset_cpus);
+    set(&mut into.cpuset_mems, &wanted.cpuset_mems);
+    set(&mut into.pids, &wanted.pids);
+    set(&mut into.blkio_weight, &wanted.blkio_weight);
+    into.oom_kill_disable |= wanted.oom_kill_disable;
+    // `--cpus` is another way to say quota and period; the later word wins.
+    if wanted.cpu_quota.is_some() || wanted.cpu_period.is_some() {
+        into.nano_cpus = wanted.nano_cpus;
+    }
+    set(&mut into.cpu_quota, &wanted.cpu_quota);
+    set(&mut into.cpu_period, &wanted.cpu_period);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_named_stays() {
+        let mut r = Resources {
+            memory: Some(1),
+            nano_cpus: Some(5),
+            cpu_quota: Some(2),
+            cpu_period: Some(3),
+            ..Resources::default()
+        };
+        let before = r.clone();
+        merge(&mut r, &Resources::default());
+        assert_eq!(r, before);
+        merge(
+            &mut r,
+            &Resources {
+                cpu_quota: Some(7),
+                pids: Some(-1),
+                ..Resources::default()
+            },
+        );
+        assert_eq!(
+            (r.memory, r.pids, r.cpu_quota, r.cpu_period, r.nano_cpus),
+            (Some(1), Some(-1), Some(7), Some(3), None)
+        );
+    }
+}

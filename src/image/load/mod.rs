@@ -1,0 +1,347 @@
+//! `load`: images out of an archive, of every form that is around.
+//!
+//! ```text
+//!   manifest.json, a list     docker 1.10 and later, podman, skopeo: configurations and layers by path   docker.rs
+//!   oci-layout, index.json    an OCI layout                                                              layout.rs
+//!   manifest.json, an object  a directory as skopeo's `dir:` writes                                      layout.rs
+//!   repositories, <id>/json   docker 0.6.7 to 1.9                                                        v1.rs
+//! ```
+//!
+//! Each reader makes [`Planned`] images of its lists, without looking at a layer. Then all layers that are not there are
+//! unpacked, several at once, and last the images appear: all of them, or none.
+
+mod archive;
+mod docker;
+mod layout;
+mod v1;
+
+pub(crate) use archive::Input;
+
+use crate::error::{Context, Error, Result};
+use crate::format::{self, shown};
+use crate::image::intake::{Intake, LayerSource, NewImage};
+use crate::image::progress::{Layer, Progress, Step};
+use crate::model::digest::Digest;
+use crate::model::id::{ChainId, DiffId, ImageId};
+use crate::model::image::ImageConfig;
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::store::{LayerBlob, Store};
+use archive::{Archive, Content};
+use sha2::{Digest as _, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// What `load` was asked.
+pub(crate) struct Load {
+    pub(crate) input: Input,
+    /// Only images for these; all, if there are none.
+    pub(crate) platforms: Vec<Platform>,
+}
+
+/// An image that is here now.
+pub(crate) struct Loaded {
+    pub(crate) id: ImageId,
+    pub(crate) names: Vec<Reference>,
+}
+
+/// An image of the archive.
+struct Planned {
+    /// Byte for byte.
+    config: Vec<u8>,
+    parsed: ImageConfig,
+    /// Base first, one for each diff id.
+    layers: Vec<Place>,
+    /// With its media type.
+    manifest: Option<(Vec<u8>, String)>,
+    index: Option<Vec<u8>>,
+    names: Vec<Reference>,
+}
+
+/// Where a layer is in the archive.
+#[derive(Debug, Clone)]
+struct Place {
+    path: String,
+    /// Of the bytes there, if they are to be kept as they are.
+    blob: Option<(Digest, u64)>,
+    media_type: Option<String>,
+}
+
+impl Planned {
+    /// `layers` has to fit the configuration.
+    fn new(config: Vec<u8>, layers: Vec<Place>) -> Result<Planned> {
+        let parsed = format::config::parse(&config)?;
+        format::config::check_against(&parsed, layers.len())?;
+        Ok(Planned {
+            config,
+            parsed,
+            layers,
+            manifest: None,
+            index: None,
+            names: Vec::new(),
+        })
+    }
+
+    fn platform(&self) -> Platform {
+        Platform::of(&self.parsed)
+    }
+}
+
+/// Brings in every image of the archive. When it returns, they survive a power cut.
+pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Result<Vec<Loaded>> {
+    let archive = Archive::open(store, &load.input)?;
+    let planned = choose(plan(&archive)?, &load.platforms)?;
+    let intake = Intake::new(store, progress)?;
+    unpack(store, &intake, &archive, &planned, progress)?;
+    finish(&intake, &planned)
+}
+
+fn plan(archive: &Archive) -> Result<Vec<Planned>> {
+    let planned = match archive.read(format::docker_archive::MANIFEST)? {
+        Some(list) if is_list(&list) => docker::plan(archive, &list)?,
+        Some(manifest) if archive.find(format::layout::INDEX)?.is_none() => layout::plan_flat(archive, &manifest)?,
+        _ if archive.find(format::layout::INDEX)?.is_some() => layout::plan(archive)?,
+        _ => v1::plan(archive)?,
+    };
+    match planned.is_empty() {
+        true => Err(Error::other("the archive has no image")),
+        false => Ok(planned),
+    }
+}
+
+fn is_list(json: &[u8]) -> bool {
+    json.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'[')
+}
+
+/// The images for the platforms that are wanted, the best for this machine last: the newest of several under a name is
+/// the one that is run.
+fn choose(mut planned: Vec<Planned>, platforms: &[Platform]) -> Result<Vec<Planned>> {
+    for wanted in platforms {
+        if !planned.iter().any(|image| wanted.rank(&image.platform()).is_some()) {
+            let mut have: Vec<String> = planned.iter().map(|image| image.platform().to_string()).collect();
+            have.dedup();
+            have.truncate(20);
+            return Err(Error::not_found(format!("the archive has no image for {wanted}"))
+                .with_hint(format!("it has {}", have.join(", "))));
+        }
+    }
+    if !platforms.is_empty() {
+        planned.retain(|image| platforms.iter().any(|wanted| wanted.rank(&image.platform()).is_some()));
+    }
+    let host = Platform::host();
+    planned.sort_by_key(|image| std::cmp::Reverse(host.rank(&image.platform()).unwrap_or(usize::MAX)));
+    Ok(planned)
+}
+
+/// One layer to look after.
+struct Work<'a> {
+    parent: Option<ChainId>,
+    chain: ChainId,
+    diff_id: DiffId,
+    place: &'a Place,
+}
+
+/// Every layer of every image, once, bases first.
+fn work(planned: &[Planned]) -> Vec<Work<'_>> {
+    let mut seen = BTreeSet::new();
+    let mut all = Vec::new();
+    for image in planned {
+        let diffs = &image.parsed.rootfs.diff_ids;
+        let mut parent = None;
+        for ((diff_id, chain), place) in diffs.iter().zip(ChainId::chain(diffs)).zip(&image.layers) {
+            if seen.insert(chain) {
+                all.push(Work {
+                    parent,
+                    chain,
+                    diff_id: *diff_id,
+                    place,
+                });
+            }
+            parent = Some(chain);
+        }
+    }
+    all
+}
+
+/// The same work by several threads; the first error ends it.
+fn unpack(
+    store: &Store,
+    intake: &Intake,
+    archive: &Archive,
+    planned: &[Planned],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let work = work(planned);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let error = Mutex::new(None);
+    let labour = || {
+        while let Some(item) = work.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed.load(Ordering::Relaxed) {
+                return;
+            }
+            if let Err(e) = take_in(store, intake, archive, item, progress) {
+                failed.store(true, Ordering::Relaxed);
+                if let Ok(mut first) = error.lock() {
+                    first.get_or_insert(e);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(work.len()) {
+            // With fewer threads it only takes longer.
+            let _ = std::thread::Builder::new()
+                .name("load".to_owned())
+                .spawn_scoped(scope, labour);
+        }
+        labour();
+    });
+    match error.into_inner() {
+        Ok(Some(e)) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn take_in(store: &Store, intake: &Intake, archive: &Archive, item: &Work<'_>, progress: &dyn Progress) -> Result<()> {
+    let label = Layer::new(progress, &item.diff_id.0.hex());
+    let said = || format!("layer {}", shown(&item.place.path));
+    if intake.has_layer(&item.chain)? {
+        label.step(Step::Exists);
+        return keep_blob(store, archive, item).with_context(said);
+    }
+    let content = archive.find(&item.place.path)?;
+    let mut content = content.ok_or_else(|| archive::missing(&item.place.path))?;
+    if let Some((_, size)) = item.place.blob
+        && content.length() != size
+    {
+        return Err(Error::other(format!("{} bytes, want {size}", content.length()))).with_context(said);
+    }
+    let compressed = is_compressed(&mut content)?;
+    let total = content.length();
+    let content = archive.find(&item.place.path)?;
+    let mut input = Told {
+        inner: content.ok_or_else(|| archive::missing(&item.place.path))?,
+        label: &label,
+        done: 0,
+        total,
+    };
+    let source = match compressed {
+        true => LayerSource::Blob {
+            input: &mut input,
+            expected: item.place.blob,
+            media_type: item.place.media_type.as_deref(),
+        },
+        // Its digest is the diff id, which is checked in any case.
+        false => LayerSource::Tar(&mut input),
+    };
+    intake
+        .layer(item.parent, Some(item.diff_id), source)
+        .with_context(said)?;
+    label.step(Step::Loaded);
+    Ok(())
+}
+
+/// Tells how much of a layer has been read.
+struct Told<'a> {
+    inner: Content,
+    label: &'a Layer<'a>,
+    done: u64,
+    total: u64,
+}
+
+impl Read for Told<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.done += n as u64;
+        self.label.step(Step::Loading {
+            done: self.done,
+            total: Some(self.total),
+        });
+        Ok(n)
+    }
+}
+
+fn is_compressed(content: &mut Content) -> Result<bool> {
+    Ok(crate::layer::compress::reader(content)?.format() != crate::layer::compress::Format::Plain)
+}
+
+/// The layer is there, but perhaps not in the compressed form that the archive's manifest names.
+fn keep_blob(store: &Store, archive: &Archive, item: &Work<'_>) -> Result<()> {
+    let Some((digest, size)) = item.place.blob else {
+        return Ok(());
+    };
+    if digest == item.diff_id.0 || store.has_blob(&digest) {
+        return Ok(());
+    }
+    let Some(mut content) = archive.find(&item.place.path)? else {
+        return Ok(());
+    };
+    let staged = store.stage_file()?;
+    let mut hasher = Sha256::new();
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        let n = content.read(&mut buffer).context("read archive")?;
+        if n == 0 {
+            break;
+        }
+        hasher.update(&buffer[..n]);
+        staged.file().write_all(&buffer[..n]).context("keep blob")?;
+    }
+    let found = Digest::from_hasher(hasher);
+    if found != digest {
+        return Err(Error::other(format!("digest mismatch: got {found}, want {digest}")));
+    }
+    let held = store.lock_shared()?;
+    store.commit_blob(staged, &digest, &held)?;
+    let blob = LayerBlob {
+        digest,
+        size,
+        media_type: item.place.media_type.clone().unwrap_or_default(),
+    };
+    store.add_layer_blob(&item.chain, blob, &held)
+}
+
+/// The images of one name are its platforms; what the name stood for before is replaced.
+fn finish(intake: &Intake, planned: &[Planned]) -> Result<Vec<Loaded>> {
+    let mut named = BTreeSet::new();
+    let mut loaded: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
+    let mut order = Vec::new();
+    for image in planned {
+        let (first, further): (Vec<Reference>, Vec<Reference>) =
+            image.names.iter().cloned().partition(|name| named.insert(name.clone()));
+        let mut finish = |names: &[Reference], replace| {
+            intake.finish(&NewImage {
+                config: &image.config,
+                manifest: image.manifest.as_ref().map(|(bytes, kind)| (&bytes[..], kind.as_str())),
+                index: image.index.as_deref(),
+                names,
+                replace,
+                ..NewImage::default()
+            })
+        };
+        let id = finish(&first, true)?;
+        if !further.is_empty() {
+            finish(&further, false)?;
+        }
+        if !loaded.contains_key(&id) {
+            order.push(id);
+        }
+        loaded.entry(id).or_default().extend(first.into_iter().chain(further));
+    }
+    Ok(order
+        .into_iter()
+        .map(|id| Loaded {
+            id,
+            names: loaded.remove(&id).unwrap_or_default(),
+        })
+        .collect())
+}
+
+/// A name in an archive: foreign, so what is wrong with it is told without what a terminal obeys.
+fn name(text: &str) -> Result<Reference> {
+    let parsed = Reference::parse(text).map_err(|e| Error::other(shown(&e.to_string())))?;
+    Ok(Reference { digest: None, ..parsed }.or_latest())
+}

@@ -1,0 +1,241 @@
+//! The one interface to a repository, whatever its registry speaks.
+
+use crate::error::Result;
+use crate::model::digest::Digest;
+use crate::model::reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};
+use crate::registry::config::{Config, Source, check_policy, home};
+use crate::registry::credentials::{Credentials, Keyring};
+use crate::registry::endpoint::{Endpoint, Notice, Trust};
+use crate::registry::http::Client;
+use crate::registry::v2::blob::BlobReader;
+use crate::registry::v2::upload::Upload;
+use crate::registry::{tls, v2};
+use std::io::Read;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Docker Hub's registry, which has another name than its images.
+pub(crate) const HUB_API: &str = "registry-1.docker.io";
+
+/// How the caller wants to get in; the default is what files and environment say.
+#[derive(Default, Clone)]
+pub(crate) struct Access {
+    /// `--authfile`
+    pub(crate) authfile: Option<PathBuf>,
+    /// `--creds`
+    pub(crate) credentials: Option<Credentials>,
+    /// `--tls-verify`
+    pub(crate) tls_verify: Option<bool>,
+    /// `--cert-dir`
+    pub(crate) cert_dir: Option<PathBuf>,
+    /// Attempts without progress.
+    pub(crate) retry: Option<u32>,
+    /// Is told of delays and of mirrors that failed.
+    pub(crate) notice: Option<Notice>,
+}
+
+/// What for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Action {
+    Pull,
+    Push,
+    Delete,
+}
+
+/// Which manifest.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Selector<'a> {
+    Tag(&'a str),
+    Digest(&'a Digest),
+}
+
+/// What a registry says of a manifest without giving it.
+#[derive(Debug, Clone)]
+pub(crate) struct Head {
+    /// `None`: it does not say.
+    pub(crate) digest: Option<Digest>,
+    pub(crate) media_type: Option<String>,
+    pub(crate) size: Option<u64>,
+}
+
+/// A manifest.
+#[derive(Debug, Clone)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    /// As the registry calls it.
+    pub(crate) media_type: Option<String>,
+    /// Of the bytes.
+    pub(crate) digest: Digest,
+}
+
+/// A blob to fetch.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted<'a> {
+    pub(crate) digest: &'a Digest,
+    pub(crate) size: Option<u64>,
+    /// Where else it may be: foreign layers.
+    pub(crate) urls: &'a [String],
+}
+
+/// What became of an attempt to mount a blob from another repository.
+pub(crate) enum Mount {
+    Mounted,
+    /// It has to be sent, and this is where to.
+    Upload(Upload),
+}
+
+/// A repository at a registry; to be shared between threads.
+pub(crate) enum Remote {
+    V2(v2::Repository),
+}
+
+impl<'a> Selector<'a> {
+    pub(crate) fn of(reference: &'a Reference) -> Selector<'a> {
+        match (&reference.digest, &reference.tag) {
+            (Some(digest), _) => Selector::Digest(digest),
+            (None, Some(tag)) => Selector::Tag(tag),
+            (None, None) => Selector::Tag(DEFAULT_TAG),
+        }
+    }
+}
+
+impl Remote {
+    /// Reads the configuration and checks what it forbids; nothing is sent yet.
+    pub(crate) fn open(reference: &Reference, action: Action, access: &Access) -> Result<Remote> {
+        let config = Config::load()?;
+        let sources = match action {
+            Action::Pull => {
+                check_policy(reference)?;
+                config.pull_sources(reference)?
+            }
+            Action::Push | Action::Delete => config.push_source(reference)?,
+        };
+        let client = access.client();
+        let keyring = Keyring::of_caller(access.authfile.as_deref(), config.helpers());
+        let mut places = Vec::new();
+        for source in sources {
+            let endpoint = access.endpoint(&client, &keyring, &source)?;
+            places.push(v2::Place {
+                endpoint: Arc::new(endpoint),
+                repository: source.repository,
+                mirror: source.mirror,
+                serves: source.serves,
+            });
+        }
+        Ok(Remote::V2(v2::Repository::new(reference, action, places)))
+    }
+
+    /// `docker.io/library/debian`
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Remote::V2(r) => r.name(),
+        }
+    }
+
+    /// `None` if there is no such manifest.
+    pub(crate) fn head_manifest(&self, which: Selector<'_>, accept: &[&str]) -> Result<Option<Head>> {
+        match self {
+            Remote::V2(r) => r.head_manifest(which, accept),
+        }
+    }
+
+    pub(crate) fn fetch_manifest(&self, which: Selector<'_>, accept: &[&str]) -> Result<Fetched> {
+        match self {
+            Remote::V2(r) => r.fetch_manifest(which, accept),
+        }
+    }
+
+    /// A small one, whole, with its digest checked.
+    pub(crate) fn fetch_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>> {
+        match self {
+            Remote::V2(r) => r.fetch_blob(digest, limit),
+        }
+    }
+
+    /// The bytes from `offset` on.
+    pub(crate) fn open_blob(&self, wanted: Wanted<'_>, offset: u64) -> Result<BlobReader> {
+        match self {
+            Remote::V2(r) => r.open_blob(wanted, offset),
+        }
+    }
+
+    pub(crate) fn has_blob(&self, digest: &Digest) -> Result<bool> {
+        match self {
+            Remote::V2(r) => r.has_blob(digest),
+        }
+    }
+
+    pub(crate) fn mount_blob(&self, digest: &Digest, from_repository: &str) -> Result<Mount> {
+        match self {
+            Remote::V2(r) => r.mount_blob(digest, from_repository),
+        }
+    }
+
+    /// Sends `size` bytes that `open` gives, from the start each time it is called; `sent` is told how many are there.
+    pub(crate) fn upload_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        open: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
+        sent: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        match self {
+            Remote::V2(r) => r.upload_blob(digest, size, open, sent),
+        }
+    }
+
+    /// For a blob whose digest is known only when it has been sent.
+    pub(crate) fn begin_upload(&self) -> Result<Upload> {
+        match self {
+            Remote::V2(r) => r.begin_upload(),
+        }
+    }
+
+    pub(crate) fn put_manifest(&self, which: Selector<'_>, media_type: &str, bytes: &[u8]) -> Result<()> {
+        match self {
+            Remote::V2(r) => r.put_manifest(which, media_type, bytes),
+        }
+    }
+
+    pub(crate) fn list_tags(&self) -> Result<Vec<String>> {
+        match self {
+            Remote::V2(r) => r.list_tags(),
+        }
+    }
+
+    pub(crate) fn delete_manifest(&self, digest: &Digest) -> Result<()> {
+        match self {
+            Remote::V2(r) => r.delete_manifest(digest),
+        }
+    }
+}
+
+impl Access {
+    pub(crate) fn client(&self) -> Arc<Client> {
+        let dirs = tls::certificate_dirs(home().as_deref());
+        Arc::new(Client::new(dirs, self.cert_dir.clone()))
+    }
+
+    /// With the credentials that are known for it.
+    pub(crate) fn endpoint(&self, client: &Arc<Client>, keyring: &Keyring, source: &Source) -> Result<Endpoint> {
+        let warn = |text: &str| {
+            if let Some(notice) = &self.notice {
+                notice(text);
+            }
+        };
+        let credentials = match &self.credentials {
+            // They are for the registry that was named, not for mirrors of it.
+            Some(given) if !source.mirror => Some(given.clone()),
+            _ => keyring
+                .find(&source.host, &source.repository, &warn)?
+                .map(|found| found.credentials),
+        };
+        let trust = Trust::of(&source.host, source.insecure, self.tls_verify);
+        let host = match source.host.as_str() {
+            DEFAULT_HOST => HUB_API,
+            other => other,
+        };
+        let endpoint = Endpoint::new(client.clone(), host, trust, credentials);
+        Ok(endpoint.with_retries(self.retry.unwrap_or(5), self.notice.clone()))
+    }
+}

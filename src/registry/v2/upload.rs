@@ -1,0 +1,288 @@
+//! Blobs sent: mounted from another repository where that works, in one PUT where the digest is known, streamed where it
+//! is not. An upload that breaks goes on where the registry says it stopped.
+
+use crate::error::{Context as _, Error, Result};
+use crate::model::digest::Digest;
+use crate::registry::endpoint::{Call, To};
+use crate::registry::failure::Trouble;
+use crate::registry::http::{Answer, Method, Payload, Repeatable};
+use crate::registry::remote::{Action, Mount};
+use crate::registry::retry::Progress;
+use crate::registry::url::{Url, escape};
+use crate::registry::v2::{Repository, Site, scope};
+use std::io::{self, Read};
+use std::sync::Arc;
+
+/// An upload that the registry has begun.
+pub(crate) struct Upload {
+    site: Arc<Site>,
+    location: Url,
+    name: String,
+    sent: u64,
+}
+
+impl Repository {
+    fn writable(&self) -> Result<Arc<Site>> {
+        self.main()?;
+        self.places
+            .last()
+            .cloned()
+            .ok_or_else(|| Error::other("there is no registry to ask"))
+    }
+
+    pub(crate) fn begin_upload(&self) -> Result<Upload> {
+        let site = self.writable()?;
+        let path = site.path("blobs/uploads/");
+        let answer = site.ask(Call::new(Method::POST, To::Path(&path), &site.scopes))?;
+        match answer.status {
+            202 => self.begun(&site, answer),
+            _ => Err(self.failed(&site, &format!("push to {}", self.name), answer)),
+        }
+    }
+
+    fn begun(&self, site: &Arc<Site>, answer: Answer) -> Result<Upload> {
+        let location = location(&answer).with_context(|| format!("push to {}", self.name))?;
+        answer.drain();
+        Ok(Upload {
+            site: site.clone(),
+            location,
+            name: self.name.clone(),
+            sent: 0,
+        })
+    }
+
+    pub(crate) fn mount_blob(&self, digest: &Digest, from_repository: &str) -> Result<Mount> {
+        let site = self.writable()?;
+        let path = site.path(&format!(
+            "blobs/uploads/?mount={}&from={}",
+            escape(&digest.to_string()),
+            escape(from_repository)
+        ));
+        let scopes = [site.scopes[0].clone(), scope(from_repository, Action::Pull)];
+        let answer = site.ask(Call::new(Method::POST, To::Path(&path), &scopes))?;
+        match answer.status {
+            201 => {
+                answer.drain();
+                Ok(Mount::Mounted)
+            }
+            202 => self.begun(&site, answer).map(Mount::Upload),
+            // Not allowed to look into the other one: it has to be sent.
+            401 | 403 | 404 => {
+                answer.drain();
+                self.begin_upload().map(Mount::Upload)
+            }
+            _ => Err(self.failed(&site, &format!("push to {}", self.name), answer)),
+        }
+    }
+
+    pub(crate) fn upload_blob(
+        &self,
+        digest: &Digest,
+        size: u64,
+        open: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
+        sent: &(dyn Fn(u64) + Sync),
+    ) -> Result<()> {
+        let blob = &mut Blob {
+            digest,
+            size,
+            open,
+            sent,
+        };
+        let mut upload = self.begin_upload()?;
+        let mut progress = Progress::default();
+        loop {
+            let before = upload.sent;
+            let trouble = match upload.attempt(blob) {
+                Ok(()) => return Ok(()),
+                Err(trouble) => trouble,
+            };
+            let endpoint = &upload.site.place.endpoint;
+            if !endpoint.pause(&trouble, progress) {
+                return Err(trouble.error).with_context(|| format!("push {} to {}", blob.digest, self.name));
+            }
+            progress.failures += 1;
+            match upload.resume() {
+                Some(there) if there > before && there < blob.size => {
+                    progress = Progress {
+                        failures: 0,
+                        some: true,
+                    };
+                }
+                Some(there) if there == before && there > 0 => {}
+                // It knows nothing of it any more, or has all of it and did not like it.
+                _ => upload = self.begin_upload()?,
+            }
+        }
+    }
+}
+
+/// Something to send.
+struct Blob<'a> {
+    digest: &'a Digest,
+    size: u64,
+    open: &'a mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
+    sent: &'a (dyn Fn(u64) + Sync),
+}
+
+impl Upload {
+    /// Everything that is not there yet, and the end of it.
+    fn attempt(&mut self, blob: &mut Blob<'_>) -> Result<(), Trouble> {
+        let offset = self.sent;
+        let (size, told) = (blob.size, blob.sent);
+        let open = &mut *blob.open;
+        let mut from_offset = || -> Result<Box<dyn Read + Send>> {
+            let mut reader = open()?;
+            let skipped = io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
+            match skipped == offset {
+                true => Ok(reader),
+                false => Err(Error::other("what is to be sent has become shorter")),
+            }
+        };
+        let finish = self.location.clone().with_query("digest", &blob.digest.to_string());
+        let (method, url) = match offset {
+            0 => (Method::PUT, &finish),
+            _ => (Method::PATCH, &self.location),
+        };
+        let told_all = |n: u64| told(offset + n);
+        let mut call = Call::new(method, To::Url(url), &self.site.scopes)
+            .header("content-type", "application/octet-stream")
+            .payload(Payload::Again(Repeatable {
+                size: size - offset,
+                open: &mut from_offset,
+                sent: &told_all,
+            }));
+        if offset > 0 {
+            call = call.header("content-range", format!("{offset}-{}", size.saturating_sub(1)));
+        }
+        let answer = self.site.place.endpoint.attempt(&mut call)?;
+        match answer.status {
+            200..300 if offset == 0 => {
+                answer.drain();
+                Ok(())
+            }
+            200..300 => {
+                self.location = location(&answer).map_err(Trouble::fatal)?;
+                answer.drain();
+                self.sent = size;
+                self.close(blob.digest).map_err(Trouble::fatal)
+            }
+            _ => Err(Trouble::fatal(self.site.place.endpoint.failed("refused", answer))),
+        }
+    }
+
+    /// Asks how much the registry has of it.
+    fn resume(&mut self) -> Option<u64> {
+        let call = Call::new(Method::GET, To::Url(&self.location), &self.site.scopes);
+        let answer = self.site.ask(call).ok()?;
+        if answer.status != 204 {
+            return None;
+        }
+        let there = uploaded(answer.header("range")?)?;
+        self.location = location(&answer).ok()?;
+        self.sent = there;
+        Some(there)
+    }
+
+    /// Sends all of `body` as it comes, in one request; how many bytes that were. It can't be repeated.
+    pub(crate) fn stream(&mut self, body: &mut dyn Read) -> Result<u64> {
+        let mut counter = Counter { inner: body, count: 0 };
+        let call = Call::new(Method::PATCH, To::Url(&self.location), &self.site.scopes)
+            .header("content-type", "application/octet-stream")
+            .payload(Payload::Once(&mut counter));
+        let answer = self.site.ask(call).with_context(|| format!("push to {}", self.name))?;
+        match answer.status {
+            200..300 => {
+                self.location = location(&answer).with_context(|| format!("push to {}", self.name))?;
+                answer.drain();
+                self.sent += counter.count;
+                Ok(counter.count)
+            }
+            _ => Err(self
+                .site
+                .place
+                .endpoint
+                .failed(&format!("push to {}", self.name), answer)),
+        }
+    }
+
+    /// Says what the digest of what was sent is.
+    pub(crate) fn finish(self, digest: &Digest) -> Result<()> {
+        self.close(digest)
+    }
+
+    fn close(&self, digest: &Digest) -> Result<()> {
+        let url = self.location.clone().with_query("digest", &digest.to_string());
+        let call = Call::new(Method::PUT, To::Url(&url), &self.site.scopes)
+            .header("content-type", "application/octet-stream")
+            .payload(Payload::Bytes(&[]));
+        let answer = self.site.ask(call)?;
+        match answer.status {
+            200..300 => {
+                answer.drain();
+                Ok(())
+            }
+            _ => Err(self
+                .site
+                .place
+                .endpoint
+                .failed(&format!("push {digest} to {}", self.name), answer)),
+        }
+    }
+
+    /// The registry may forget what was sent.
+    pub(crate) fn cancel(self) {
+        let call = Call::new(Method::DELETE, To::Url(&self.location), &self.site.scopes);
+        if let Ok(answer) = self.site.ask(call) {
+            answer.drain();
+        }
+    }
+}
+
+/// Where an upload goes on.
+fn location(answer: &Answer) -> Result<Url> {
+    let location = answer
+        .header("location")
+        .ok_or_else(|| Error::other(format!("{} does not say where the upload goes on", answer.url.host)))?;
+    answer.url.join(location)
+}
+
+/// `Range: 0-99` → 100 bytes are there.
+fn uploaded(range: &str) -> Option<u64> {
+    let range = range.trim();
+    let (start, end) = range.strip_prefix("bytes=").unwrap_or(range).split_once('-')?;
+    let end: u64 = end.trim().parse().ok()?;
+    // Nothing is 0-0 as well as one byte is: sending that one again costs nothing.
+    (start.trim() == "0").then_some(if end == 0 { 0 } else { end + 1 })
+}
+
+struct Counter<'a> {
+    inner: &'a mut dyn Read,
+    count: u64,
+}
+
+impl Read for Counter<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.count += u64::try_from(n).unwrap_or(u64::MAX);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_there() {
+        for (range, want) in [
+            ("0-99", Some(100)),
+            ("bytes=0-99", Some(100)),
+            ("0-0", Some(0)),
+            ("5-9", None),
+            ("0-x", None),
+            ("", None),
+        ] {
+            assert_eq!(uploaded(range), want, "{range}");
+        }
+    }
+}

@@ -29,7 +29,8 @@ pub(crate) fn forget_udp(ports: &[u16]) {
             let mut m = Message::new(Subsystem::Conntrack, DELETE, family, 0, "flows").with_version(1);
             m.nested(TUPLE_ORIGINAL, |m| {
                 m.nested(TUPLE_PROTOCOL, |m| {
-                    m.bytes(PROTOCOL_NUMBER, &[17]).bytes(PROTOCOL_DESTINATION, &port.to_be_bytes());
+                    m.bytes(PROTOCOL_NUMBER, &[17])
+                        .bytes(PROTOCOL_DESTINATION, &port.to_be_bytes());
                 });
             });
             m.nested(FILTER, |m| {

@@ -23,7 +23,9 @@ pub(crate) fn let_through(bridge: &str) -> Vec<String> {
     for chain in chains.iter().filter(|c| stands_in_the_way(c)) {
         if let Err(r) = admit(&mut channel, chain, bridge) {
             let hint = match is_firewalld(chain) {
-                true => format!(": firewall-cmd --permanent --zone=trusted --add-interface={bridge}; firewall-cmd --reload"),
+                true => {
+                    format!(": firewall-cmd --permanent --zone=trusted --add-interface={bridge}; firewall-cmd --reload")
+                }
                 false => String::new(),
             };
             warnings.push(format!(
@@ -69,12 +71,14 @@ fn admit(channel: &mut Channel, chain: &Chain, bridge: &str) -> Result<(), Refus
     channel.transact(messages)
 }
 
-/// A rule without a condition: a counter, and a verdict.
+/// A rule without a condition that lets nothing through.
 fn ends_all(expressions: &[String]) -> bool {
-    !expressions.is_empty()
-        && expressions
-            .iter()
-            .all(|e| matches!(e.as_str(), "counter" | "immediate" | "reject" | "target" | "log"))
+    let last = expressions
+        .last()
+        .is_some_and(|e| matches!(e.as_str(), "drop" | "reject"));
+    last && expressions
+        .iter()
+        .all(|e| matches!(e.as_str(), "counter" | "log" | "drop" | "reject"))
 }
 
 /// Takes the bridge's rules out of other people's chains.
@@ -86,7 +90,10 @@ pub(crate) fn forget(bridge: &str) {
         let rules = nft::rules_of(&mut channel, chain).unwrap_or_default();
         for rule in rules.iter().filter(|r| r.userdata == mark) {
             match channel.transact(vec![nft::remove_rule(chain, rule.handle)]) {
-                Ok(()) | Err(Refusal { errno: Errno::ENOENT, .. }) => {}
+                Ok(())
+                | Err(Refusal {
+                    errno: Errno::ENOENT, ..
+                }) => {}
                 Err(_) => return,
             }
         }
@@ -120,11 +127,17 @@ pub(crate) fn published_past(store: &Store) -> Option<String> {
 }
 
 fn active() -> Option<&'static str> {
-    let chains = Channel::open().ok().and_then(|mut c| nft::chains(&mut c).ok()).unwrap_or_default();
+    let chains = Channel::open()
+        .ok()
+        .and_then(|mut c| nft::chains(&mut c).ok())
+        .unwrap_or_default();
     if chains.iter().any(is_firewalld) {
         return Some("firewalld");
     }
-    if chains.iter().any(|c| c.name == "ufw-user-input" || c.name == "ufw6-user-input") {
+    if chains
+        .iter()
+        .any(|c| c.name == "ufw-user-input" || c.name == "ufw6-user-input")
+    {
         return Some("ufw");
     }
     // With the old iptables its chains are out of sight.

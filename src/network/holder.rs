@@ -48,7 +48,8 @@ mod tests {
 
     #[test]
     fn a_line_of_the_kernels() {
-        let line = "  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0";
+        let line =
+            "  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 4711 1 0 100 0";
         assert_eq!(listening(line, 8080), Some(4711));
         assert_eq!(listening(line, 80), None);
         assert_eq!(listening("  sl  local_address rem_address   st", 80), None);

@@ -40,7 +40,10 @@ impl Family {
 const PLACES: [&str; 4] = ["/usr/sbin", "/sbin", "/usr/bin", "/usr/local/sbin"];
 
 fn find(name: &str) -> Option<PathBuf> {
-    PLACES.iter().map(|place| PathBuf::from(place).join(name)).find(|p| p.exists())
+    PLACES
+        .iter()
+        .map(|place| PathBuf::from(place).join(name))
+        .find(|p| p.exists())
 }
 
 /// Whether there is an iptables that reaches its tables.
@@ -248,12 +251,27 @@ fn rebuild_family(elements: &[Element], family: Family, s: &str) -> Result<()> {
 /// Ports are single rules; a network is reason to set up all of them again, unless it is there.
 pub(crate) fn add(store: &Store, elements: &[Element]) -> Result<()> {
     let s = suffix(store);
-    let bridges: Vec<&str> = elements.iter().filter(|e| e.set == "bridges").filter_map(interface).collect();
-    let known = run("iptables", &["-w", "-t", "filter", "-S", &format!("BARGE-FORWARD{s}")], "").unwrap_or_default();
+    let bridges: Vec<&str> = elements
+        .iter()
+        .filter(|e| e.set == "bridges")
+        .filter_map(interface)
+        .collect();
+    let known = run(
+        "iptables",
+        &["-w", "-t", "filter", "-S", &format!("BARGE-FORWARD{s}")],
+        "",
+    )
+    .unwrap_or_default();
     let all_known = bridges.iter().all(|b| known.contains(&format!("-i {b} ")));
     if !all_known || known.is_empty() {
         let mut all = crate::network::rules::recorded(store)?;
-        all.extend(elements.iter().filter(|e| !all.contains(e)).cloned().collect::<Vec<_>>());
+        all.extend(
+            elements
+                .iter()
+                .filter(|e| !all.contains(e))
+                .cloned()
+                .collect::<Vec<_>>(),
+        );
         return rebuild(store, &all);
     }
     each_port(elements, &s, "-A")
@@ -307,7 +325,9 @@ pub(crate) fn admit_legacy(bridge: &str) -> Option<String> {
         if call("-C").is_err()
             && let Err(e) = call("-A")
         {
-            return Some(format!("chain FORWARD of iptables may drop what containers on {bridge} send and get ({e})"));
+            return Some(format!(
+                "chain FORWARD of iptables may drop what containers on {bridge} send and get ({e})"
+            ));
         }
     }
     None
@@ -320,13 +340,27 @@ pub(crate) fn forget_legacy(bridge: &str) {
     }
     let Some(name) = legacy_program() else { return };
     for flag in ["-i", "-o"] {
-        let rule = ["-w", "-D", "FORWARD", flag, bridge, "-m", "comment", "--comment", "barge", "-j", "ACCEPT"];
+        let rule = [
+            "-w",
+            "-D",
+            "FORWARD",
+            flag,
+            bridge,
+            "-m",
+            "comment",
+            "--comment",
+            "barge",
+            "-j",
+            "ACCEPT",
+        ];
         let _ = run(name, &rule, "");
     }
 }
 
 fn legacy_program() -> Option<&'static str> {
-    ["iptables-legacy", "iptables"].into_iter().find(|name| find(name).is_some())
+    ["iptables-legacy", "iptables"]
+        .into_iter()
+        .find(|name| find(name).is_some())
 }
 
 #[cfg(test)]
@@ -379,7 +413,10 @@ mod tests {
         ] {
             assert!(v4.lines().any(|l| l == line), "{line}\n{v4}");
         }
-        assert!(!v4.contains(":BARGE-USER"), "the administrator's chain is never emptied");
+        assert!(
+            !v4.contains(":BARGE-USER"),
+            "the administrator's chain is never emptied"
+        );
         assert!(!v4.contains("fd00"));
         let v6 = script(&elements, Family::V6, "");
         let line = "-A BARGE -d 2001:db8::1 -p udp -m udp --dport 53 -m comment --comment 0123456789ab -j DNAT \

@@ -40,7 +40,12 @@ pub(crate) fn base(table: &str) -> Vec<Message> {
     }
     let flushed = CHAINS.iter().filter(|(name, _)| *name != super::ruleset::USER_CHAIN);
     for (name, _) in flushed {
-        let mut m = message(DEL_RULE, INET, 0, format!("rules of chain {name} in table inet {table}"));
+        let mut m = message(
+            DEL_RULE,
+            INET,
+            0,
+            format!("rules of chain {name} in table inet {table}"),
+        );
         m.text(1, table).text(2, name);
         all.push(m);
     }
@@ -88,6 +93,10 @@ fn new_set(table: &str, set: &Set, id: u32) -> Message {
         m.number(6, type_number(set.value)).number(7, width(set.value));
     }
     m.number(10, id);
+    // nft's note to itself that keys are in the machine's byte order; it would show interface names backwards.
+    if set.key == [Type::Interface] {
+        m.bytes(13, &[&[0, 4][..], &1u32.to_ne_bytes()].concat());
+    }
     m
 }
 
@@ -177,7 +186,10 @@ fn meta(m: &mut Message, key: u32, to: Register) {
 
 fn payload(m: &mut Message, base: u32, offset: u32, length: u32, to: Register) {
     expression(m, "payload", |m| {
-        m.number(1, register(to)).number(2, base).number(3, offset).number(4, length);
+        m.number(1, register(to))
+            .number(2, base)
+            .number(3, offset)
+            .number(4, length);
     });
 }
 
@@ -317,17 +329,32 @@ pub(crate) struct Found {
     pub(crate) expressions: Vec<String>,
 }
 
+/// The name of an expression; of a verdict and of iptables' targets what they say.
+fn word(expression: &Attributes) -> String {
+    let data = expression.nested(2);
+    match expression.text(1) {
+        "immediate" => match data.nested(2).nested(2).number(1) {
+            Some(0) => "drop".to_owned(),
+            _ => "immediate".to_owned(),
+        },
+        "target" => data.text(1).to_lowercase(),
+        name => name.to_owned(),
+    }
+}
+
 pub(crate) fn rules_of(channel: &mut Channel, chain: &Chain) -> Result<Vec<Found>, Refusal> {
     let mut m = message(GET_RULE, chain.family, 0, format!("rules of chain {}", chain.name));
     m.text(1, &chain.table).text(2, &chain.name);
     let rules = channel.dump(m)?;
     // Older kernels give the rules of every chain.
-    let own = rules.iter().filter(|a| a.text(1) == chain.table && a.text(2) == chain.name);
+    let own = rules
+        .iter()
+        .filter(|a| a.text(1) == chain.table && a.text(2) == chain.name);
     Ok(own
         .map(|a| Found {
             handle: a.long(3).unwrap_or(0),
             userdata: a.get(7).unwrap_or_default().to_vec(),
-            expressions: a.nested(4).list().map(|e| e.text(1).to_owned()).collect(),
+            expressions: a.nested(4).list().map(|e| word(&e)).collect(),
         })
         .collect())
 }
@@ -360,7 +387,9 @@ pub(crate) fn guest_mark(bridge: &str) -> Vec<u8> {
 
 pub(crate) fn remove_rule(chain: &Chain, handle: u64) -> Message {
     let mut m = message(DEL_RULE, chain.family, 0, format!("rule in chain {}", chain.name));
-    m.text(1, &chain.table).text(2, &chain.name).bytes(3, &handle.to_be_bytes());
+    m.text(1, &chain.table)
+        .text(2, &chain.name)
+        .bytes(3, &handle.to_be_bytes());
     m
 }
 
@@ -370,7 +399,10 @@ pub(crate) fn elements(channel: &mut Channel, table: &str, set: &str) -> Result<
     m.text(1, table).text(2, set);
     let parts = channel.dump(m)?;
     let mut all = Vec::new();
-    for element in parts.iter().flat_map(|part| part.nested(3).list().collect::<Vec<Attributes>>()) {
+    for element in parts
+        .iter()
+        .flat_map(|part| part.nested(3).list().collect::<Vec<Attributes>>())
+    {
         let key = element.nested(1).get(1).unwrap_or_default().to_vec();
         let text = element.get(6).and_then(|u| u.get(2..)).unwrap_or_default();
         let text = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();

@@ -36,7 +36,10 @@ impl Reservation {
             (None, Some(netns)) => Some(netns.try_clone_to_owned()?),
             _ => None,
         };
-        let listeners = self.held.into_iter().filter(|(port, _)| port.protocol != Protocol::Sctp);
+        let listeners = self
+            .held
+            .into_iter()
+            .filter(|(port, _)| port.protocol != Protocol::Sctp);
         let listeners = listeners.map(|(port, socket)| Listener {
             backend: backend(target, &port),
             protocol: port.protocol,
@@ -96,7 +99,11 @@ pub(crate) fn reserve(store: &Store, config: &ContainerConfig, endpoints: &[Endp
 fn wanted(config: &ContainerConfig) -> Vec<Publish> {
     let mut all = config.publish.clone();
     if config.publish_all {
-        let exposed = config.expose.iter().filter_map(|text| parse_expose(text).ok()).flatten();
+        let exposed = config
+            .expose
+            .iter()
+            .filter_map(|text| parse_expose(text).ok())
+            .flatten();
         for number in exposed {
             if !all.iter().any(|p| p.number() == number) {
                 all.push(Publish {
@@ -172,7 +179,11 @@ impl Taking<'_> {
         let fits = |p: &&PublishedPort| {
             p.number() == publish.number()
                 && p.host_ip == ip
-                && !self.made.ports.iter().any(|m| m.host_port == p.host_port && m.protocol == p.protocol)
+                && !self
+                    .made
+                    .ports
+                    .iter()
+                    .any(|m| m.host_port == p.host_port && m.protocol == p.protocol)
         };
         let port = self.before.iter().find(fits)?.host_port;
         match publish.host {
@@ -228,7 +239,10 @@ impl Taking<'_> {
                     bound.push((published, None));
                 }
                 Err(Errno::EADDRNOTAVAIL) => {
-                    let e = Error::other(format!("publish {at}/{}: cannot assign requested address", publish.protocol));
+                    let e = Error::other(format!(
+                        "publish {at}/{}: cannot assign requested address",
+                        publish.protocol
+                    ));
                     return Err(e.with_hint(format!("no interface of this host has the address {ip}")));
                 }
                 Err(e) => return Err(e).with_context(|| format!("publish {at}/{}", publish.protocol)),
@@ -243,7 +257,7 @@ impl Taking<'_> {
 }
 
 /// Bound, and listening if that is the protocol's way.
-fn socket_at(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
+pub(super) fn socket_at(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
     let family = match at {
         SocketAddr::V4(_) => AddressFamily::Inet,
         SocketAddr::V6(_) => AddressFamily::Inet6,
@@ -275,7 +289,11 @@ fn socket_at(protocol: Protocol, at: SocketAddr) -> Result<OwnedFd, Errno> {
 /// Only holds the port: the proxy serves no SCTP.
 fn sctp_socket_at(at: SocketAddr) -> Result<OwnedFd, Errno> {
     use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType};
-    let family = if at.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if at.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let sctp = std::num::NonZeroU32::new(132).map(Protocol::from_raw);
     let open = || {
         let fd = rustix::net::socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, sctp)?;

@@ -263,12 +263,7 @@ pub(crate) fn add_container(
 }
 
 /// Undoes [`add_container`].
-pub(crate) fn remove_container(
-    store: &Store,
-    id: &str,
-    endpoints: &[Endpoint],
-    ports: &[PublishedPort],
-) -> Result<()> {
+pub(crate) fn remove_container(store: &Store, id: &str, endpoints: &[Endpoint], ports: &[PublishedPort]) -> Result<()> {
     let elements = port_elements(id, endpoints, ports);
     if elements.is_empty() {
         return Ok(());
@@ -291,10 +286,16 @@ fn forget_flows(ports: &[PublishedPort]) {
 
 /// On our own bridge only. Without it 127.0.0.1 is served by the proxy.
 fn route_localnet(bridge: &str) {
-    let path = PathBuf::from("/proc/sys/net/ipv4/conf").join(bridge).join("route_localnet");
+    let path = PathBuf::from("/proc/sys/net/ipv4/conf")
+        .join(bridge)
+        .join("route_localnet");
     if std::fs::read(&path).is_ok_and(|now| now.first() != Some(&b'1')) {
-        let _ = rustix::fs::open(&path, rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC, rustix::fs::Mode::empty())
-            .and_then(|fd| rustix::io::write(fd, b"1"));
+        let _ = rustix::fs::open(
+            &path,
+            rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )
+        .and_then(|fd| rustix::io::write(fd, b"1"));
     }
 }
 
@@ -311,3 +312,7 @@ pub(crate) fn reload_all(store: &Store) -> Result<Vec<String>> {
     }
     Ok(warnings)
 }
+
+#[cfg(test)]
+#[path = "rules_tests.rs"]
+mod tests;

@@ -164,7 +164,12 @@ pub(crate) const SETS: &[Set] = {
 
 const fn set(name: &'static str, key: &'static [Type], value: &'static [Type]) -> Set {
     let ranges = false;
-    Set { name, key, value, ranges }
+    Set {
+        name,
+        key,
+        value,
+        ranges,
+    }
 }
 
 const fn ranges(name: &'static str, key: &'static [Type]) -> Set {
@@ -227,12 +232,7 @@ pub(crate) fn rules() -> Vec<Rule> {
         rule(
             "prerouting",
             "ip daddr 127.0.0.0/8 return",
-            vec![
-                Op::OnlyIpv4,
-                network(16, 1, 0),
-                Op::Equal(0, vec![127]),
-                Op::Return,
-            ],
+            vec![Op::OnlyIpv4, network(16, 1, 0), Op::Equal(0, vec![127]), Op::Return],
         ),
         rule(
             "prerouting",
@@ -285,7 +285,7 @@ fn published() -> Vec<Rule> {
         ),
         rule(
             "published",
-            "dnat ip to meta l4proto . th dport map @any4",
+            "meta nfproto ipv4 dnat ip to meta l4proto . th dport map @any4",
             vec![
                 Op::OnlyIpv4,
                 Op::Protocol(0),
@@ -308,7 +308,7 @@ fn published() -> Vec<Rule> {
         ),
         rule(
             "published",
-            "dnat ip6 to meta l4proto . th dport map @any6",
+            "meta nfproto ipv6 dnat ip6 to meta l4proto . th dport map @any6",
             vec![
                 Op::OnlyIpv6,
                 Op::Protocol(0),
@@ -412,12 +412,7 @@ fn forward() -> Vec<Rule> {
         // Bridged packets come by here where br_netfilter is on.
         traffic(
             "iifname . oifname @same accept",
-            vec![
-                Op::InterfaceIn(0),
-                Op::InterfaceOut(4),
-                Op::In(0, "same"),
-                Op::Accept,
-            ],
+            vec![Op::InterfaceIn(0), Op::InterfaceOut(4), Op::In(0, "same"), Op::Accept],
         ),
         traffic("iifname @internal drop", then(into("internal"), Op::Drop)),
         traffic("oifname @internal drop", then(out_of("internal"), Op::Drop)),
@@ -611,7 +606,10 @@ pub(crate) fn port_elements(owner: &str, endpoints: &[Endpoint], ports: &[Publis
     let Some(target) = Target::of(endpoints) else {
         return Vec::new();
     };
-    ports.iter().filter_map(|port| port_element(owner, &target, port)).collect()
+    ports
+        .iter()
+        .filter_map(|port| port_element(owner, &target, port))
+        .collect()
 }
 
 fn port_element(owner: &str, target: &Target, port: &PublishedPort) -> Option<Element> {

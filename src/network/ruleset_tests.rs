@@ -104,7 +104,10 @@ fn keys_fill_registers() {
         // The kernel has 16 registers of 4 bytes.
         assert!(width <= 64, "{}", set.name);
     }
-    let key: Vec<u8> = [Part::Protocol(6), Part::Port(80)].iter().flat_map(Part::bytes).collect();
+    let key: Vec<u8> = [Part::Protocol(6), Part::Port(80)]
+        .iter()
+        .flat_map(Part::bytes)
+        .collect();
     assert_eq!(key, [6, 0, 0, 0, 0, 80, 0, 0]);
 }
 

@@ -86,7 +86,10 @@ mod tests {
         drop(free);
         let mut free = store.free_ports().unwrap();
         let all: Vec<u16> = free.candidates(Protocol::Tcp).collect();
-        assert_eq!((all[0], all[1], all.len()), (LAST, FIRST, usize::from(LAST - FIRST) + 1));
+        assert_eq!(
+            (all[0], all[1], all.len()),
+            (LAST, FIRST, usize::from(LAST - FIRST) + 1)
+        );
         assert_eq!(free.candidates(Protocol::Udp).next(), Some(FIRST));
         free.taken(Protocol::Tcp, LAST).unwrap();
         assert_eq!(free.candidates(Protocol::Tcp).next(), Some(FIRST));
@@ -98,5 +101,17 @@ mod tests {
         std::fs::write(store.run_root().join("ports"), "x 1 70000 4").unwrap();
         let free = store.free_ports().unwrap();
         assert_eq!(free.next, [FIRST; 3]);
+    }
+}
+impl Store {
+    pub(crate) fn networks(&self) -> Result<Vec<crate::model::network::Network>> {
+        let entries = std::fs::read_dir(self.root().join("networks"))
+            .into_iter()
+            .flatten()
+            .flatten();
+        entries
+            .filter(|e| e.file_name().to_string_lossy().ends_with(".json"))
+            .map(|e| Ok(file::read_json(&e.path())?.unwrap()))
+            .collect()
     }
 }

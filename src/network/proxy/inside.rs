@@ -54,7 +54,8 @@ fn make(kind: SocketType, to: SocketAddr) -> Result<OwnedFd, Errno> {
 
 fn visit(inside: BorrowedFd<'_>, kind: SocketType, to: SocketAddr) -> Result<Vec<OwnedFd>, Errno> {
     let there = || {
-        nix::sched::setns(inside, nix::sched::CloneFlags::CLONE_NEWNET).map_err(|e| Errno::from_raw_os_error(e as i32))?;
+        nix::sched::setns(inside, nix::sched::CloneFlags::CLONE_NEWNET)
+            .map_err(|e| Errno::from_raw_os_error(e as i32))?;
         (0..AT_ONCE).map(|_| make(kind, to)).collect()
     };
     std::thread::scope(|scope| scope.spawn(there).join().unwrap_or(Err(Errno::IO)))

@@ -188,11 +188,7 @@ impl Proxy {
         Proxy::with_clock(listeners, inside, Box::new(Instant::now))
     }
 
-    fn with_clock(
-        listeners: Vec<Listener>,
-        inside: Option<OwnedFd>,
-        clock: Box<dyn Fn() -> Instant>,
-    ) -> Result<Proxy> {
+    fn with_clock(listeners: Vec<Listener>, inside: Option<OwnedFd>, clock: Box<dyn Fn() -> Instant>) -> Result<Proxy> {
         let epoll = epoll::create(CreateFlags::CLOEXEC).context("make the proxy's epoll")?;
         let shared = Shared {
             epoll,
@@ -369,10 +365,7 @@ impl Service for Proxy {
             self.drop_scratch();
         }
         let mut events = Vec::with_capacity(EVENTS);
-        let timeout = rustix::event::Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
+        let timeout = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
         let found = epoll::wait(
             &self.shared.epoll,
             rustix::buffer::spare_capacity(&mut events),

@@ -197,7 +197,11 @@ fn destination(message: ControlMessageOwned) -> Option<At> {
         }),
         ControlMessageOwned::Ipv6PacketInfo(info) => {
             let ip = std::net::Ipv6Addr::from(info.ipi6_addr.s6_addr);
-            let interface = if ip.is_unicast_link_local() { info.ipi6_ifindex } else { 0 };
+            let interface = if ip.is_unicast_link_local() {
+                info.ipi6_ifindex
+            } else {
+                0
+            };
             Some(At {
                 ip: ip.into(),
                 interface,

@@ -1,12 +1,15 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NameArgs, NetworkArg, RunArgs};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
+use crate::model::name::Link;
+use crate::model::network::{Attachment, DEFAULT};
 use crate::model::time::Timestamp;
+use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
 use crate::sys;
@@ -54,13 +57,14 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         };
         store.config(&store.resolve_container(&from.container).map_err(missing)?)
     });
-    let (network, shared_hostname) = network(store, &args.network)?;
+    let (network, shared_hostname) = network_mode(store, &args.network)?;
     let id = Store::random_id()?;
     let facts = Facts {
         name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
         id,
         now: Timestamp::now(),
         network,
+        links: links(store, &args.names)?,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
@@ -68,7 +72,22 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
     config::merge(args, image, facts)
 }
 
-fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
+fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
+    let link = |(typed, alias): &(String, Option<String>)| {
+        let container = store
+            .resolve_container(typed)
+            .with_context(|| format!("could not get container for {typed}"))?;
+        let name = store.config(&container)?.name;
+        Ok(Link {
+            alias: alias.clone().unwrap_or_else(|| typed.clone()),
+            container,
+            name,
+        })
+    };
+    args.links.iter().map(link).collect()
+}
+
+fn network_mode(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
     Ok(match wanted {
         NetworkArg::None => (NetworkMode::None, None),
         NetworkArg::Host => {
@@ -81,6 +100,15 @@ fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<St
             (NetworkMode::Container(id), Some(hostname))
         }
         NetworkArg::Ns(path) => (NetworkMode::Ns(path.clone()), None),
+        NetworkArg::Default => (NetworkMode::Networks(vec![Attachment::to(DEFAULT)]), None),
+        NetworkArg::Bridge(bridge) => {
+            let network = network::existing_bridge_network(store, bridge)?;
+            (NetworkMode::Networks(vec![Attachment::to(network.name)]), None)
+        }
+        NetworkArg::Networks(attachments) => {
+            network::check(store, attachments)?;
+            (NetworkMode::Networks(attachments.clone()), None)
+        }
     })
 }
 

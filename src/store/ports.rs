@@ -103,15 +103,3 @@ mod tests {
         assert_eq!(free.next, [FIRST; 3]);
     }
 }
-impl Store {
-    pub(crate) fn networks(&self) -> Result<Vec<crate::model::network::Network>> {
-        let entries = std::fs::read_dir(self.root().join("networks"))
-            .into_iter()
-            .flatten()
-            .flatten();
-        entries
-            .filter(|e| e.file_name().to_string_lossy().ends_with(".json"))
-            .map(|e| Ok(file::read_json(&e.path())?.unwrap()))
-            .collect()
-    }
-}

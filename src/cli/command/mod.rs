@@ -17,14 +17,17 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod network;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -57,14 +60,17 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
+    save::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

@@ -248,6 +248,35 @@ fn rebuild_family(elements: &[Element], family: Family, s: &str) -> Result<()> {
     Ok(())
 }
 
+/// All of it goes, but the administrator's chain if there is something in it.
+pub(crate) fn clear(store: &Store) {
+    let s = suffix(store);
+    for family in [Family::V4, Family::V6] {
+        let program = family.program();
+        for (table, chain, rule) in entries(family, &s) {
+            let words: Vec<&str> = rule.split(' ').collect();
+            let _ = run(program, &[&["-w", "-t", table, "-D", chain][..], &words].concat(), "");
+        }
+        let chains = [
+            ("nat", "BARGE"),
+            ("nat", "BARGE-POST"),
+            ("raw", "BARGE-GUARD"),
+            ("filter", "BARGE-FORWARD"),
+            ("filter", "BARGE-TRAFFIC"),
+            ("filter", "BARGE-OUT"),
+            ("filter", "BARGE-SAME"),
+            ("filter", "BARGE-INTERNAL"),
+            ("filter", "BARGE-ISOLATE"),
+        ];
+        for verb in ["-F", "-X"] {
+            for (table, chain) in chains {
+                let _ = run(program, &["-w", "-t", table, verb, &format!("{chain}{s}")], "");
+            }
+        }
+        let _ = run(program, &["-w", "-X", &format!("BARGE-USER{s}")], "");
+    }
+}
+
 /// Ports are single rules; a network is reason to set up all of them again, unless it is there.
 pub(crate) fn add(store: &Store, elements: &[Element]) -> Result<()> {
     let s = suffix(store);

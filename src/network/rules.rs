@@ -67,7 +67,20 @@ pub(crate) fn choose(store: &Store, name: &str) -> Result<()> {
     Backend::parse(name).ok_or_else(|| {
         Error::usage(format!("unknown firewall '{}'", name.escape_debug())).with_hint("nftables, iptables or none")
     })?;
-    file::replace(store.root(), "firewall", name.as_bytes(), Durability::Synced)
+    let before = backend(store);
+    file::replace(store.root(), "firewall", name.as_bytes(), Durability::Synced)?;
+    match before {
+        _ if before == backend(store) => Ok(()),
+        Backend::Nftables => match open()?.transact(vec![nft::remove_table(&table(store))]) {
+            Err(r) if !is_missing(r.errno) => Err(error(&r)),
+            _ => Ok(()),
+        },
+        Backend::Iptables => {
+            iptables::clear(store);
+            Ok(())
+        }
+        Backend::None => Ok(()),
+    }
 }
 
 /// The kernel has no nf_tables: takes the next best, and remembers it.

@@ -18,6 +18,7 @@ mod load;
 mod logs;
 mod man;
 mod network;
+mod network_reload;
 mod pause;
 mod port;
 mod ps;

@@ -1,11 +1,12 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NameArgs, NetworkArg, RunArgs};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
+use crate::model::name::Link;
 use crate::model::time::Timestamp;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
@@ -61,11 +62,27 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         id,
         now: Timestamp::now(),
         network,
+        links: links(store, &args.names)?,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)
+}
+
+fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
+    let link = |(typed, alias): &(String, Option<String>)| {
+        let container = store
+            .resolve_container(typed)
+            .with_context(|| format!("could not get container for {typed}"))?;
+        let name = store.config(&container)?.name;
+        Ok(Link {
+            alias: alias.clone().unwrap_or_else(|| typed.clone()),
+            container,
+            name,
+        })
+    };
+    args.links.iter().map(link).collect()
 }
 
 fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {

@@ -12,10 +12,12 @@ pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod progress;
 pub(crate) mod prune;
+pub(crate) mod pull;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;
 pub(crate) mod resolve;
+pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod tree;
 

@@ -130,7 +130,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         Step::AttachRoot(facts.run_dir.clone()),
     ]);
     system_mounts(&mut plan, config, facts);
-    identity_files(&mut plan, facts);
+    identity_files(&mut plan, config, facts);
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
         volume(&mut plan, mount, source.as_ref())?;
     }
@@ -273,8 +273,11 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
 }
 
 /// Files the engine writes for each start. A volume of the user's at the same place goes on top.
-fn identity_files(plan: &mut Plan, facts: &Facts) {
+fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     for name in ["resolv.conf", "hostname", "hosts"] {
+        if name == "hosts" && config.names.no_hosts {
+            continue;
+        }
         let what = What::Path {
             path: facts.run_dir.join(name),
             recursive: false,

@@ -31,6 +31,7 @@ fn config() -> ContainerConfig {
         domainname: String::new(),
         labels: Default::default(),
         network: NetworkMode::None,
+        names: crate::model::name::NameOptions::default(),
         resources: Default::default(),
         ulimits: Vec::new(),
         devices: Vec::new(),

@@ -20,11 +20,13 @@ mod man;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
@@ -60,11 +62,13 @@ pub(crate) static COMMANDS: &[Spec] = &[
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
+    save::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

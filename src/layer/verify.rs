@@ -124,8 +124,9 @@ impl Tree {
         let Some((name, above)) = path.split_last() else {
             return Ok(());
         };
-        let aufs_own = path[0] != whiteout::LINKED_FILES && whiteout::meaning(path[0]) == Meaning::Bookkeeping;
-        if aufs_own {
+        let first_odd = path.iter().position(|part| whiteout::meaning(part) != Meaning::Plain);
+        let is_aufs_own = |at: usize| whiteout::meaning(path[at]) == Meaning::Bookkeeping;
+        if first_odd.is_some_and(|at| is_aufs_own(at) && (at, path[at]) != (0, whiteout::LINKED_FILES)) {
             return Ok(());
         }
         let parent = self.real(&above.join(&b'/'));

@@ -13,6 +13,7 @@ mod fetch;
 mod manual;
 mod mount;
 mod names;
+mod network;
 mod prune;
 mod resource;
 mod security;

@@ -7,6 +7,7 @@ use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
+use crate::model::network::Attachment;
 use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
@@ -67,12 +68,17 @@ pub(crate) struct RunArgs {
 /// `--net`, before the container it names is looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum NetworkArg {
+    /// The default network.
     #[default]
+    Default,
     None,
     Host,
     /// As typed: a name or an id prefix.
     Container(String),
     Ns(PathBuf),
+    Networks(Vec<Attachment>),
+    /// A bridge of the administrator's instead of the engine's own (`-b`).
+    Bridge(String),
 }
 
 /// What was asked about names, before the containers of links are looked up.
@@ -84,8 +90,6 @@ pub(crate) struct NameArgs {
     pub(crate) extra_hosts: Vec<ExtraHost>,
     /// Container as typed, and what it is to be called.
     pub(crate) links: Vec<(String, Option<String>)>,
-    /// `--network-alias`.
-    pub(crate) aliases: Vec<String>,
     pub(crate) no_hosts: bool,
     pub(crate) hosts_file: Option<PathBuf>,
 }

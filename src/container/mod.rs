@@ -2,6 +2,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod config;
+pub(crate) mod connect;
 mod connection;
 pub(crate) mod create;
 pub(crate) mod detach;
@@ -10,6 +11,7 @@ pub(crate) mod filter;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
+pub(crate) mod network;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;

@@ -10,6 +10,7 @@ pub(crate) mod inspect;
 pub(crate) mod intake;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod manifest;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;

@@ -28,14 +28,28 @@ pub(crate) enum Kind {
     Resize = 5,
     /// To the monitor: a signal for the program, four bytes, big endian.
     Signal = 6,
+    /// To the monitor: a change of networks (`monitor/networks.rs`).
+    Network = 7,
+    /// From the monitor: what became of it.
+    Answer = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind as K;
-        [K::Stdin, K::Stdout, K::Stderr, K::Exit, K::Hello, K::Resize, K::Signal]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        [
+            K::Stdin,
+            K::Stdout,
+            K::Stderr,
+            K::Exit,
+            K::Hello,
+            K::Resize,
+            K::Signal,
+            K::Network,
+            K::Answer,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == byte)
     }
 }
 

@@ -16,7 +16,7 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,8 @@ pub(super) enum Event {
     Ended,
     /// A client sends the container a signal.
     Deliver(i32),
+    /// A client, told by its descriptor, wants a change of networks.
+    Network(RawFd, Vec<u8>),
     /// The monitor itself got a signal.
     Signal(i32),
     Timeout,
@@ -327,6 +329,10 @@ impl Streams {
                     resize(&self.channels, size);
                 }
                 Said::Signal(signal) => self.pending.push_back(Event::Deliver(signal)),
+                Said::Network(request) => {
+                    let client = client.fd().as_raw_fd();
+                    self.pending.push_back(Event::Network(client, request));
+                }
             }
         }
         self.write_input();
@@ -405,6 +411,13 @@ impl Streams {
         }
         self.channels = Channels::default();
         self.log.quiet();
+    }
+
+    /// Answers a client that is still there.
+    pub(super) fn answer(&mut self, client: RawFd, answer: &[u8]) {
+        if let Some(client) = self.clients.iter_mut().find(|c| c.fd().as_raw_fd() == client) {
+            client.send(Kind::Answer, answer);
+        }
     }
 
     /// Tells the clients how it ended; those that want the last exit only if this is it.

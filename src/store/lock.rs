@@ -161,6 +161,11 @@ impl Store {
         Ok(file)
     }
 
+    /// Takes the whole lock of `file`.
+    pub(super) fn wait_for_all(&self, file: &File, what: &str) -> Result<()> {
+        self.wait_for(file, Mode::Exclusive, what)
+    }
+
     /// Locks are held for milliseconds: at first asks again and again, so as to notice when it takes long; from then on
     /// the kernel waits.
     fn wait_for(&self, file: &File, mode: Mode, what: &str) -> Result<()> {

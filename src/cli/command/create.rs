@@ -4,6 +4,7 @@ use crate::cli::container as flags;
 use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
+use crate::container::config::NetworkArg;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
 
@@ -27,7 +28,10 @@ fn define(command: Command) -> Command {
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
-    let args = flags::run_args(m, false)?;
+    let mut args = flags::run_args(m, false)?;
+    if args.network == NetworkArg::Default {
+        args.network = session.default_network();
+    }
     let config = fetch::of(m)?.create(&session.store()?, &args)?;
     session.console.line(config.id.as_str())?;
     Ok(0)

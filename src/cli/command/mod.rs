@@ -17,6 +17,8 @@ mod kill;
 mod load;
 mod logs;
 mod man;
+mod manifest;
+mod network;
 mod pause;
 mod port;
 mod ps;
@@ -59,6 +61,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     load::SPEC,
     logs::SPEC,
     man::SPEC,
+    manifest::SPEC,
+    network::SPEC,
     pause::SPEC,
     port::SPEC,
     ps::SPEC,

@@ -1,5 +1,5 @@
-//! A host to test on: an engine of its own (`--root`, `--run-root`) that drives the real binary as root, test images,
-//! and at its end the residue check (`residue.rs`).
+//! A host to test on: an engine of its own (`--root`, `--run-root`) that drives the real binary as root, in a network
+//! namespace of the test's own (`net.rs`), test images, and at its end the residue check (`residue.rs`).
 //!
 //! ```
 //! let host = Host::new();
@@ -11,6 +11,7 @@
 //! `BARGE_TEST_SLOW` (a factor for every deadline), `BARGE_TEST_SKIPS` (a file that collects what was skipped and why).
 
 mod images;
+mod net;
 mod process;
 mod residue;
 mod tar;
@@ -25,7 +26,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
-pub use process::{Cmd, Output};
+pub use net::{Net, OwnNamespace, Place, ip, ip_json};
+pub use process::{Cmd, Output, Process};
 pub use tar::Tar;
 
 /// An engine of its own, with nothing in it that a test did not put there.
@@ -36,6 +38,7 @@ pub struct Host {
     /// The suffix every name outside the roots carries: `barge-<6 hex>`.
     pub instance: String,
     checked: bool,
+    _namespace: OwnNamespace,
 }
 
 impl Host {
@@ -82,6 +85,7 @@ impl Host {
             root,
             run_root,
             checked: false,
+            _namespace: OwnNamespace::enter(),
         }
     }
 

@@ -14,6 +14,7 @@ mod manual;
 mod mount;
 mod names;
 mod network;
+mod prompt;
 mod prune;
 mod resource;
 mod security;

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams};
+use crate::model::container::{
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
@@ -118,7 +120,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) new_volume_name: &'a dyn Fn() -> String,
 }
 
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
 
@@ -162,6 +163,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
             id: image.id,
             reference: args.image.clone(),
             layers: image.layers.clone(),
+            committed: 0,
         },
         process,
         hostname,

@@ -104,7 +104,7 @@ fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
             // A number that is no signal is the client's mistake.
             Event::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
             Event::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
-            Event::Timeout | Event::Network(..) => {}
+            Event::Timeout | Event::Thaw | Event::Network(..) => {}
         }
     }
     let code = sys::process::reap(init.pidfd.as_fd())?.code();

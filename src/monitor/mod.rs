@@ -23,6 +23,7 @@ use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::network::{self, Namespace};
+use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
 use launch::{Given, Launcher};
@@ -272,6 +273,7 @@ impl Monitor {
                 Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
+                Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
@@ -403,7 +405,7 @@ impl Monitor {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
                 Event::Network(client, request) => self.change_networks(client, &request, None),
-                Event::Ended | Event::Deliver(_) => {}
+                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
             }
         }
     }

@@ -11,6 +11,7 @@ pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
+mod names;
 pub(crate) mod networks;
 mod restart;
 mod stdio;
@@ -91,6 +92,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -124,6 +127,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -185,6 +189,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.

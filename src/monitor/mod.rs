@@ -11,6 +11,8 @@ pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
+mod names;
+pub(crate) mod networks;
 mod restart;
 mod stdio;
 mod streams;
@@ -21,6 +23,8 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
+use crate::network::{self, Namespace};
+use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
 use launch::{Given, Launcher};
@@ -88,6 +92,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -121,6 +127,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -169,7 +176,8 @@ impl Monitor {
         // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        self.live.endpoints = cycle::reserve(&self.store, &self.config)?;
+        let reserved = cycle::reserve(&self.store, &self.config)?;
+        self.live.endpoints = reserved.endpoints;
         if !self.live.endpoints.is_empty() {
             self.enter(Phase::Starting)?;
         }
@@ -181,6 +189,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -195,7 +204,7 @@ impl Monitor {
         sys::stop_point("running-recorded");
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
-            launcher.started(warnings);
+            launcher.started(reserved.notices.into_iter().chain(warnings).collect());
         }
         sys::process::trim_heap();
         let ended = self.until_end(&cycle);
@@ -206,8 +215,21 @@ impl Monitor {
         }
     }
 
+    /// Gives back what the container has on networks.
+    fn release_network(&mut self, namespace: Namespace) -> Result<()> {
+        if self.live.endpoints.is_empty() {
+            return Ok(());
+        }
+        let released = network::release(&self.store, &self.config.id, &self.live.endpoints, namespace);
+        self.live.endpoints.clear();
+        released.context("release the network")
+    }
+
     /// A start that failed is an exit too.
     fn failed(&mut self, error: &Error) -> Exit {
+        let released = self.release_network(Namespace::Unknown);
+        let both = released.err().map(|second| error.clone().and(&second));
+        let error = both.as_ref().unwrap_or(error);
         let exit = Exit {
             code: crate::runtime::spawn::exit_code(error),
             signal: None,
@@ -253,8 +275,10 @@ impl Monitor {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
+                Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
+                Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
@@ -292,6 +316,7 @@ impl Monitor {
         self.streams.serve_also(Vec::new());
         let (released, root) = cycle.release();
         self.root = Some(root);
+        let released = released.and(self.release_network(Namespace::Going));
         if let Err(e) = released {
             exit.error = e.to_string();
         }
@@ -384,7 +409,8 @@ impl Monitor {
             match self.streams.wait(None, Some(left))? {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
-                Event::Ended | Event::Deliver(_) => {}
+                Event::Network(client, request) => self.change_networks(client, &request, None),
+                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
             }
         }
     }

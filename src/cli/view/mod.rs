@@ -6,6 +6,7 @@ pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod network;
+pub(crate) mod search;
 pub(crate) mod stats;
 pub(crate) mod tree;
 pub(crate) mod volume;

@@ -2,10 +2,12 @@
 //! ways to the same commands.
 
 mod attach;
+mod commit;
 mod completion;
 mod container;
 mod create;
 mod exec;
+mod export;
 mod help;
 mod history;
 mod image;
@@ -21,6 +23,7 @@ mod logs;
 mod man;
 mod manifest;
 mod network;
+mod network_reload;
 mod pause;
 mod port;
 mod ps;
@@ -49,10 +52,12 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    commit::SPEC,
     completion::SPEC,
     container::SPEC,
     create::SPEC,
     exec::SPEC,
+    export::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,

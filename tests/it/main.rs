@@ -11,7 +11,9 @@
     unreachable_pub
 )]
 
+mod archives;
 mod bad_input;
+mod check;
 mod commit;
 mod concurrency;
 mod crash;
@@ -26,6 +28,7 @@ mod logs;
 mod names;
 mod process;
 mod prune;
+mod registry;
 mod removal;
 mod start;
 mod streams;

@@ -11,6 +11,7 @@
     unreachable_pub
 )]
 
+mod archives;
 mod bad_input;
 mod check;
 mod commit;

@@ -28,6 +28,7 @@ mod login;
 mod logs;
 mod process;
 mod prune;
+mod registry;
 mod removal;
 mod start;
 mod streams;

@@ -18,6 +18,7 @@ mod commit;
 mod concurrency;
 mod crash;
 mod exec;
+mod fetched;
 mod images;
 mod isolation;
 mod layers;

@@ -29,6 +29,7 @@ mod logs;
 mod names;
 mod process;
 mod prune;
+mod readme_2013;
 mod registry;
 mod removal;
 mod start;

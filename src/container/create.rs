@@ -1,11 +1,13 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
+use crate::container::remove;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
+use crate::model::namespace::{Namespaces, Whose};
 use crate::model::time::Timestamp;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
@@ -30,6 +32,16 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     image::provide(store, &args.image)?;
     // What a dead removal left may include volumes, which need the lock that is taken next.
     store.sweep_left_overs()?;
+    if let Some(name) = args.name.as_deref().filter(|_| args.replace)
+        && let Ok(old) = store.resolve_container(name)
+        && store.config(&old).is_ok_and(|c| c.name == name)
+    {
+        let force = remove::Options {
+            force: true,
+            volumes: false,
+        };
+        remove::remove(store, &old, force).with_context(|| format!("replace {name}"))?;
+    }
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
     let image = image::resolve(store, &args.image)?;
@@ -54,13 +66,20 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         };
         store.config(&store.resolve_container(&from.container).map_err(missing)?)
     });
-    let (network, shared_hostname) = network(store, &args.network)?;
+    let (network, mut shared_hostname) = network(store, &args.network)?;
+    let namespaces = namespaces(store, &args.namespaces)?;
+    match &namespaces.uts {
+        Whose::Private => {}
+        Whose::Host => shared_hostname = Some(own_hostname()?),
+        Whose::Container(other) => shared_hostname = Some(store.config(other)?.hostname),
+    }
     let id = Store::random_id()?;
     let facts = Facts {
         name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
         id,
         now: Timestamp::now(),
         network,
+        namespaces,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
@@ -71,16 +90,34 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
 fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
     Ok(match wanted {
         NetworkArg::None => (NetworkMode::None, None),
-        NetworkArg::Host => {
-            let name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-            (NetworkMode::Host, Some(name))
-        }
+        NetworkArg::Host => (NetworkMode::Host, Some(own_hostname()?)),
         NetworkArg::Container(other) => {
             let id = store.resolve_container(other)?;
             let hostname = store.config(&id)?.hostname;
             (NetworkMode::Container(id), Some(hostname))
         }
         NetworkArg::Ns(path) => (NetworkMode::Ns(path.clone()), None),
+    })
+}
+
+fn own_hostname() -> Result<String> {
+    Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
+}
+
+fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
+    let whose = |arg: &NamespaceArg| {
+        Ok::<_, Error>(match arg {
+            NamespaceArg::Private => Whose::Private,
+            NamespaceArg::Host => Whose::Host,
+            NamespaceArg::Container(name) => Whose::Container(store.resolve_container(name)?),
+        })
+    };
+    Ok(Namespaces {
+        ipc: whose(&wanted.ipc)?,
+        pid: whose(&wanted.pid)?,
+        uts: whose(&wanted.uts)?,
+        host_cgroups: wanted.host_cgroups,
+        no_shm: wanted.no_shm,
     })
 }
 

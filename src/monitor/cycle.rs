@@ -7,7 +7,7 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, stdio, volumes};
+use crate::monitor::{identity, localtime, sharing, stdio, volumes};
 use crate::network::service::Service;
 use crate::runtime::capability::Capabilities;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
@@ -147,9 +147,10 @@ fn try_start(
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
     identity::write(store, config, &live.endpoints)?;
+    localtime::write(store, config)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
-    let identity = user::identify(root.as_fd(), &config.process.user)?;
+    let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
     let (asked_for, mut rules) = device::resolve(&config.devices)?;
@@ -184,7 +185,9 @@ fn try_start(
     }
     sys::stop_point("cgroups-made");
     let sources = volumes::sources(store, config, root.as_fd())?;
+    let shared = sharing::open(store, config)?;
     let facts = Facts {
+        shared_shm: shared.shm.is_some(),
         run_dir: store.run_dir(&config.id),
         sources: sources.of_mounts,
         identity,
@@ -195,7 +198,7 @@ fn try_start(
         open_files: stdio::open_files(),
     };
     let plan = plan::plan(config, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter)?;
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
         Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
@@ -207,12 +210,17 @@ fn try_start(
         mounts,
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
-        namespaces: namespaces(store, config)?,
+        namespaces: namespaces(store, config)?
+            .into_iter()
+            .chain(shared.namespaces)
+            .collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
     };
     let services = services(store, config, live)?;
-    let starting = spawn::spawn(plan.namespaces, &plan.steps, prepared)?;
+    let starting = sharing::born_in(shared.processes, || {
+        spawn::spawn(plan.namespaces, &plan.steps, prepared)
+    })?;
     sys::stop_point("init-cloned");
     let init = starting.executed()?;
     sys::stop_point("init-executed");
@@ -288,30 +296,9 @@ fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
     let path = match &config.network {
         NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => return Ok(Vec::new()),
         NetworkMode::Ns(path) => path.clone(),
-        NetworkMode::Container(other) => {
-            let running = store.live(other)?.and_then(|l| l.running());
-            let init = running.filter(|p| sys::process::start_time(p.pid) == Some(p.start_time));
-            let init = init.ok_or_else(|| {
-                Error::conflict(format!(
-                    "join the network of container {}: it is not running",
-                    other.short()
-                ))
-            })?;
-            PathBuf::from(format!("/proc/{}/ns/net", init.pid))
-        }
+        NetworkMode::Container(other) => return Ok(vec![sharing::namespace(store, other, "net")?]),
     };
     let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("open network namespace {}", path.display()))?;
-    if let NetworkMode::Container(other) = &config.network
-        && store
-            .live(other)?
-            .and_then(|l| l.running())
-            .is_none_or(|p| sys::process::start_time(p.pid) != Some(p.start_time))
-    {
-        return Err(Error::conflict(format!(
-            "join the network of container {}: it has just ended",
-            other.short()
-        )));
-    }
     Ok(vec![fd])
 }

@@ -17,6 +17,9 @@ fn config() -> ContainerConfig {
             layers: Vec::new(),
         },
         process: Process {
+            groups: Vec::new(),
+            umask: None,
+            oom_score_adj: None,
             entrypoint: Vec::new(),
             cmd: vec!["sh".into(), "-c".into(), "true".into()],
             env: vec!["PATH=/bin".into()],
@@ -49,6 +52,12 @@ fn config() -> ContainerConfig {
         publish_all: false,
         cidfile: None,
         volumes_from: Vec::new(),
+        namespaces: Default::default(),
+        sysctls: Default::default(),
+        annotations: Default::default(),
+        pidfile: None,
+        timeout: None,
+        timezone: None,
     }
 }
 
@@ -62,6 +71,7 @@ fn facts() -> Facts {
             home: "/root".into(),
         },
         capabilities: Capabilities::named("chown").unwrap(),
+        shared_shm: false,
         sources: Vec::new(),
         devices: Vec::new(),
         cgroup_mounts: vec![CgroupMount {

@@ -349,6 +349,9 @@ mod tests {
             layers: Vec::new(),
         };
         let process = Process {
+            groups: Vec::new(),
+            umask: None,
+            oom_score_adj: None,
             entrypoint: Vec::new(),
             cmd: vec!["true".into()],
             env: Vec::new(),

@@ -1,7 +1,7 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, mount, resource, security};
+use crate::cli::{environment, mount, names, resource, security};
 use crate::container::config::{NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 /// Adds the flags. In the order that help shows them.
 pub(crate) fn define(command: Command) -> Command {
     let command = process_flags(command);
+    let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
@@ -286,6 +287,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         publish,
         publish_all: m.on("publish-all"),
         network: network(m.text("network"), m.switch("networking"))?,
+        names: names::names(m)?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
         devices: m.texts("device").map(resource::device).collect::<Result<_>>()?,

@@ -1,6 +1,7 @@
 //! argv → typed arguments → one call → text. The tree of commands is in `tree`, what each of them takes and does in
 //! `command`.
 
+mod access;
 mod argument;
 mod command;
 mod compat;
@@ -10,6 +11,7 @@ mod container;
 mod environment;
 mod manual;
 mod mount;
+mod names;
 mod prune;
 mod resource;
 mod security;

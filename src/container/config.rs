@@ -6,6 +6,7 @@ use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode,
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
@@ -13,6 +14,7 @@ use crate::model::security::Security;
 use crate::model::signal;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 /// What `run` and `create` were asked, as typed, parsed into types.
@@ -42,6 +44,7 @@ pub(crate) struct RunArgs {
     pub(crate) publish: Vec<Publish>,
     pub(crate) publish_all: bool,
     pub(crate) network: NetworkArg,
+    pub(crate) names: NameArgs,
     pub(crate) resources: Resources,
     pub(crate) ulimits: Vec<Ulimit>,
     pub(crate) devices: Vec<Device>,
@@ -102,6 +105,21 @@ pub(crate) enum NetworkArg {
     Ns(PathBuf),
 }
 
+/// What was asked about names, before the containers of links are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NameArgs {
+    pub(crate) dns: Vec<IpAddr>,
+    pub(crate) dns_search: Vec<String>,
+    pub(crate) dns_options: Vec<String>,
+    pub(crate) extra_hosts: Vec<ExtraHost>,
+    /// Container as typed, and what it is to be called.
+    pub(crate) links: Vec<(String, Option<String>)>,
+    /// `--network-alias`.
+    pub(crate) aliases: Vec<String>,
+    pub(crate) no_hosts: bool,
+    pub(crate) hosts_file: Option<PathBuf>,
+}
+
 /// `--volumes-from CONTAINER[:ro|rw]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct VolumesFrom {
@@ -117,6 +135,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) now: Timestamp,
     pub(crate) network: NetworkMode,
     pub(crate) namespaces: Namespaces,
+    /// The containers of `NameArgs::links`.
+    pub(crate) links: Vec<Link>,
     /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
     pub(crate) shared_hostname: Option<String>,
     /// The containers of `RunArgs::volumes_from`, in that order.
@@ -148,6 +168,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     if resources.memory_swap.is_none() {
         resources.memory_swap = resources.memory.and_then(|m| i64::try_from(m.saturating_mul(2)).ok());
     }
+    let names = names(&args.names, &facts)?;
     let process = Process {
         entrypoint,
         cmd,
@@ -177,6 +198,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         hostname,
         domainname: args.domainname.clone().unwrap_or_default(),
         labels,
+        names,
         network: facts.network,
         resources,
         ulimits: args.ulimits.clone(),
@@ -290,6 +312,51 @@ fn hostname(args: &RunArgs, facts: &Facts<'_>) -> Result<String> {
             .clone()
             .unwrap_or_else(|| facts.id.short().to_owned())),
     }
+}
+
+/// A namespace that is another's has that one's files.
+fn names(args: &NameArgs, facts: &Facts<'_>) -> Result<NameOptions> {
+    let conflict = |what: &str| Err(Error::usage(format!("conflicting options: {what}")));
+    let kind = match &facts.network {
+        NetworkMode::Host => Some("host type networking"),
+        NetworkMode::Container(_) => Some("container type network"),
+        _ => None,
+    };
+    if let (Some(kind), false) = (kind, facts.links.is_empty()) {
+        return conflict(&format!(
+            "{kind} can't be used with links. This would result in undefined behavior"
+        ));
+    }
+    if let NetworkMode::Container(_) = &facts.network {
+        if !args.dns.is_empty() || !args.dns_search.is_empty() || !args.dns_options.is_empty() {
+            return conflict("dns and the network mode");
+        }
+        if !args.extra_hosts.is_empty() || args.hosts_file.is_some() {
+            return conflict("custom host-to-IP mapping and the network mode");
+        }
+    }
+    let mut links: Vec<Link> = Vec::new();
+    for link in &facts.links {
+        match links.iter().find(|l| l.alias == link.alias) {
+            None => links.push(link.clone()),
+            Some(same) if same == link => {}
+            Some(other) => {
+                return Err(Error::conflict(format!(
+                    "two links with the alias {}: to {} and to {}",
+                    link.alias, other.name, link.name
+                )));
+            }
+        }
+    }
+    Ok(NameOptions {
+        dns: args.dns.clone(),
+        dns_search: args.dns_search.clone(),
+        dns_options: args.dns_options.clone(),
+        extra_hosts: args.extra_hosts.clone(),
+        links,
+        no_hosts: args.no_hosts,
+        hosts_file: args.hosts_file.clone(),
+    })
 }
 
 fn workdir(args: &RunArgs, image: &ByteString) -> ByteString {

@@ -40,6 +40,7 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         now: Timestamp::UNIX_EPOCH,
         network: NetworkMode::None,
         namespaces: Default::default(),
+        links: Vec::new(),
         shared_hostname: None,
         volumes_from: Vec::new(),
         new_volume_name: &|| "fresh".into(),

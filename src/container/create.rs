@@ -1,12 +1,13 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
 use crate::container::remove;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
+use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::time::Timestamp;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -36,6 +37,8 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
         && let Ok(old) = store.resolve_container(name)
         && store.config(&old).is_ok_and(|c| c.name == name)
     {
+        // What can't be made takes nothing away.
+        image::resolve(store, &args.image)?;
         let force = remove::Options {
             force: true,
             volumes: false,
@@ -80,11 +83,27 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         now: Timestamp::now(),
         network,
         namespaces,
+        links: links(store, &args.names)?,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)
+}
+
+fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
+    let link = |(typed, alias): &(String, Option<String>)| {
+        let container = store
+            .resolve_container(typed)
+            .with_context(|| format!("could not get container for {typed}"))?;
+        let name = store.config(&container)?.name;
+        Ok(Link {
+            alias: alias.clone().unwrap_or_else(|| typed.clone()),
+            container,
+            name,
+        })
+    };
+    args.links.iter().map(link).collect()
 }
 
 fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::model::id::DiffId;
 use crate::model::image::{ImageRecord, RunDefaults};
+use crate::model::reference::Reference;
 use crate::store::Store;
 use serde::Serialize;
 
@@ -71,16 +72,13 @@ pub(crate) fn inspect(store: &Store, image: &ImageRecord) -> Result<Inspect> {
     } else {
         directories.remove(0)
     };
+    let tags = store.readable_tags();
+    let texts = |names: Vec<Reference>| names.iter().map(ToString::to_string).collect();
     Ok(Inspect {
         id: image.id.to_string(),
-        repo_tags: store
-            .readable_tags()
-            .of(&image.id)
-            .iter()
-            .map(ToString::to_string)
-            .collect(),
-        repo_digests: Vec::new(),
-        parent: String::new(),
+        repo_tags: texts(tags.of(&image.id)),
+        repo_digests: texts(tags.digests_of(&image.id)),
+        parent: image.parent.map(|id| id.to_string()).unwrap_or_default(),
         comment: config
             .history
             .last()

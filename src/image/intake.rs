@@ -215,7 +215,7 @@ impl<'a> Intake<'a> {
         let mut tee = Tee::new(input, expected.map(|(_, size)| size)).into_file(staged.file());
         tee.layer = label.as_ref();
         let unpacked = tee.unpack_checked(self, expected.map(|(digest, _)| digest))?;
-        let (digest, size) = (Digest::from_hasher(tee.hasher), tee.count);
+        let (digest, size) = (tee.digest(), tee.count);
         let done = self.keep_blob(unpacked, parent, diff_id, staged, (digest, size), media_type)?;
         if let Some(label) = &label {
             label.step(Step::Loaded);
@@ -477,7 +477,7 @@ fn media_type_of(compression: compress::Format) -> Option<&'static str> {
 pub(super) struct Tee<'a> {
     input: &'a mut (dyn Read + Send),
     sink: Option<&'a File>,
-    pub(super) hasher: Sha256,
+    hasher: Sha256,
     pub(super) count: u64,
     size: Option<u64>,
     pub(super) layer: Option<&'a Layer<'a>>,
@@ -501,6 +501,11 @@ impl<'a> Tee<'a> {
         self
     }
 
+    /// Of what was read so far.
+    pub(super) fn digest(&self) -> Digest {
+        Digest::from_hasher(self.hasher.clone())
+    }
+
     /// Unpacks it, reads it to its end, and checks what it was. Where the digest is wrong, that is what is said, not
     /// what the bytes then looked like.
     pub(super) fn unpack_checked(&mut self, intake: &Intake<'_>, digest: Option<Digest>) -> Result<Unpacked> {
@@ -519,7 +524,7 @@ impl<'a> Tee<'a> {
                 self.count
             )));
         }
-        let found = Digest::from_hasher(self.hasher.clone());
+        let found = self.digest();
         match digest.filter(|digest| *digest != found) {
             Some(want) => Err(Error::other(format!("digest mismatch: got {found}, want {want}"))),
             None => unpacked,

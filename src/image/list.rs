@@ -79,7 +79,7 @@ struct Config {
 #[serde(default)]
 struct Labelled {
     #[serde(rename = "Labels")]
-    labels: Option<BTreeMap<String, String>>,
+    labels: BTreeMap<String, String>,
 }
 
 impl Summary {
@@ -87,8 +87,8 @@ impl Summary {
         self.config.created.unwrap_or(self.stored)
     }
 
-    pub(crate) fn has_label(&self, wanted: &str) -> bool {
-        has_label(&self.config.config.labels.clone().unwrap_or_default(), wanted)
+    pub(crate) fn labels(&self) -> &BTreeMap<String, String> {
+        &self.config.config.labels
     }
 
     fn platform(&self) -> String {
@@ -251,7 +251,7 @@ fn row(id: ImageId, summary: Result<Summary>) -> Row {
             created: Some(summary.created()),
             size: summary.size,
             platform: summary.platform(),
-            labels: summary.config.config.labels.unwrap_or_default(),
+            labels: summary.config.config.labels,
             ..nameless
         },
         Err(e) => Row {

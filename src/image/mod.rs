@@ -1,6 +1,7 @@
 //! What can be done to an image.
 
 pub(crate) mod change;
+pub(crate) mod disk;
 pub(crate) mod glob;
 pub(crate) mod hello;
 pub(crate) mod history;
@@ -10,10 +11,13 @@ pub(crate) mod intake;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod progress;
+pub(crate) mod prune;
+pub(crate) mod pull;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;
 pub(crate) mod resolve;
+pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod tree;
 

@@ -44,6 +44,11 @@ pub(crate) struct Removal {
 }
 
 impl Removal {
+    /// Bytes on disk that become free.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.dropped.bytes()
+    }
+
     pub(crate) fn delete(self) -> Result<()> {
         self.dropped.delete()
     }

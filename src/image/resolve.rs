@@ -4,8 +4,9 @@ use crate::error::{Error, Kind, Result};
 use crate::image::hello;
 use crate::model::id::{ImageId, is_hex};
 use crate::model::image::ImageRecord;
+use crate::model::platform::Platform;
 use crate::model::reference::{Reference, split_tag};
-use crate::store::{Store, no_such_image};
+use crate::store::{Store, Tags, no_such_image};
 
 /// Exact name and tag first (`latest` if it says none); then an id or a prefix of one, with or without `sha256:`; then
 /// `REPOSITORY:ID`, for an image with a tag in that repository.
@@ -43,16 +44,71 @@ pub(crate) fn by_name(store: &Store, what: &str) -> Result<Option<(Reference, Im
         return Ok(None);
     };
     let name = name.or_latest();
-    let Some(tag) = &name.tag else { return Ok(None) };
-    let found = store.tags()?.get(&name);
-    match (found, &name.digest) {
-        (Some(id), None) => Ok(Some((name, id))),
-        (Some(_), Some(_)) => {
-            let tag = tag.clone();
+    let tags = store.tags()?;
+    if name.digest.is_none() {
+        return Ok(tags.get(&name).map(|id| (name, id)));
+    }
+    let found = images_of(store, &tags, &name).first().copied();
+    match (found, &name.tag) {
+        (Some(id), _) => Ok(Some((name, id))),
+        (None, Some(tag)) if tags.get(&undigested(&name)).is_some() => {
             Err(Error::new(Kind::NotFound, format!("No such image: {what}"))
                 .with_hint(format!("the tag '{tag}' is here, but not known by that digest")))
         }
-        (None, _) => Ok(None),
+        _ => Ok(None),
+    }
+}
+
+fn undigested(name: &Reference) -> Reference {
+    Reference {
+        digest: None,
+        ..name.clone()
+    }
+}
+
+/// All images that a name may mean, the newest first: of a tag; or of a digest, which is one that the repository was
+/// pulled or pushed by, or that of the manifest of an image in it. Where a name has both, the digest is what counts.
+fn images_of(store: &Store, tags: &Tags, name: &Reference) -> Vec<ImageId> {
+    if let Some(target) = tags.target(name) {
+        return target.images().iter().rev().copied().collect();
+    }
+    let Some(digest) = name.digest else { return Vec::new() };
+    let in_repository = tags
+        .iter()
+        .chain(tags.digests())
+        .filter(|(other, _)| other.name() == name.name());
+    let mut ids: Vec<ImageId> = in_repository.map(|(_, id)| id).collect();
+    ids.sort();
+    ids.dedup();
+    ids.retain(|id| {
+        store
+            .image(id)
+            .is_ok_and(|image| image.manifests.iter().any(|m| m.digest == digest))
+    });
+    ids
+}
+
+/// Like [`resolve`], where `platform` is wanted: the best of several images under a name.
+pub(crate) fn resolve_for(store: &Store, what: &str, platform: Option<&Platform>) -> Result<ImageRecord> {
+    let (Some(platform), Ok(name)) = (platform, Reference::parse(what)) else {
+        return resolve(store, what);
+    };
+    let images = images_of(store, &store.tags()?, &name.or_latest());
+    if images.is_empty() {
+        return resolve(store, what);
+    }
+    let ranked = images.iter().filter_map(|id| {
+        let image = store.image(id).ok()?;
+        Some((platform.rank(&Platform::of(&image.config))?, image))
+    });
+    match ranked.min_by_key(|(rank, _)| *rank) {
+        Some((_, image)) => Ok(image),
+        None => {
+            let e = Error::not_found(format!(
+                "image with reference {what} was found but does not provide the specified platform ({platform})"
+            ));
+            Err(e.with_hint(format!("barge pull --platform {platform} {what}")))
+        }
     }
 }
 

@@ -316,6 +316,29 @@ pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -
     Ok(Digest::from_hasher(hasher))
 }
 
+/// How long the tar is that `record` is of.
+pub(crate) fn length(record: &File) -> Result<u64> {
+    let mut segments = Segments::open(record)?;
+    let mut total: u64 = 0;
+    loop {
+        let add = match segments.next()? {
+            Segment::Bytes { length } => {
+                segments.bytes(length)?;
+                u64::from(length)
+            }
+            Segment::Lost { length, .. } => {
+                segments.bytes(length)?;
+                0
+            }
+            Segment::Content { length, .. } => length,
+            Segment::End => return Ok(total),
+        };
+        total = total
+            .checked_add(add)
+            .ok_or_else(|| Error::other("damaged tar record"))?;
+    }
+}
+
 /// All replaced files of a record, by path, in the order they were replaced in.
 fn replaced(record: &File) -> Result<HashMap<Vec<u8>, Vec<Replaced>>> {
     let mut all: HashMap<Vec<u8>, Vec<Replaced>> = HashMap::new();

@@ -3,6 +3,7 @@
 use crate::model::bytes::ByteString;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
+use crate::model::name::NameOptions;
 use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
@@ -26,6 +27,8 @@ pub(crate) struct ContainerConfig {
     #[serde(default)]
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) network: NetworkMode,
+    #[serde(default)]
+    pub(crate) names: NameOptions,
     #[serde(default)]
     pub(crate) resources: Resources,
     #[serde(default)]

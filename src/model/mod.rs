@@ -7,6 +7,7 @@ pub(crate) mod id;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;
+pub(crate) mod name;
 pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod platform;

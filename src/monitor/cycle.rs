@@ -146,8 +146,8 @@ fn try_start(
     live: &LiveState,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    identity::write(store, config, &live.endpoints)?;
     localtime::write(store, config)?;
+    let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
@@ -168,7 +168,8 @@ fn try_start(
     );
     let rules = (!config.security.privileged).then_some(&rules[..]);
     let base = cgroup::base(store.instance().as_deref());
-    let (group, warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
+    let (group, mut warnings) = Cgroup::create(host, &base, &config.id, &config.resources, rules)?;
+    warnings.extend(about_names);
     // Without a filter of devices, the next best is that none can be made, and none that is there works (F271).
     let device_filter = group.device_filter != DeviceFilter::Unavailable;
     let capabilities = if device_filter {

@@ -1,106 +1,183 @@
-//! /etc/hosts, /etc/hostname and /etc/resolv.conf of a container: written anew for each start, into its run directory.
+//! /etc/hosts, /etc/hostname and /etc/resolv.conf of a container: written anew for each start, into its run directory,
+//! and renewed in place when its networks change, since a bind mount stays with its file.
 
 use crate::error::{Context as _, Result};
 use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::id::ContainerId;
 use crate::model::network::Endpoint;
+use crate::network::hosts::{Base, Hosts};
+use crate::network::resolv::{self, HostFiles, Reach};
+use crate::network::{dns, links};
 use crate::store::{Durability, Store, file};
+use std::fs::{File, Permissions};
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-/// Where systemd-resolved keeps the servers it asks itself.
-const RESOLVED: &str = "/run/systemd/resolve/resolv.conf";
-/// Bytes taken of such a file.
-const LIMIT: u64 = 1 << 20;
-const HOST: &str = "/etc/resolv.conf";
+const HOSTS: &str = "/etc/hosts";
 
-/// `endpoints` are the container's places on networks, leased but not made yet.
-pub(super) fn write(store: &Store, config: &ContainerConfig, _endpoints: &[Endpoint]) -> Result<()> {
+/// `endpoints` are the container's places on networks, leased but not made yet. Gives what there is to warn of.
+pub(super) fn write(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint]) -> Result<Vec<String>> {
     let dir = store.run_dir(&config.id);
-    let files = match &config.network {
-        NetworkMode::Container(other) => shared_files(&store.run_dir(other)),
-        NetworkMode::Host => (read(Path::new("/etc/hosts")), read(Path::new(HOST))),
-        NetworkMode::None | NetworkMode::Ns(_) | NetworkMode::Networks(_) => (
-            hosts(&config.hostname, &config.domainname).into_bytes(),
-            resolv_conf(&read(Path::new(HOST)), &read(Path::new(RESOLVED))),
-        ),
-    };
-    let hostname = format!("{}\n", config.hostname);
-    for (name, bytes) in [
-        ("hosts", &files.0[..]),
-        ("resolv.conf", &files.1),
-        ("hostname", hostname.as_bytes()),
-    ] {
-        write_readable(&dir.join(name), bytes).with_context(|| format!("write {name}"))?;
+    write_new(&dir, "hostname", format!("{}\n", config.hostname).as_bytes())?;
+    if let NetworkMode::Container(other) = &config.network {
+        let theirs = store.run_dir(other);
+        share(&theirs, &dir, "hosts")?;
+        share(&theirs, &dir, "resolv.conf")?;
+        return Ok(Vec::new());
+    }
+    let (resolv, warning) = resolv_conf(config, endpoints);
+    write_new(&dir, "resolv.conf", &resolv)?;
+    if !config.names.no_hosts {
+        let linked = links::linked(store, config, endpoints, true)?;
+        links::register(store, config, &linked)?;
+        write_new(&dir, "hosts", &hosts(config, endpoints, &linked)?.render())?;
+    }
+    Ok(warning.into_iter().collect())
+}
+
+/// The container's networks are others now. What somebody has changed in the files stays.
+pub(super) fn renew(store: &Store, config: &ContainerConfig, old: &[Endpoint], new: &[Endpoint]) -> Result<()> {
+    let dir = store.run_dir(&config.id);
+    let path = dir.join("resolv.conf");
+    if resolv::read(&path) == resolv_conf(config, old).0 {
+        overwrite(&path, &resolv_conf(config, new).0)?;
+    }
+    if config.names.no_hosts {
+        return Ok(());
+    }
+    let before = hosts(config, old, &links::linked(store, config, old, false)?)?.render();
+    let linked = links::linked(store, config, new, false)?;
+    links::register(store, config, &linked)?;
+    let after = hosts(config, new, &linked)?.render();
+    let ours: Vec<&[u8]> = lines(&before).collect();
+    renew_hosts(&dir.join("hosts"), after, |line| ours.contains(&line))
+}
+
+/// The container has got its addresses: those that are linked to it learn them.
+pub(super) fn tell_linked(store: &Store, target: &ContainerId) -> Result<()> {
+    for id in links::linked_to(store, target) {
+        let (Ok(config), Ok(Some(live))) = (store.config(&id), store.live(&id)) else {
+            continue;
+        };
+        let linked = links::linked(store, &config, &live.endpoints, false)?;
+        let of_links: Vec<String> = config.names.links.iter().map(links::names).collect();
+        let after = hosts(&config, &live.endpoints, &linked)?.render();
+        let ours: Vec<&[u8]> = lines(&after).collect();
+        let is_ours = |line: &[u8]| {
+            let names = line.splitn(2, |b| *b == b'\t').nth(1).unwrap_or_default();
+            ours.contains(&line) || of_links.iter().any(|l| l.as_bytes() == names)
+        };
+        renew_hosts(&store.run_dir(&id).join("hosts"), after.clone(), is_ours)?;
     }
     Ok(())
 }
 
-/// In place: nobody reads them before the container starts, and every start writes them all.
-fn write_readable(path: &Path, bytes: &[u8]) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file::write_new(path, bytes, Durability::Volatile)?.set_permissions(std::fs::Permissions::from_mode(0o644))
+/// `text`, and after it the lines of the file that are not `ours`.
+fn renew_hosts(path: &Path, mut text: Vec<u8>, ours: impl Fn(&[u8]) -> bool) -> Result<()> {
+    for line in lines(&resolv::read(path)).filter(|line| !ours(line)) {
+        text.extend_from_slice(line);
+        text.push(b'\n');
+    }
+    overwrite(path, &text)
 }
 
-fn shared_files(dir: &Path) -> (Vec<u8>, Vec<u8>) {
-    (read(&dir.join("hosts")), read(&dir.join("resolv.conf")))
+fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|b| *b == b'\n').filter(|line| !line.is_empty())
 }
 
-fn read(path: &Path) -> Vec<u8> {
-    use std::io::Read as _;
-    let mut bytes = Vec::new();
-    // The file of another container's may be written by it.
-    let read = std::fs::File::open(path).and_then(|f| f.take(LIMIT).read_to_end(&mut bytes));
-    read.map(|_| bytes).unwrap_or_default()
+/// A new file: the one of the last start may be shared with a container that still uses it.
+fn write_new(dir: &Path, name: &str, bytes: &[u8]) -> Result<()> {
+    let path = dir.join(name);
+    remove(&path)
+        .and_then(|()| file::write_new(&path, bytes, Durability::Volatile))
+        .and_then(|file| file.set_permissions(Permissions::from_mode(0o644)))
+        .with_context(|| format!("write {}", path.display()))
 }
 
-/// F173: the usual names, and the container's own on the loopback addresses.
-fn hosts(hostname: &str, domainname: &str) -> String {
-    let own = if domainname.is_empty() {
-        hostname.to_owned()
-    } else {
-        format!("{hostname}.{domainname} {hostname}")
+/// In one write, so that who reads meanwhile sees the old or the new beginning, not half a line.
+fn overwrite(path: &Path, bytes: &[u8]) -> Result<()> {
+    let write = || -> std::io::Result<()> {
+        let mut file = File::options().write(true).open(path)?;
+        file.write_all(bytes)?;
+        file.set_len(u64::try_from(bytes.len()).unwrap_or(0))
     };
-    format!(
-        "127.0.0.1\tlocalhost {own}\n::1\tlocalhost ip6-localhost ip6-loopback {own}\n\
-         fe00::0\tip6-localnet\nff00::0\tip6-mcastprefix\nff02::1\tip6-allnodes\nff02::2\tip6-allrouters\n"
-    )
+    write().with_context(|| format!("write {}", path.display()))
 }
 
-/// The host's, or behind a local stub resolver that one's own servers: 127.0.0.53 is nobody in another namespace.
-fn resolv_conf(host: &[u8], resolved: &[u8]) -> Vec<u8> {
-    let local_only = {
-        let mut servers = nameservers(host).peekable();
-        servers.peek().is_some() && servers.all(|s| s.starts_with("127.") || s == "::1")
+/// The same file, so that both containers see it change.
+fn share(theirs: &Path, ours: &Path, name: &str) -> Result<()> {
+    let (from, to) = (theirs.join(name), ours.join(name));
+    remove(&to)?;
+    match std::fs::hard_link(&from, &to) {
+        Ok(()) => Ok(()),
+        Err(_) => write_new(ours, name, &resolv::read(&from)),
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(e),
+        _ => Ok(()),
+    }
+}
+
+fn resolv_conf(config: &ContainerConfig, endpoints: &[Endpoint]) -> (Vec<u8>, Option<String>) {
+    let reach = match &config.network {
+        NetworkMode::Host | NetworkMode::None => Reach::Host,
+        _ if endpoints.iter().any(|e| e.dns) => Reach::Responder,
+        NetworkMode::Networks(_) => Reach::Network {
+            ipv6: endpoints.iter().any(|e| e.address6.is_some()),
+        },
+        // Whatever there is in that namespace, it is not the host's loopback.
+        NetworkMode::Ns(_) | NetworkMode::Container(_) => Reach::Network { ipv6: true },
     };
-    if local_only && nameservers(resolved).next().is_some() {
-        resolved.to_vec()
-    } else {
-        host.to_vec()
-    }
+    let host = HostFiles::read();
+    let (bytes, warning) = resolv::for_container(&host, &config.names, reach);
+    let warning = match reach {
+        Reach::Responder => resolv::upstreams(&host.own, &config.names).1,
+        _ => warning,
+    };
+    // Without any way out nobody is asked.
+    (bytes, warning.filter(|_| endpoints.iter().any(|e| !e.internal)))
 }
 
-fn nameservers(conf: &[u8]) -> impl Iterator<Item = &str> {
-    conf.split(|b| *b == b'\n')
-        .filter_map(|line| std::str::from_utf8(line).ok()?.trim().strip_prefix("nameserver"))
-        .map(str::trim)
+fn hosts<'a>(config: &'a ContainerConfig, endpoints: &[Endpoint], linked: &[links::Linked<'_>]) -> Result<Hosts<'a>> {
+    let on_host = config.network == NetworkMode::Host;
+    let base = match &config.names.hosts_file {
+        Some(file) if file.as_os_str() == "none" => Base::Copied(Vec::new()),
+        Some(file) => Base::Copied(std::fs::read(file).with_context(|| format!("read {}", file.display()))?),
+        None if on_host => Base::Copied(resolv::read(Path::new(HOSTS))),
+        None => Base::Usual,
+    };
+    let gateway = endpoints.iter().find_map(|e| e.gateway.map(IpAddr::V4));
+    let gateway = gateway.or_else(|| endpoints.iter().find_map(|e| e.gateway6.map(IpAddr::V6)));
+    Ok(Hosts {
+        base,
+        hostname: &config.hostname,
+        domainname: &config.domainname,
+        own: (!on_host).then(|| endpoints.iter().flat_map(Endpoint::addresses).collect()),
+        extra: &config.names.extra_hosts,
+        gateway: gateway.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
+        links: linked.iter().flat_map(links::Linked::hosts).collect(),
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_domain_name_comes_first() {
-        assert!(hosts("web", "example.org").contains("127.0.0.1\tlocalhost web.example.org web\n"));
-        assert!(hosts("web", "").contains("127.0.0.1\tlocalhost web\n"));
+/// Puts the container into the books of its networks, where others find it by name.
+pub(super) fn announce(
+    store: &Store,
+    config: &ContainerConfig,
+    endpoints: &[Endpoint],
+    monitor: crate::model::state::ProcessRef,
+) -> Result<()> {
+    let full = format!("{}.{}", config.hostname, config.domainname);
+    let mut names = vec![config.name.as_str(), config.hostname.as_str()];
+    if !config.domainname.is_empty() {
+        names.push(&full);
     }
-
-    #[test]
-    fn a_stub_resolver_is_replaced_by_its_servers() {
-        let stub = b"# x\nnameserver 127.0.0.53\noptions edns0\n";
-        let real = b"nameserver 10.0.0.1\n";
-        assert_eq!(resolv_conf(stub, real), real);
-        assert_eq!(resolv_conf(stub, b""), stub);
-        assert_eq!(resolv_conf(real, b"nameserver 10.0.0.2\n"), real);
-        assert_eq!(resolv_conf(b"", real), b"");
+    for endpoint in endpoints.iter().filter(|e| e.dns) {
+        dns::announce(store, &config.id, endpoint, &names, monitor)?;
     }
+    Ok(())
 }

@@ -86,9 +86,10 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         }
         Step::Hostname(name) => nix::unistd::sethostname(name).context("set the host name"),
         Step::Domainname(name) => sys::process::set_domainname(name.as_bytes()).context("set the domain name"),
-        Step::Sysctl { name, value } => {
-            sysctl(root, name, value).with_context(|| format!("set sysctl {name} to {value}"))
-        }
+        Step::Sysctl { name, value, must } => match sysctl(root, name, value) {
+            Err(_) if !must => Ok(()),
+            done => done.with_context(|| step.to_string()),
+        },
         Step::OomScore(score) => oom_score(*score).with_context(|| step.to_string()),
         Step::Limit(limit) => set_limit(limit),
         Step::Umask(mask) => {

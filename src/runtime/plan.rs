@@ -214,17 +214,11 @@ fn sysctls(config: &ContainerConfig) -> Vec<Step> {
     let unsaid = OPEN
         .iter()
         .filter(|(name, _)| own_network && !config.sysctls.contains_key(*name));
-    let asked = config
-        .sysctls
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
+    let asked = config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone()));
     unsaid
-        .copied()
-        .chain(asked)
-        .map(|(name, value)| Step::Sysctl {
-            name: name.to_owned(),
-            value: value.to_owned(),
-        })
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned(), false))
+        .chain(asked.map(|(name, value)| (name, value, true)))
+        .map(|(name, value, must)| Step::Sysctl { name, value, must })
         .collect()
 }
 
@@ -335,6 +329,9 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
 fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let localtime = config.timezone.is_some().then_some("localtime");
     for name in ["resolv.conf", "hostname", "hosts"].into_iter().chain(localtime) {
+        if name == "hosts" && config.names.no_hosts {
+            continue;
+        }
         let what = What::Path {
             path: facts.run_dir.join(name),
             recursive: false,

@@ -57,6 +57,8 @@ pub(crate) enum Step {
     Sysctl {
         name: String,
         value: String,
+        /// A kernel without it is an error.
+        must: bool,
     },
     /// What the out-of-memory killer adds to the badness of everything started from here.
     OomScore(i32),
@@ -134,7 +136,7 @@ impl fmt::Display for Step {
             Step::PivotRoot => f.write_str("pivot root"),
             Step::Hostname(name) => write!(f, "set host name {name}"),
             Step::Domainname(name) => write!(f, "set domain name {name}"),
-            Step::Sysctl { name, value } => write!(f, "set {name} to {value}"),
+            Step::Sysctl { name, value, .. } => write!(f, "set {name} to {value}"),
             Step::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Step::Limit(l) => write!(f, "limit {} to {}:{}", l.name, l.soft, l.hard),
             Step::Umask(mask) => write!(f, "umask {mask:04o}"),

@@ -80,6 +80,11 @@ impl Store {
         self.commit_blob(staged, digest, held)
     }
 
+    /// Takes one away that is damaged.
+    pub(crate) fn discard_blob(&self, digest: &Digest, _held: &StoreLock) -> Result<()> {
+        super::staging::remove_path(&self.blob_path(digest))
+    }
+
     /// Puts a large blob in place, whose bytes were written and hashed by the caller; on the disk with the next sync of
     /// the store.
     pub(crate) fn commit_blob(&self, staged: StagedFile, digest: &Digest, _held: &StoreLock) -> Result<()> {

@@ -13,7 +13,8 @@ use std::collections::BTreeSet;
 pub(crate) struct Dropped {
     layers: Vec<(ChainId, Stage)>,
     blobs: Vec<Stage>,
-    blob_bytes: u64,
+    /// Of all of it.
+    bytes: u64,
 }
 
 /// As much of an index as says what it refers to.
@@ -32,9 +33,9 @@ impl Dropped {
         self.layers.iter().map(|(id, _)| *id)
     }
 
-    /// Bytes of the blobs among it.
-    pub(crate) fn blob_bytes(&self) -> u64 {
-        self.blob_bytes
+    /// Bytes that become free.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Deletes their files. Better done without the lock: it takes time.
@@ -66,10 +67,12 @@ impl Store {
         }
         let mut dropped = Dropped::default();
         for id in self.layer_ids()? {
+            let record = self.layer(&id);
             if needed.contains(&id) {
                 // A damaged record names none: they are fetched or made again.
-                blobs.extend(self.layer(&id).into_iter().flat_map(|l| l.blobs).map(|b| b.digest));
+                blobs.extend(record.into_iter().flat_map(|l| l.blobs).map(|b| b.digest));
             } else if let Some(stage) = self.unstage(&self.layers_root().join(id.hex()))? {
+                dropped.bytes += record.map_or(0, |layer| layer.size);
                 dropped.layers.push((id, stage));
             }
         }
@@ -88,7 +91,7 @@ impl Store {
             if digest.is_none_or(|digest| !needed.contains(&digest))
                 && let Some(stage) = self.unstage(&entry.path())?
             {
-                dropped.blob_bytes += entry.metadata().map_or(0, |meta| meta.len());
+                dropped.bytes += entry.metadata().map_or(0, |meta| meta.len());
                 dropped.blobs.push(stage);
             }
         }

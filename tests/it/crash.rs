@@ -27,7 +27,13 @@ const POINTS: &[&str] = &[
 ];
 
 /// Those on the way of an image.
-const IMAGE_POINTS: &[&str] = &["layer-committed", "image-committed"];
+const IMAGE_POINTS: &[&str] = &[
+    "blob-partly-fetched",
+    "blob-fetched",
+    "blob-committed",
+    "layer-committed",
+    "image-committed",
+];
 
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];

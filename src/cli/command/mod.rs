@@ -6,9 +6,9 @@ mod completion;
 mod container;
 mod create;
 mod exec;
-mod exists;
 mod help;
 mod history;
+mod image;
 mod images;
 mod import;
 mod info;
@@ -20,14 +20,17 @@ mod man;
 mod pause;
 mod port;
 mod ps;
+mod pull;
 mod rename;
 mod restart;
 mod rm;
 mod rmi;
 mod run;
+mod save;
 mod start;
 mod stats;
 mod stop;
+mod system;
 mod tag;
 mod top;
 mod unpause;
@@ -36,7 +39,7 @@ mod version;
 mod volume;
 mod wait;
 
-use crate::cli::tree::{Body, Spec};
+use crate::cli::tree::Spec;
 
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
@@ -47,7 +50,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     exec::SPEC,
     help::SPEC,
     history::SPEC,
-    IMAGE,
+    image::SPEC,
     images::SPEC,
     import::SPEC,
     info::SPEC,
@@ -59,14 +62,17 @@ pub(crate) static COMMANDS: &[Spec] = &[
     pause::SPEC,
     port::SPEC,
     ps::SPEC,
+    pull::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,
     rmi::SPEC,
     run::SPEC,
+    save::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,
+    system::SPEC,
     tag::SPEC,
     top::SPEC,
     unpause::SPEC,
@@ -75,44 +81,3 @@ pub(crate) static COMMANDS: &[Spec] = &[
     volume::SPEC,
     wait::SPEC,
 ];
-
-const CONTAINER: Spec = Spec {
-    name: "container",
-    about: "Work with containers: the same commands, under their noun",
-    examples: &[],
-    also: None,
-    body: Body::Noun(&[
-        attach::SPEC.under_noun("attach"),
-        create::SPEC.under_noun("create"),
-        exec::SPEC.under_noun("exec"),
-        exists::CONTAINER,
-        inspect::CONTAINER,
-        kill::SPEC.under_noun("kill"),
-        logs::SPEC.under_noun("logs"),
-        port::SPEC.under_noun("port"),
-        ps::SPEC.under_noun("ls"),
-        restart::SPEC.under_noun("restart"),
-        rm::SPEC.under_noun("rm"),
-        run::SPEC.under_noun("run"),
-        start::SPEC.under_noun("start"),
-        stop::SPEC.under_noun("stop"),
-        wait::SPEC.under_noun("wait"),
-    ]),
-};
-
-const IMAGE: Spec = Spec {
-    name: "image",
-    about: "Work with images: the same commands, under their noun",
-    examples: &[],
-    also: None,
-    body: Body::Noun(&[
-        exists::IMAGE,
-        history::SPEC.under_noun("history"),
-        import::SPEC.under_noun("import"),
-        inspect::IMAGE,
-        load::SPEC.under_noun("load"),
-        images::SPEC.under_noun("ls"),
-        rmi::SPEC.under_noun("rm"),
-        tag::SPEC.under_noun("tag"),
-    ]),
-};

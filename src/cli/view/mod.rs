@@ -1,6 +1,7 @@
 //! How objects look: the fields and headings of lists, and their texts, in docker's words.
 
 pub(crate) mod container;
+pub(crate) mod disk;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;

@@ -1,0 +1,185 @@
+//! `system`: what is kept takes room: how much (`df`), less (`prune`).
+
+use super::image::{lines, prune_images};
+use super::info;
+use crate::cli::argument::{Values, flag, value};
+use crate::cli::prune::{confirm, prune_flags};
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::view::Look;
+use crate::cli::view::disk::{self, COLUMNS, Shown, VIEW};
+use crate::container;
+use crate::error::Result;
+use crate::image;
+use crate::model::prune::Filters;
+use crate::output::listing::{self, Style};
+use crate::output::units;
+use crate::store::Store;
+use clap::{ArgMatches, Command};
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "system",
+    about: "Work with the engine as a whole",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[DF, info::SPEC.under_noun("info"), PRUNE]),
+};
+
+const DF: Spec = Spec {
+    name: "df",
+    about: "Show what images, containers, volumes and downloads take on disk",
+    examples: &[
+        ("barge system df", "and what could be freed"),
+        ("barge system df -v", "each of them"),
+    ],
+    also: None,
+    body: Body::Command {
+        define: define_df,
+        run: df,
+        codes: Codes::Plain,
+    },
+};
+
+const PRUNE: Spec = Spec {
+    name: "prune",
+    about: "Remove what is not in use",
+    examples: &[
+        (
+            "barge system prune",
+            "containers that ended, images without a name, unfinished downloads",
+        ),
+        (
+            "barge system prune -a --volumes -f",
+            "all that no container uses, without asking",
+        ),
+        (
+            "barge system prune --blobs",
+            "also compressed layers that can be made again",
+        ),
+    ],
+    also: None,
+    body: Body::Command {
+        define: define_prune,
+        run: prune,
+        codes: Codes::Plain,
+    },
+};
+
+fn define_df(command: Command) -> Command {
+    command
+        .arg(flag("verbose", "Each image, container and volume").short('v'))
+        .arg(value(
+            "format",
+            "TEMPLATE",
+            "A Go template for each row, `table TEMPLATE`, or json; with -v, for all at once",
+        ))
+}
+
+fn df(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let store = session.store()?;
+    let usage = disk::Usage::of(&store)?;
+    if m.on("verbose") {
+        let text = disk::verbose(&usage, &Look::new(false), m.text("format"))?;
+        session.console.out().write_all(text.as_bytes())?;
+        session.console.flush()?;
+        return Ok(0);
+    }
+    let rows: Vec<_> = usage
+        .tallies()
+        .into_iter()
+        .map(|(kind, tally)| Shown { kind, tally })
+        .collect();
+    let style = Style {
+        format: m.text("format"),
+        quiet: false,
+        columns: &COLUMNS,
+        terminal: session.console.is_terminal(),
+    };
+    listing::list(&VIEW, &rows, style, session.console.out())?;
+    Ok(0)
+}
+
+fn define_prune(command: Command) -> Command {
+    prune_flags(command)
+        .arg(flag("all", "Also images with a name that no container uses").short('a'))
+        .arg(flag("volumes", "Also volumes without a name that no container uses"))
+        .arg(flag(
+            "blobs",
+            "Also compressed layers whose files are here: pushing or saving compresses them anew",
+        ))
+}
+
+fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let filters = Filters::parse(m.texts("filter"), &[])?;
+    let store = session.store()?;
+    let (all, volumes, blobs) = (m.on("all"), m.on("volumes"), m.on("blobs"));
+    if !confirm(session, &warning(&store, all, volumes, blobs), m.on("force"))? {
+        return Ok(0);
+    }
+    let mut bytes = 0;
+    let containers = container::prune::containers(&store, &filters)?;
+    bytes += containers.bytes;
+    say(session, "Deleted Containers:", &containers.names)?;
+    if volumes {
+        let volumes = container::prune::volumes(&store, false, &filters)?;
+        bytes += volumes.bytes;
+        say(session, "Deleted Volumes:", &volumes.names)?;
+    }
+    let images = prune_images(&store, all, &filters)?;
+    bytes += images.bytes();
+    say(session, "Deleted Images:", &lines(&images))?;
+    let (count, size) = store.prune_downloads()?;
+    bytes += size;
+    if count > 0 {
+        say(session, "Deleted Downloads:", &[format!("{count} unfinished")])?;
+    }
+    if blobs {
+        let (count, size) = image::prune::blobs(&store)?;
+        bytes += size;
+        if count > 0 {
+            say(session, "Deleted Blobs:", &[format!("{count} compressed layers")])?;
+        }
+    }
+    session
+        .console
+        .line(&format!("Total reclaimed space: {}", units::size(bytes)))?;
+    session.console.flush()?;
+    images.delete()?;
+    Ok(0)
+}
+
+/// What goes, and what that costs.
+fn warning(store: &Store, all: bool, volumes: bool, blobs: bool) -> String {
+    let mut text = String::from("This will remove:\n  - all stopped containers\n");
+    if volumes {
+        text.push_str("  - all anonymous volumes not used by at least one container\n");
+    }
+    text.push_str(match all {
+        true => "  - all images without at least one container associated to them\n",
+        false => "  - all dangling images\n",
+    });
+    text.push_str("  - all unfinished downloads\n");
+    if blobs {
+        let size = image::disk::usage(store).map_or(0, |usage| usage.blobs.reclaimable);
+        let _ = writeln!(
+            text,
+            "  - compressed layers as they came from registries and archives ({})\n    \
+               Costs: pushing or saving these images compresses them again, and their manifests get other digests.",
+            units::size(size)
+        );
+    }
+    text
+}
+
+fn say(session: &mut Session, heading: &str, names: &[String]) -> Result<()> {
+    if names.is_empty() {
+        return Ok(());
+    }
+    session.console.line(heading)?;
+    for name in names {
+        session.console.line(name)?;
+    }
+    session.console.line("")
+}

@@ -1,0 +1,39 @@
+//! `image prune`, and what `system prune` drops besides: compressed layers that can be made again, and downloads that
+//! nobody goes on with.
+
+use crate::error::Result;
+use crate::image::list::summaries;
+use crate::image::removal::plan_prune;
+use crate::image::remove::{Removal, Runs, carry_out, state, users};
+use crate::model::id::ImageId;
+use crate::model::prune::Filters;
+use crate::store::Store;
+use std::collections::BTreeSet;
+
+/// Removes nameless images that no container uses; with `all`, every image that none uses.
+pub(crate) fn images(store: &Store, all: bool, filters: &Filters, runs: Runs<'_>) -> Result<Removal> {
+    let held = store.lock_exclusive()?;
+    let mut state = state(store)?;
+    state.users = users(store, runs)?;
+    let matching = matching(store, filters)?;
+    let steps = plan_prune(&mut state, all, &|id| matching.contains(id));
+    carry_out(store, &steps, held)
+}
+
+/// A damaged image has no labels, and no time.
+fn matching(store: &Store, filters: &Filters) -> Result<BTreeSet<ImageId>> {
+    let any = *filters == Filters::default();
+    let ids = store.image_ids()?;
+    let matches = summaries(store, &ids).into_iter().filter(|(_, summary)| match summary {
+        Ok(summary) => filters.matches(summary.created(), summary.labels()),
+        Err(_) => any,
+    });
+    Ok(matches.map(|(id, _)| id).collect())
+}
+
+/// Drops every compressed layer that its files can make again. Bytes that became free.
+pub(crate) fn blobs(store: &Store) -> Result<(usize, u64)> {
+    let held = store.lock_exclusive()?;
+    let dropped = store.drop_layer_blobs(&held)?;
+    Ok((dropped.len(), dropped.iter().map(|(_, size)| size).sum()))
+}

@@ -1,8 +1,8 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, mount, names, resource, security};
-use crate::container::config::{NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
+use crate::cli::{environment, mount, names, network, resource, security};
+use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
@@ -16,6 +16,7 @@ use std::path::PathBuf;
 /// Adds the flags. In the order that help shows them.
 pub(crate) fn define(command: Command) -> Command {
     let command = process_flags(command);
+    let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
     let command = limit_flags(command.next_help_heading("Limits"));
@@ -66,9 +67,12 @@ fn process_flags(command: Command) -> Command {
             "Log options: max-size (10m, -1 never rotates), max-file",
         ))
         .arg(value("name", "NAME", "Name of the container"))
-        .arg(value("network", "MODE", "Network: none, host, container:NAME or ns:PATH").alias("net"))
         .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
-        .arg(value("platform", "OS/ARCH", "Refuse an image of another platform"))
+        .arg(value(
+            "platform",
+            "OS/ARCH",
+            "The image for another platform than this machine's",
+        ))
         .arg(
             list(
                 "publish",
@@ -78,7 +82,6 @@ fn process_flags(command: Command) -> Command {
             .short('p'),
         )
         .arg(flag("publish-all", "Publish every documented port to a free one of the host").short('P'))
-        .arg(value("pull", "POLICY", "When to pull the image: missing or never"))
         .arg(list("annotation", "NAME=VALUE", "Note something for other programs"))
         .arg(flag("env-host", "Give the program this command's own environment"))
         .arg(list("unsetenv", "NAME", "Leave out a variable of the image's"))
@@ -252,7 +255,6 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             "Conflicting options: cannot specify both --restart and --rm",
         ));
     }
-    pull_policy(m.text("pull"))?;
     let (hostname, domainname) = hostname(m.text("hostname"), m.text("domainname"))?;
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
@@ -286,7 +288,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         expose,
         publish,
         publish_all: m.on("publish-all"),
-        network: network(m.text("network"), m.switch("networking"))?,
+        network: network::network(m)?,
         names: names::names(m)?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
@@ -507,39 +509,6 @@ fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: b
             stdout: true,
             stderr: true,
         }),
-    }
-}
-
-fn pull_policy(policy: Option<&str>) -> Result<()> {
-    match policy {
-        None | Some("missing" | "never") => Ok(()),
-        Some("always") => {
-            Err(Error::usage("--pull always: this version cannot pull").with_hint("import the image first"))
-        }
-        Some(other) => Err(Error::usage(format!(
-            "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
-        ))),
-    }
-}
-
-fn network(mode: Option<&str>, networking: Option<bool>) -> Result<NetworkArg> {
-    let wanted = match mode {
-        None => return Ok(NetworkArg::None),
-        Some("none") => NetworkArg::None,
-        Some("host") => NetworkArg::Host,
-        Some(text) => match text.split_once(':') {
-            Some(("container", name)) if !name.is_empty() => NetworkArg::Container(name.to_owned()),
-            Some(("container", _)) => return Err(Error::usage("Invalid container format container:<name|id>")),
-            Some(("ns", path)) if path.starts_with('/') => NetworkArg::Ns(PathBuf::from(path)),
-            _ => {
-                let e = Error::usage(format!("network {text} not found"));
-                return Err(e.with_hint("there are none, host, container:NAME and ns:PATH"));
-            }
-        },
-    };
-    match networking {
-        Some(false) if wanted != NetworkArg::None => Err(Error::usage("Conflicting options: -n=false and --network")),
-        _ => Ok(wanted),
     }
 }
 

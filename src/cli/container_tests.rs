@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cli::{compat, tree};
+use crate::container::config::NetworkArg;
 use crate::model::container::LogDriver;
 use crate::model::mount::Source;
 use std::ffi::OsString;
@@ -45,7 +46,7 @@ fn what_is_not_given_has_its_default() {
             stderr: true
         }
     );
-    assert_eq!(args.network, NetworkArg::None);
+    assert_eq!(args.network, NetworkArg::Default);
     assert_eq!((args.log, args.restart), (Default::default(), RestartPolicy::No));
     assert_eq!(
         (args.resources, args.security),
@@ -150,8 +151,7 @@ fn networks() {
         NetworkArg::Ns("/run/netns/a".into())
     );
     assert_eq!(network("-n=false img"), NetworkArg::None);
-    assert_eq!(network("-n img"), NetworkArg::None);
-    bad("--net bridge img", "network bridge not found");
+    assert_eq!(network("-n img"), NetworkArg::Default);
     bad("--net container: img", "Invalid container format");
     bad("-n=false --net host img", "Conflicting options");
 }
@@ -192,8 +192,6 @@ fn the_rest() {
         ("--rm --restart always img", "cannot specify both --restart and --rm"),
         ("-w x img", "it needs to be an absolute path"),
         ("--stop-signal FOO img", "invalid signal: FOO"),
-        ("--pull always img", "cannot pull"),
-        ("--pull often img", "must be one of"),
         ("--foo img", "run: unknown flag '--foo'"),
         ("--nmae x img", "unknown flag '--nmae'"),
         ("-y img", "unknown flag '-y'"),

@@ -31,11 +31,6 @@ pub(crate) fn define(command: Command) -> Command {
             "CONTAINER[:ALIAS]",
             "Make another container known under a name",
         ))
-        .arg(list(
-            "network-alias",
-            "NAME",
-            "Another name of the container on its network",
-        ))
         .arg(flag("no-hosts", "Leave the image's /etc/hosts as it is"))
 }
 
@@ -61,7 +56,6 @@ pub(crate) fn names(m: &ArgMatches) -> Result<NameArgs> {
         dns_options: m.texts("dns-option").map(option).collect::<Result<_>>()?,
         extra_hosts,
         links: m.texts("link").map(link).collect::<Result<_>>()?,
-        aliases: m.texts("network-alias").map(alias).collect::<Result<_>>()?,
         no_hosts,
         hosts_file,
     })

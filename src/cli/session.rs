@@ -2,6 +2,7 @@
 
 use crate::cli::argument::Values as _;
 use crate::cli::console::{self, Console};
+use crate::container::config::NetworkArg;
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::store::Store;
@@ -19,6 +20,8 @@ pub(crate) struct Session {
     pub(crate) debug: bool,
     root: PathBuf,
     run_root: PathBuf,
+    /// `-b`: what stands for the default network.
+    bridge: Option<String>,
 }
 
 impl Session {
@@ -29,7 +32,17 @@ impl Session {
             debug: m.on("debug"),
             root: directory(m.raw("root"), "BARGE_ROOT", ROOT)?,
             run_root: directory(m.raw("run-root"), "BARGE_RUN_ROOT", RUN_ROOT)?,
+            bridge: bridge(m.text("bridge"), std::env::var("BARGE_BRIDGE").ok())?,
         })
+    }
+
+    /// The network of a container that asks for none.
+    pub(crate) fn default_network(&self) -> NetworkArg {
+        match self.bridge.as_deref() {
+            None => NetworkArg::Default,
+            Some("none") => NetworkArg::None,
+            Some(bridge) => NetworkArg::Bridge(bridge.to_owned()),
+        }
     }
 
     /// Whether there is a store already.
@@ -114,6 +127,16 @@ impl Session {
 }
 
 /// An absolute path: the store records and names things by it.
+fn bridge(flag: Option<&str>, environment: Option<String>) -> Result<Option<String>> {
+    let given = flag.map(str::to_owned).or(environment).filter(|b| !b.is_empty());
+    match given {
+        Some(bridge) if !crate::network::link::is_valid_name(&bridge) => {
+            Err(Error::usage(format!("invalid bridge name '{}'", bridge.escape_debug())))
+        }
+        other => Ok(other),
+    }
+}
+
 fn directory(option: Option<&OsStr>, variable: &str, default: &str) -> Result<PathBuf> {
     let given = option
         .map(OsStr::to_owned)

@@ -136,6 +136,11 @@ fn root() -> Command {
         .external_subcommand_value_parser(clap::value_parser!(std::ffi::OsString))
         .subcommand_value_name("COMMAND")
         .after_help(examples_text(EXAMPLES))
+        .arg(
+            argument::value("bridge", "BRIDGE", "Use this existing bridge instead of the engine's own, or none")
+                .short('b')
+                .long_help("The bridge of containers that ask for no network: an existing one instead of the engine's own, or `none` for no network. BARGE_BRIDGE says the same."),
+        )
         .arg(argument::flag("debug", "Say more: `info` does").short('D'))
         .arg(
             argument::bytes("root", "DIR", "Where images, containers and volumes are kept [default: /var/lib/barge]")

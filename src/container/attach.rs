@@ -180,6 +180,7 @@ impl<'a> Session<'a> {
                         Message::Stdout(range) => write_all(std::io::stdout().as_fd(), connection.bytes(range))?,
                         Message::Stderr(range) => write_all(std::io::stderr().as_fd(), connection.bytes(range))?,
                         Message::Exit(code) => return Ok(End::Exited(code)),
+                        Message::Answer(_) => {}
                     }
                 }
             }

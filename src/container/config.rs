@@ -2,12 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams};
+use crate::model::container::{
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::namespace::{Namespaces, Whose};
+use crate::model::network::Attachment;
+use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
@@ -97,12 +101,17 @@ pub(crate) enum NamespaceArg {
 /// `--net`, before the container it names is looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) enum NetworkArg {
+    /// The default network.
     #[default]
+    Default,
     None,
     Host,
     /// As typed: a name or an id prefix.
     Container(String),
     Ns(PathBuf),
+    Networks(Vec<Attachment>),
+    /// A bridge of the administrator's instead of the engine's own (`-b`).
+    Bridge(String),
 }
 
 /// What was asked about names, before the containers of links are looked up.
@@ -114,8 +123,6 @@ pub(crate) struct NameArgs {
     pub(crate) extra_hosts: Vec<ExtraHost>,
     /// Container as typed, and what it is to be called.
     pub(crate) links: Vec<(String, Option<String>)>,
-    /// `--network-alias`.
-    pub(crate) aliases: Vec<String>,
     pub(crate) no_hosts: bool,
     pub(crate) hosts_file: Option<PathBuf>,
 }
@@ -145,7 +152,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) new_volume_name: &'a dyn Fn() -> String,
 }
 
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
 
@@ -193,6 +199,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
             id: image.id,
             reference: args.image.clone(),
             layers: image.layers.clone(),
+            committed: 0,
         },
         process,
         hostname,
@@ -257,24 +264,13 @@ fn check_sysctls(args: &RunArgs, facts: &Facts<'_>) -> Result<()> {
 
 fn check_platform(args: &RunArgs, image: &ImageRecord) -> Result<()> {
     let Some(asked) = &args.platform else { return Ok(()) };
-    let config = &image.config;
-    let has = [
-        config.os.as_str(),
-        config.architecture.as_str(),
-        config.variant.as_str(),
-    ];
-    // A bare word is an architecture, as `amd64`, or an os.
-    let matches = match asked.split('/').collect::<Vec<_>>()[..] {
-        [one] => one == has[0] || one == has[1],
-        [os, arch] => os == has[0] && arch == has[1],
-        [os, arch, variant] => [os, arch, variant] == has,
-        _ => false,
-    };
+    let has = Platform::of(&image.config);
+    let matches = Platform::parse(asked)?.rank(&has).is_some();
     match matches {
         true => Ok(()),
         false => Err(Error::other(format!(
-            "image '{}' was found but its platform ({}/{}) does not match the specified platform ({asked})",
-            args.image, has[0], has[1]
+            "image '{}' was found but its platform ({has}) does not match the specified platform ({asked})",
+            args.image
         ))),
     }
 }

@@ -25,6 +25,8 @@ pub(super) enum Message {
     Stdout(std::ops::Range<usize>),
     Stderr(std::ops::Range<usize>),
     Exit(u8),
+    /// To a change of networks.
+    Answer(std::ops::Range<usize>),
 }
 
 impl Connection {
@@ -108,7 +110,8 @@ impl Connection {
                 Kind::Stdout => return Ok(Some(Message::Stdout(range))),
                 Kind::Stderr => return Ok(Some(Message::Stderr(range))),
                 Kind::Exit => return Ok(Some(Message::Exit(code))),
-                Kind::Stdin | Kind::Hello | Kind::Resize | Kind::Signal => {}
+                Kind::Answer => return Ok(Some(Message::Answer(range))),
+                Kind::Stdin | Kind::Hello | Kind::Resize | Kind::Signal | Kind::Network => {}
             }
         }
         Ok(None)
@@ -117,6 +120,22 @@ impl Connection {
     /// The bytes of the message just given out.
     pub(super) fn bytes(&self, range: std::ops::Range<usize>) -> &[u8] {
         &self.received[range]
+    }
+
+    /// Waits for the answer to what was asked.
+    pub(super) fn answer(&mut self) -> Result<Vec<u8>> {
+        loop {
+            while let Some(message) = self.next()? {
+                match message {
+                    Message::Answer(range) => return Ok(self.bytes(range).to_vec()),
+                    Message::Exit(_) => return Err(crate::error::Error::conflict("the container has just ended")),
+                    Message::Stdout(_) | Message::Stderr(_) => {}
+                }
+            }
+            if !self.fill()? {
+                return Err(crate::error::Error::other("the container's monitor was lost"));
+            }
+        }
     }
 
     /// Waits for the exit. `Ok(None)`: none came in time. An error: the monitor went without one.

@@ -9,7 +9,10 @@ use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
+use crate::model::network::{Attachment, DEFAULT};
+use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
+use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
 use crate::sys;
@@ -47,7 +50,8 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     }
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
-    let image = image::resolve(store, &args.image)?;
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let image = image::resolve::resolve_for(store, &args.image, platform.as_ref())?;
     loop {
         let config = merge(store, args, &image)?;
         check(&config)?;
@@ -69,7 +73,7 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         };
         store.config(&store.resolve_container(&from.container).map_err(missing)?)
     });
-    let (network, mut shared_hostname) = network(store, &args.network)?;
+    let (network, mut shared_hostname) = network_mode(store, &args.network)?;
     let namespaces = namespaces(store, &args.namespaces)?;
     match &namespaces.uts {
         Whose::Private => {}
@@ -106,7 +110,7 @@ fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
     args.links.iter().map(link).collect()
 }
 
-fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
+fn network_mode(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
     Ok(match wanted {
         NetworkArg::None => (NetworkMode::None, None),
         NetworkArg::Host => (NetworkMode::Host, Some(own_hostname()?)),
@@ -116,6 +120,15 @@ fn network(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<St
             (NetworkMode::Container(id), Some(hostname))
         }
         NetworkArg::Ns(path) => (NetworkMode::Ns(path.clone()), None),
+        NetworkArg::Default => (NetworkMode::Networks(vec![Attachment::to(DEFAULT)]), None),
+        NetworkArg::Bridge(bridge) => {
+            let network = network::existing_bridge_network(store, bridge)?;
+            (NetworkMode::Networks(vec![Attachment::to(network.name)]), None)
+        }
+        NetworkArg::Networks(attachments) => {
+            network::check(store, attachments)?;
+            (NetworkMode::Networks(attachments.clone()), None)
+        }
     })
 }
 

@@ -2,7 +2,7 @@
 //! does not have is there with the value docker gives when it is not used, so that templates find it.
 
 use crate::container::status::status;
-use crate::container::{list, port};
+use crate::container::{list, network, port};
 use crate::error::{Context, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPolicy};
@@ -75,7 +75,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
             config.mounts.iter().map(|mount| mount_point(store, mount)).collect(),
         );
         object.insert("Config".to_owned(), run_config(&config));
-        object.insert("NetworkSettings".to_owned(), network_settings(&config, &status));
+        object.insert("NetworkSettings".to_owned(), network::settings(store, &config, &status));
     }
     Ok(object)
 }
@@ -386,44 +386,6 @@ fn run_config(config: &ContainerConfig) -> Value {
         "Labels": config.labels,
         "StopSignal": signal::name(config.stop_signal),
         "StopTimeout": config.stop_timeout,
-    })
-}
-
-fn network_settings(config: &ContainerConfig, status: &Status) -> Value {
-    let no_address = json!({
-        "IPAMConfig": null,
-        "Links": null,
-        "Aliases": null,
-        "MacAddress": "",
-        "NetworkID": "",
-        "EndpointID": "",
-        "Gateway": "",
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "DriverOpts": null,
-        "DNSNames": null,
-    });
-    let mut networks = Map::new();
-    if matches!(config.network, NetworkMode::None | NetworkMode::Host) {
-        networks.insert(network_mode(&config.network), no_address);
-    }
-    json!({
-        "Bridge": "",
-        "SandboxID": "",
-        "SandboxKey": "",
-        "Ports": port::settings(config, status),
-        "EndpointID": "",
-        "Gateway": "",
-        "GlobalIPv6Address": "",
-        "GlobalIPv6PrefixLen": 0,
-        "IPAddress": "",
-        "IPPrefixLen": 0,
-        "IPv6Gateway": "",
-        "MacAddress": "",
-        "Networks": networks,
     })
 }
 

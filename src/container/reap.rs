@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   processes, cgroups   recorded in state.json before they were made: killed, removed
+//!   links, addresses      by the names in state.json, and whatever lease bears its id
 //!   mounts, namespaces   went with their last process
 //!   exit                 recorded now, unless the monitor had come to it
 //!   run directory        dropped last: while it is there, somebody has to come here
@@ -11,6 +12,7 @@ use crate::error::{Context as _, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase};
 use crate::model::time::Timestamp;
+use crate::network;
 use crate::runtime::cgroup;
 use crate::store::{ContainerLock, Durability, Store};
 
@@ -33,7 +35,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
         return Ok(());
     }
     super::stop::kill_first_process(&live)?;
-    cgroup::kill_and_remove(&live.cgroups).with_context(|| format!("release container {}", id.short()))?;
+    release(store, id, &live).with_context(|| format!("release container {}", id.short()))?;
     let config = store.config(id);
     if let Ok(config) = &config
         && config.auto_remove
@@ -43,6 +45,12 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
     store.save_exit(id, &last_exit(&live), Durability::Synced)?;
     store.unmark_running(id);
     store.clear_live(id)
+}
+
+/// What the kernel and the run root still have of it.
+pub(super) fn release(store: &Store, id: &ContainerId, live: &LiveState) -> Result<()> {
+    cgroup::kill_and_remove(&live.cgroups)?;
+    network::release(store, id, &live.endpoints, &live.ports, network::Namespace::Unknown)
 }
 
 /// How a container whose monitor is dead has ended.

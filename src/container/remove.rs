@@ -1,11 +1,11 @@
 //! Removes containers.
 
+use crate::container::reap;
 use crate::container::status::{self, Seen};
 use crate::container::stop;
 use crate::error::{Error, Kind, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::{Phase, Status};
-use crate::runtime::cgroup;
 use crate::store::{ContainerLock, Store};
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,7 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
             Seen::Is(_) | Seen::Gone => return discard(store, id, options.volumes, &lock),
             // What is removed needs no record of its exit: a full disk might have no room for one.
             Seen::Lost(live) => {
-                cgroup::kill_and_remove(&live.cgroups)?;
+                reap::release(store, id, &live)?;
                 return discard(store, id, options.volumes, &lock);
             }
         }

@@ -11,6 +11,7 @@ use crate::model::id::ContainerId;
 use crate::model::state::{LiveState, ProcessRef, Status};
 use crate::monitor::frame::Hello;
 use crate::monitor::{KEEP_REQUEST, STOP_REQUEST};
+use crate::network;
 use crate::runtime::cgroup;
 use crate::store::{Durability, Store, file};
 use crate::sys;
@@ -108,6 +109,7 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
             if let Some(mut monitor) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
                 let _ = monitor.exit(Some(MONITOR_PATIENCE));
             }
+            network::release(store, id, &[], &[], network::Namespace::Unknown)?;
             return store.clear_live(id);
         }
     };

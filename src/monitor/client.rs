@@ -26,6 +26,8 @@ pub(super) enum Said {
     EndOfInput,
     Resize(Size),
     Signal(i32),
+    /// A change of networks.
+    Network(Vec<u8>),
 }
 
 impl Client {
@@ -124,7 +126,8 @@ impl Client {
                 Kind::Stdin => said.push(Said::Bytes(payload.to_vec())),
                 Kind::Resize => said.extend(Size::decode(payload).map(Said::Resize)),
                 Kind::Signal => said.extend(payload.try_into().ok().map(i32::from_be_bytes).map(Said::Signal)),
-                Kind::Stdout | Kind::Stderr | Kind::Exit => {}
+                Kind::Network => said.push(Said::Network(payload.to_vec())),
+                Kind::Stdout | Kind::Stderr | Kind::Exit | Kind::Answer => {}
             }
             done += length;
         }

@@ -7,18 +7,20 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, sharing, stdio, volumes};
+use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::network::publish::Reservation;
 use crate::network::service::Service;
+use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
 use crate::runtime::prepare::{self, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
-use crate::store::Store;
+use crate::store::{Durability, Store, file};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// A running container.
@@ -50,13 +52,26 @@ fn paths(store: &Store, config: &ContainerConfig, host: &cgroup::Host) -> Vec<Pa
 }
 
 /// Leases what the container needs on its networks; nothing is in the kernel yet.
-pub(super) fn reserve(_store: &Store, _config: &ContainerConfig) -> Result<Vec<Endpoint>> {
-    Ok(Vec::new())
+pub(super) fn reserve(store: &Store, config: &ContainerConfig) -> Result<Reserved> {
+    network::reserve(store, &config.id, &store.attachments(config)?, &[])
 }
 
 /// What the monitor serves for this cycle, inside the container's own network namespace or on the host.
-fn services(_store: &Store, _config: &ContainerConfig, _live: &LiveState) -> Result<Vec<Box<dyn Service>>> {
-    Ok(Vec::new())
+fn services(
+    store: &Store,
+    config: &ContainerConfig,
+    live: &LiveState,
+    netns: Option<BorrowedFd<'_>>,
+    ports: Reservation,
+) -> Result<Vec<Box<dyn Service>>> {
+    let mut services: Vec<Box<dyn Service>> = Vec::new();
+    if let Some(proxy) = ports.into_proxy(&live.endpoints, netns)? {
+        services.push(Box::new(proxy));
+    }
+    if let Some(netns) = netns.filter(|_| !live.endpoints.is_empty()) {
+        services.extend(names::service(store, config, &live.endpoints, netns, live.monitor)?);
+    }
+    Ok(services)
 }
 
 /// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
@@ -65,10 +80,11 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
+    ports: Reservation,
     size: Option<Size>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, live, size);
+    let result = try_start(store, config, host, live, ports, size);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -144,6 +160,7 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
+    ports: Reservation,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
     localtime::write(store, config)?;
@@ -198,7 +215,7 @@ fn try_start(
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
     };
-    let plan = plan::plan(config, &facts)?;
+    let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
@@ -206,19 +223,25 @@ fn try_start(
         None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
+    let namespaces = namespaces(store, config, &live.endpoints)?;
+    warnings.extend(rules::add_container(
+        store,
+        config.id.as_str(),
+        &live.endpoints,
+        &live.ports,
+    )?);
+    sys::stop_point("ports-published");
+    warnings.extend(ports.warnings.iter().cloned());
+    let services = services(store, config, live, namespaces.first().map(AsFd::as_fd), ports)?;
     let prepared = Prepared {
         root: root.try_clone()?,
         mounts,
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
-        namespaces: namespaces(store, config)?
-            .into_iter()
-            .chain(shared.namespaces)
-            .collect(),
+        namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
     };
-    let services = services(store, config, live)?;
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)
     })?;
@@ -292,12 +315,22 @@ fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
     mounts
 }
 
-/// The network namespace to join, if another's is used.
-fn namespaces(store: &Store, config: &ContainerConfig) -> Result<Vec<OwnedFd>> {
+/// The network namespace to join: another's, or its own with its places on networks.
+fn namespaces(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint]) -> Result<Vec<OwnedFd>> {
     let path = match &config.network {
-        NetworkMode::None | NetworkMode::Host | NetworkMode::Networks(_) => return Ok(Vec::new()),
+        NetworkMode::None | NetworkMode::Host => return Ok(Vec::new()),
+        NetworkMode::Networks(_) => {
+            let connected = network::connect(store, endpoints)?;
+            sys::stop_point("network-connected");
+            return Ok(vec![connected.netns]);
+        }
         NetworkMode::Ns(path) => path.clone(),
-        NetworkMode::Container(other) => return Ok(vec![sharing::namespace(store, other, "net")?]),
+        NetworkMode::Container(other) => {
+            // Told first: whoever sees it after the other has ended knows that the namespace lives on.
+            let mark = store.run_dir(other).join(network::SHARED);
+            let _ = file::write_new(&mark, b"", Durability::Volatile);
+            return Ok(vec![sharing::namespace(store, other, "net")?]);
+        }
     };
     let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("open network namespace {}", path.display()))?;

@@ -28,14 +28,28 @@ pub(crate) enum Kind {
     Resize = 5,
     /// To the monitor: a signal for the program, four bytes, big endian.
     Signal = 6,
+    /// To the monitor: a change of networks (`monitor/networks.rs`).
+    Network = 7,
+    /// From the monitor: what became of it.
+    Answer = 8,
 }
 
 impl Kind {
     fn from_byte(byte: u8) -> Option<Kind> {
         use Kind as K;
-        [K::Stdin, K::Stdout, K::Stderr, K::Exit, K::Hello, K::Resize, K::Signal]
-            .into_iter()
-            .find(|k| *k as u8 == byte)
+        [
+            K::Stdin,
+            K::Stdout,
+            K::Stderr,
+            K::Exit,
+            K::Hello,
+            K::Resize,
+            K::Signal,
+            K::Network,
+            K::Answer,
+        ]
+        .into_iter()
+        .find(|k| *k as u8 == byte)
     }
 }
 
@@ -95,6 +109,10 @@ impl Hello {
     pub(crate) const STDERR: u8 = 4;
     /// The exit that no restart follows, instead of the next one.
     pub(crate) const LAST_EXIT: u8 = 8;
+    /// The container stands still while this client is connected: the client itself has stopped it.
+    pub(crate) const FREEZE: u8 = 16;
+    /// And it goes on when no such client is left.
+    pub(crate) const THAW: u8 = 32;
 
     pub(crate) fn wants(self, what: u8) -> bool {
         self.0 & what != 0

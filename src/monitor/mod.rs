@@ -12,6 +12,8 @@ mod identity;
 pub(crate) mod launch;
 mod localtime;
 pub(crate) mod log;
+mod names;
+pub(crate) mod networks;
 mod restart;
 mod sharing;
 mod stdio;
@@ -23,6 +25,8 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
+use crate::network::{self, Namespace, publish};
+use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store, file};
 use crate::sys;
 use launch::{Given, Launcher};
@@ -90,6 +94,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -123,6 +129,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -171,11 +178,14 @@ impl Monitor {
         // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
-        self.live.endpoints = cycle::reserve(&self.store, &self.config)?;
-        if !self.live.endpoints.is_empty() {
+        let reserved = cycle::reserve(&self.store, &self.config)?;
+        self.live.endpoints = reserved.endpoints;
+        let ports = publish::reserve(&self.store, &self.config, &self.live.endpoints)?;
+        self.live.ports.clone_from(&ports.ports);
+        if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let started = cycle::start(&self.store, &self.config, &host, &self.live, self.streams.size())?;
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, ports, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
@@ -183,6 +193,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -198,7 +209,7 @@ impl Monitor {
         sys::stop_point("running-recorded");
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
-            launcher.started(warnings);
+            launcher.started(reserved.notices.into_iter().chain(warnings).collect());
         }
         sys::process::trim_heap();
         let ended = self.until_end(&cycle);
@@ -209,8 +220,23 @@ impl Monitor {
         }
     }
 
+    /// Gives back what the container has on networks.
+    fn release_network(&mut self, namespace: Namespace) -> Result<()> {
+        let (endpoints, ports) = (&self.live.endpoints, &self.live.ports);
+        if endpoints.is_empty() && ports.is_empty() {
+            return Ok(());
+        }
+        let released = network::release(&self.store, &self.config.id, endpoints, ports, namespace);
+        self.live.endpoints.clear();
+        self.live.ports.clear();
+        released.context("release the network")
+    }
+
     /// A start that failed is an exit too.
     fn failed(&mut self, error: &Error) -> Exit {
+        let released = self.release_network(Namespace::Unknown);
+        let both = released.err().map(|second| error.clone().and(&second));
+        let error = both.as_ref().unwrap_or(error);
         let exit = Exit {
             code: crate::runtime::spawn::exit_code(error),
             signal: None,
@@ -269,8 +295,10 @@ impl Monitor {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
+                Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
+                Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
                 Event::Signal(_) if !asked => {
                     asked = true;
                     self.stopping = true;
@@ -312,6 +340,7 @@ impl Monitor {
         }
         let (released, root) = cycle.release();
         self.root = Some(root);
+        let released = released.and(self.release_network(Namespace::Going));
         if let Err(e) = released {
             exit.error = e.to_string();
         }
@@ -404,7 +433,8 @@ impl Monitor {
             match self.streams.wait(None, Some(left))? {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
-                Event::Ended | Event::Deliver(_) => {}
+                Event::Network(client, request) => self.change_networks(client, &request, None),
+                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
             }
         }
     }

@@ -16,7 +16,7 @@ use nix::sys::signalfd::SignalFd;
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::collections::VecDeque;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,10 @@ pub(super) enum Event {
     Ended,
     /// A client sends the container a signal.
     Deliver(i32),
+    /// The last client is gone for which the container stood still.
+    Thaw,
+    /// A client, told by its descriptor, wants a change of networks.
+    Network(RawFd, Vec<u8>),
     /// The monitor itself got a signal.
     Signal(i32),
     Timeout,
@@ -65,6 +69,8 @@ pub(super) struct Streams {
     buffer: Vec<u8>,
     size: Option<Size>,
     pending: VecDeque<Event>,
+    /// A client is gone that let the container stand still.
+    goes_on: bool,
     services: Vec<Box<dyn Service>>,
 }
 
@@ -81,6 +87,7 @@ impl Streams {
             buffer: Vec::new(),
             size: None,
             pending: VecDeque::new(),
+            goes_on: false,
             services: Vec::new(),
         }
     }
@@ -88,6 +95,11 @@ impl Streams {
     /// What is served until the cycle ends.
     pub(super) fn serve_also(&mut self, services: Vec<Box<dyn Service>>) {
         self.services = services;
+    }
+
+    /// One more of them.
+    pub(super) fn serve_too(&mut self, service: Box<dyn Service>) {
+        self.services.push(service);
     }
 
     /// Tells the services where the container is now.
@@ -327,6 +339,10 @@ impl Streams {
                     resize(&self.channels, size);
                 }
                 Said::Signal(signal) => self.pending.push_back(Event::Deliver(signal)),
+                Said::Network(request) => {
+                    let client = client.fd().as_raw_fd();
+                    self.pending.push_back(Event::Network(client, request));
+                }
             }
         }
         self.write_input();
@@ -364,10 +380,16 @@ impl Streams {
     fn drop_clients(&mut self) {
         let before = self.clients.len();
         let mut had_stdin = false;
+        let goes_on = &mut self.goes_on;
         self.clients.retain(|c| {
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
+            *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone
         });
+        if self.goes_on && !self.clients.iter().any(|c| c.wants.wants(Hello::FREEZE)) {
+            self.goes_on = false;
+            self.pending.push_back(Event::Thaw);
+        }
         if self.clients.len() < before && had_stdin && self.channels.stdin_once && self.channels.terminal.is_none() {
             self.end_of_input = true;
             self.write_input();
@@ -405,6 +427,13 @@ impl Streams {
         }
         self.channels = Channels::default();
         self.log.quiet();
+    }
+
+    /// Answers a client that is still there.
+    pub(super) fn answer(&mut self, client: RawFd, answer: &[u8]) {
+        if let Some(client) = self.clients.iter_mut().find(|c| c.fd().as_raw_fd() == client) {
+            client.send(Kind::Answer, answer);
+        }
     }
 
     /// Tells the clients how it ended; those that want the last exit only if this is it.

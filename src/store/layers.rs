@@ -14,8 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// What rebuilds the layer's tar byte for byte, together with the files (`layer::tar_split`).
-const RECORD: &str = "tar-record";
-const JSON: &str = "layer.json";
+pub(super) const RECORD: &str = "tar-record";
+pub(super) const JSON: &str = "layer.json";
 
 /// `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +113,26 @@ impl SealedLayer {
             }
         }
         Ok(id)
+    }
+
+    /// Puts it in place of a damaged one, or where none is.
+    pub(crate) fn replace(self, store: &Store, _exclusive: &StoreLock) -> Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let id = self.record.chain_id();
+        let target = store.layers_root().join(id.hex());
+        let path = self.stage.path().to_owned();
+        match renameat_with(CWD, &path, CWD, &target, RenameFlags::EXCHANGE) {
+            // What is staged now is the damaged one.
+            Ok(()) => {
+                drop(self.stage);
+                file::sync_dir(&store.layers_root())
+            }
+            Err(rustix::io::Errno::NOENT) => {
+                self.stage.commit(&target)?;
+                file::sync_dir(&store.layers_root())
+            }
+            Err(e) => Err(e).with_context(|| format!("put layer {id} in place")),
+        }
     }
 
     pub(crate) fn record(&self) -> &LayerRecord {

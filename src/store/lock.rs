@@ -118,7 +118,11 @@ impl Store {
     fn check_in_place(&self, id: &ContainerId, file: File) -> Result<ContainerLock> {
         let held = file.metadata()?;
         match std::fs::symlink_metadata(self.container_dir(id)) {
-            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(ContainerLock { file }),
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
+                // What can't be healed shows at the start; nothing here keeps a container from being removed.
+                let _ = self.heal_adoption(id);
+                Ok(ContainerLock { file })
+            }
             Ok(_) => Err(no_such_container(id.as_str())),
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_such_container(id.as_str())),
             Err(e) => Err(e.into()),
@@ -154,11 +158,24 @@ impl Store {
         Ok(NamesLock { _file: file })
     }
 
+    /// The file that says which free port of the host is given next; locked while it is open.
+    pub(super) fn lock_ports(&self) -> Result<File> {
+        let path = self.run_root().join("ports");
+        let file = open_lock_file(&path).with_context(|| format!("open {}", path.display()))?;
+        self.wait_for(&file, Mode::Exclusive, "the host's free ports")?;
+        Ok(file)
+    }
+
     fn lock_file(&self, name: &str, mode: Mode, what: &str) -> Result<File> {
         let path = self.root().join(name);
         let file = open_lock_file(&path).with_context(|| format!("open {}", path.display()))?;
         self.wait_for(&file, mode, what)?;
         Ok(file)
+    }
+
+    /// Takes the whole lock of `file`.
+    pub(super) fn wait_for_all(&self, file: &File, what: &str) -> Result<()> {
+        self.wait_for(file, Mode::Exclusive, what)
     }
 
     /// Locks are held for milliseconds: at first asks again and again, so as to notice when it takes long; from then on

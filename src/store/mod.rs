@@ -10,24 +10,29 @@
 //!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size, blobs}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag or digest → images, one per platform
-//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*; the directory
+//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*  layer/ (while a
+//!                                 commit makes one of upper/, adopt.rs); the directory
 //!                                 itself is flocked by whoever changes the container
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
+//!   networks/<id>.json            Network
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
 //! /run/barge/<id>/                the run directory (tmpfs): state.json  attach.sock  hosts …
+//! /run/barge/leases/<network>/    <address> (the container that has it)  next  lock
+//! /run/barge/networks.lock        flock: around a change of networks and their links
 //! ```
 //!
 //! Readers take no lock: every record is one small file that is only ever replaced by a rename, and every directory
 //! comes and goes by a rename. Whatever they meet may be gone a moment later, or be damaged; neither stops a listing.
-//! Writers stage, sync, rename. Locks are taken in this order: downloads, store, tags, container, names. A lock file of
-//! the root is never unlinked, and no lock but one of `downloads/` is held while waiting for a process, the network or a
-//! person.
+//! Writers stage, sync, rename. Locks are taken in this order: downloads, store, tags, container, names, networks,
+//! leases. A lock file of the root is never unlinked, and no lock but one of `downloads/` is held while waiting for a
+//! process, the network or a person.
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed
 
+mod adopt;
 mod blobs;
 mod claims;
 mod containers;
@@ -39,6 +44,8 @@ mod layers;
 mod lock;
 mod mount_points;
 mod names;
+mod networks;
+mod ports;
 mod staging;
 mod tags;
 mod volumes;
@@ -51,6 +58,9 @@ pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;
 pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
+pub(crate) use names::is_valid as is_valid_name;
+pub(crate) use networks::{LeasesLock, NetworksLock};
+pub(crate) use ports::FreePorts;
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

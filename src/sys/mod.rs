@@ -5,6 +5,7 @@ pub(crate) mod clone;
 pub(crate) mod exe;
 pub(crate) mod interface;
 pub(crate) mod mount;
+pub(crate) mod netlink;
 pub(crate) mod nfnetlink;
 pub(crate) mod process;
 pub(crate) mod seccomp;

@@ -23,11 +23,15 @@ fn every_namespace_is_its_own() {
     let paths = names.map(|n| format!("/proc/self/ns/{n}"));
     let inside = host.tiny("", format!("link {}", paths.join(" "))).ok().lines();
     for (path, inside) in paths.iter().zip(inside) {
-        assert_ne!(fs::read_link(path).unwrap().to_str().unwrap(), inside);
+        let ours = path.replace("/self/", "/thread-self/");
+        assert_ne!(fs::read_link(ours).unwrap().to_str().unwrap(), inside);
     }
     // --net host shares that one.
     let net = host.tiny("--net host", "link /proc/self/ns/net").ok().text();
-    assert_eq!(fs::read_link("/proc/self/ns/net").unwrap().to_str().unwrap(), net);
+    assert_eq!(
+        fs::read_link("/proc/thread-self/ns/net").unwrap().to_str().unwrap(),
+        net
+    );
 }
 
 #[test]
@@ -45,7 +49,7 @@ fn container_network_is_shared_on_request() {
 #[test]
 fn loopback_is_up_and_nothing_else() {
     let host = Host::busybox();
-    for network in ["", "--net none"] {
+    for network in ["-n=false", "--net none"] {
         let links = host.text(format!("run --rm {network} busybox ip -o link"));
         assert_eq!(links.lines().count(), 1, "{links}");
         assert!(links.contains("lo:") && links.contains("UP"), "{links}");

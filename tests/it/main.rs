@@ -11,14 +11,19 @@
     unreachable_pub
 )]
 
+mod archives;
 mod bad_input;
+mod check;
+mod commit;
 mod concurrency;
 mod crash;
 mod exec;
 mod images;
 mod isolation;
+mod layers;
 mod lifecycle;
 mod limits;
+mod login;
 mod logs;
 mod process;
 mod prune;

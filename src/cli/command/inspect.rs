@@ -14,7 +14,7 @@ use serde_json::Value;
 
 pub(super) const SPEC: Spec = Spec {
     name: "inspect",
-    about: "Show all about containers, images or volumes, as JSON",
+    about: "Show all about containers, images, volumes or networks, as JSON",
     examples: &[
         ("barge inspect web", "a container, or else an image of that name"),
         ("barge inspect -f '{{.State.ExitCode}}' web", "one field"),
@@ -34,6 +34,7 @@ enum Kinds {
     Container,
     Image,
     Volume,
+    Network,
 }
 
 pub(super) const CONTAINER: Spec = Spec {
@@ -60,6 +61,21 @@ pub(super) const IMAGE: Spec = Spec {
     },
 };
 
+pub(super) const NETWORK: Spec = Spec {
+    name: "inspect",
+    about: "Show all about networks, as JSON",
+    examples: &[(
+        "barge network inspect -f '{{range .IPAM.Config}}{{.Subnet}}{{end}}' back",
+        "its addresses",
+    )],
+    also: None,
+    body: Body::Command {
+        define: define_network,
+        run: |m, session| show(m, session, "NETWORK", Kinds::Network),
+        codes: Codes::Plain,
+    },
+};
+
 pub(super) const VOLUME: Spec = Spec {
     name: "inspect",
     about: "Show all about volumes, as JSON",
@@ -82,7 +98,14 @@ fn size(command: Command) -> Command {
 
 fn define(command: Command) -> Command {
     size(format(command))
-        .arg(value("type", "KIND", "Only containers, images or volumes").value_parser(["container", "image", "volume"]))
+        .arg(
+            value("type", "KIND", "Only containers, images, volumes or networks").value_parser([
+                "container",
+                "image",
+                "network",
+                "volume",
+            ]),
+        )
         .arg(words("OBJECT", "Names or ids"))
 }
 
@@ -94,6 +117,10 @@ fn define_image(command: Command) -> Command {
     format(command).arg(words("IMAGE", "Names or ids"))
 }
 
+fn define_network(command: Command) -> Command {
+    format(command).arg(words("NETWORK", "Names or ids"))
+}
+
 fn define_volume(command: Command) -> Command {
     format(command).arg(words("VOLUME", "Names"))
 }
@@ -103,6 +130,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         Some("container") => Kinds::Container,
         Some("image") => Kinds::Image,
         Some("volume") => Kinds::Volume,
+        Some("network") => Kinds::Network,
         _ => Kinds::Any,
     };
     show(m, session, "OBJECT", kinds)
@@ -130,11 +158,13 @@ fn find(store: &Store, name: &str, kinds: Kinds, with_size: bool) -> Result<Valu
         )?)?)
     };
     let volume = || view::volume::inspect(store, name);
+    let network = || view::network::inspect(store, name);
     match kinds {
         Kinds::Container => container(),
         Kinds::Image => image(),
         Kinds::Volume => volume(),
-        Kinds::Any => first(&[&container, &image, &volume])
+        Kinds::Network => network(),
+        Kinds::Any => first(&[&container, &image, &volume, &network])
             .unwrap_or_else(|| Err(Error::not_found(format!("No such object: {name}")))),
     }
 }

@@ -1,5 +1,5 @@
-//! A host to test on: an engine of its own (`--root`, `--run-root`) that drives the real binary as root, test images,
-//! and at its end the residue check (`residue.rs`).
+//! A host to test on: an engine of its own (`--root`, `--run-root`) that drives the real binary as root, in a network
+//! namespace of the test's own (`net.rs`), test images, and at its end the residue check (`residue.rs`).
 //!
 //! ```
 //! let host = Host::new();
@@ -10,11 +10,16 @@
 //! Environment: `BARGE_TEST_BINARY` (another binary), `BARGE_TEST_DATA` (where test images are kept),
 //! `BARGE_TEST_SLOW` (a factor for every deadline), `BARGE_TEST_SKIPS` (a file that collects what was skipped and why).
 
+pub mod faults;
+pub mod http;
 mod images;
+mod net;
 mod process;
+pub mod registry;
 mod residue;
 mod tar;
 mod terminal;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,8 +30,10 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
-pub use process::{Cmd, Output};
+pub use net::{Net, OwnNamespace, Place, ip, ip_json};
+pub use process::{Cmd, Output, Process};
 pub use tar::Tar;
+pub use terminal::Terminal;
 
 /// An engine of its own, with nothing in it that a test did not put there.
 pub struct Host {
@@ -36,6 +43,7 @@ pub struct Host {
     /// The suffix every name outside the roots carries: `barge-<6 hex>`.
     pub instance: String,
     checked: bool,
+    _namespace: OwnNamespace,
 }
 
 impl Host {
@@ -82,6 +90,7 @@ impl Host {
             root,
             run_root,
             checked: false,
+            _namespace: OwnNamespace::enter(),
         }
     }
 

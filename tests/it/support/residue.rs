@@ -89,6 +89,12 @@ fn store_residue(host: &Host) -> Vec<String> {
     );
     let run = names_in(&host.run_root).into_iter().filter(|n| n.len() == 64);
     left.extend(run.map(|name| format!("run/{name}")));
+    for network in names_in(&host.run_root.join("leases")) {
+        let leases = names_in(&host.run_root.join("leases").join(&network)).into_iter();
+        let addresses = leases.filter(|name| name.parse::<std::net::IpAddr>().is_ok());
+        left.extend(addresses.map(|address| format!("lease of {address}")));
+    }
+    left.extend(super::net::links_left());
     left
 }
 

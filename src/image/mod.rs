@@ -1,6 +1,7 @@
 //! What can be done to an image.
 
 pub(crate) mod change;
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod disk;
 pub(crate) mod glob;

@@ -21,6 +21,7 @@ mod sparse;
 mod stream;
 mod tree;
 mod unpack;
+mod verify;
 mod walk;
 mod whiteout;
 mod xattr;
@@ -28,6 +29,7 @@ mod xattr;
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, Unpacked, unpack};
+pub(crate) use verify::verify;
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

@@ -11,7 +11,9 @@
     unreachable_pub
 )]
 
+mod archives;
 mod bad_input;
+mod check;
 mod commit;
 mod concurrency;
 mod crash;

@@ -23,6 +23,7 @@ mod logs;
 mod man;
 mod manifest;
 mod network;
+mod network_reload;
 mod pause;
 mod port;
 mod ps;

@@ -16,6 +16,7 @@ pub(crate) mod manifest;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;

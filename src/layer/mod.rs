@@ -6,6 +6,7 @@ pub(crate) mod gzip;
 pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;
+pub(crate) mod stack;
 pub(crate) mod tar_split;
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ mod image;
 mod images;
 mod import;
 mod info;
+mod insert;
 mod inspect;
 mod kill;
 mod load;
@@ -65,6 +66,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     images::SPEC,
     import::SPEC,
     info::SPEC,
+    insert::SPEC,
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,

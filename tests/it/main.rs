@@ -25,6 +25,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod logs;
+mod manifest;
 mod process;
 mod prune;
 mod removal;

@@ -15,6 +15,9 @@ mod docker;
 mod layout;
 mod v1;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use archive::Input;
 
 use crate::error::{Context, Error, Result};

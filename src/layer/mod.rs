@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;
+pub(crate) mod stack;
 pub(crate) mod tar_split;
 
 #[cfg(test)]

@@ -35,6 +35,7 @@ mod removal;
 mod start;
 mod streams;
 mod support;
+mod surroundings;
 mod terminals;
 mod truth;
 mod verbs;

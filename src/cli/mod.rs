@@ -9,6 +9,7 @@ mod complete;
 mod console;
 mod container;
 mod environment;
+mod fetch;
 mod manual;
 mod mount;
 mod names;

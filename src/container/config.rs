@@ -10,6 +10,7 @@ use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::network::Attachment;
+use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
@@ -195,24 +196,13 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
 
 fn check_platform(args: &RunArgs, image: &ImageRecord) -> Result<()> {
     let Some(asked) = &args.platform else { return Ok(()) };
-    let config = &image.config;
-    let has = [
-        config.os.as_str(),
-        config.architecture.as_str(),
-        config.variant.as_str(),
-    ];
-    // A bare word is an architecture, as `amd64`, or an os.
-    let matches = match asked.split('/').collect::<Vec<_>>()[..] {
-        [one] => one == has[0] || one == has[1],
-        [os, arch] => os == has[0] && arch == has[1],
-        [os, arch, variant] => [os, arch, variant] == has,
-        _ => false,
-    };
+    let has = Platform::of(&image.config);
+    let matches = Platform::parse(asked)?.rank(&has).is_some();
     match matches {
         true => Ok(()),
         false => Err(Error::other(format!(
-            "image '{}' was found but its platform ({}/{}) does not match the specified platform ({asked})",
-            args.image, has[0], has[1]
+            "image '{}' was found but its platform ({has}) does not match the specified platform ({asked})",
+            args.image
         ))),
     }
 }

@@ -11,6 +11,7 @@ pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
+mod names;
 pub(crate) mod networks;
 mod restart;
 mod stdio;
@@ -22,7 +23,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
-use crate::network::{self, Namespace};
+use crate::network::{self, Namespace, publish};
 use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
@@ -91,6 +92,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -124,6 +127,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -174,10 +178,12 @@ impl Monitor {
         sys::stop_point("start-recorded");
         let reserved = cycle::reserve(&self.store, &self.config)?;
         self.live.endpoints = reserved.endpoints;
-        if !self.live.endpoints.is_empty() {
+        let ports = publish::reserve(&self.store, &self.config, &self.live.endpoints)?;
+        self.live.ports.clone_from(&ports.ports);
+        if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let started = cycle::start(&self.store, &self.config, &host, &self.live, self.streams.size())?;
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, ports, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
@@ -185,6 +191,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -212,11 +219,13 @@ impl Monitor {
 
     /// Gives back what the container has on networks.
     fn release_network(&mut self, namespace: Namespace) -> Result<()> {
-        if self.live.endpoints.is_empty() {
+        let (endpoints, ports) = (&self.live.endpoints, &self.live.ports);
+        if endpoints.is_empty() && ports.is_empty() {
             return Ok(());
         }
-        let released = network::release(&self.store, &self.config.id, &self.live.endpoints, namespace);
+        let released = network::release(&self.store, &self.config.id, endpoints, ports, namespace);
         self.live.endpoints.clear();
+        self.live.ports.clear();
         released.context("release the network")
     }
 

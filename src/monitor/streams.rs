@@ -97,6 +97,11 @@ impl Streams {
         self.services = services;
     }
 
+    /// One more of them.
+    pub(super) fn serve_too(&mut self, service: Box<dyn Service>) {
+        self.services.push(service);
+    }
+
     /// Tells the services where the container is now.
     pub(super) fn endpoints_changed(&mut self, endpoints: &[Endpoint]) {
         self.services.iter_mut().for_each(|s| s.endpoints_changed(endpoints));

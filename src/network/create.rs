@@ -264,6 +264,7 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
             by.short()
         )));
     }
+    super::dns::forget(store, &network.id);
     if !network.foreign_link {
         let mut links = Links::open()?;
         if links.find(&network.link)?.is_some() {
@@ -271,5 +272,6 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
         }
     }
     crate::sys::stop_point("network-link-removed");
+    super::rules::remove_network(store, &network)?;
     store.drop_network(&network, &held)
 }

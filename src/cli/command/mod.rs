@@ -15,6 +15,7 @@ mod image_mount;
 mod images;
 mod import;
 mod info;
+mod insert;
 mod inspect;
 mod kill;
 mod load;
@@ -24,6 +25,7 @@ mod logs;
 mod man;
 mod manifest;
 mod network;
+mod network_reload;
 mod pause;
 mod port;
 mod ps;
@@ -64,6 +66,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     images::SPEC,
     import::SPEC,
     info::SPEC,
+    insert::SPEC,
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,

@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod logs;
+mod names;
 mod process;
 mod prune;
 mod registry;

@@ -18,6 +18,7 @@ pub(crate) mod mount;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;
+pub(crate) mod push;
 pub(crate) mod remote;
 pub(crate) mod removal;
 pub(crate) mod remove;

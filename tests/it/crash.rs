@@ -28,6 +28,7 @@ const POINTS: &[&str] = &[
 
 /// Those on the way of an image.
 const IMAGE_POINTS: &[&str] = &[
+    "layer-compressed",
     "blob-partly-fetched",
     "blob-fetched",
     "blob-committed",

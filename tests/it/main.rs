@@ -34,6 +34,7 @@ mod removal;
 mod start;
 mod streams;
 mod support;
+mod surroundings;
 mod terminals;
 mod truth;
 mod verbs;

@@ -30,6 +30,7 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -80,6 +81,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     port::SPEC,
     ps::SPEC,
     pull::SPEC,
+    push::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

@@ -26,6 +26,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod logs;
+mod manifest;
 mod names;
 mod process;
 mod prune;

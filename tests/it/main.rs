@@ -20,6 +20,7 @@ mod isolation;
 mod lifecycle;
 mod limits;
 mod logs;
+mod network;
 mod process;
 mod prune;
 mod removal;

@@ -67,7 +67,11 @@ fn process_flags(command: Command) -> Command {
         ))
         .arg(value("name", "NAME", "Name of the container"))
         .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
-        .arg(value("platform", "OS/ARCH", "Refuse an image of another platform"))
+        .arg(value(
+            "platform",
+            "OS/ARCH",
+            "The image for another platform than this machine's",
+        ))
         .arg(
             list(
                 "publish",
@@ -77,7 +81,6 @@ fn process_flags(command: Command) -> Command {
             .short('p'),
         )
         .arg(flag("publish-all", "Publish every documented port to a free one of the host").short('P'))
-        .arg(value("pull", "POLICY", "When to pull the image: missing or never"))
         .arg(value(
             "restart",
             "POLICY",
@@ -201,7 +204,6 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             "Conflicting options: cannot specify both --restart and --rm",
         ));
     }
-    pull_policy(m.text("pull"))?;
     let (hostname, domainname) = hostname(m.text("hostname"), m.text("domainname"))?;
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
@@ -323,18 +325,6 @@ fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: b
             stdout: true,
             stderr: true,
         }),
-    }
-}
-
-fn pull_policy(policy: Option<&str>) -> Result<()> {
-    match policy {
-        None | Some("missing" | "never") => Ok(()),
-        Some("always") => {
-            Err(Error::usage("--pull always: this version cannot pull").with_hint("import the image first"))
-        }
-        Some(other) => Err(Error::usage(format!(
-            "invalid pull option: '{other}': must be one of \"always\", \"missing\" or \"never\""
-        ))),
     }
 }
 

@@ -192,8 +192,6 @@ fn the_rest() {
         ("--rm --restart always img", "cannot specify both --restart and --rm"),
         ("-w x img", "it needs to be an absolute path"),
         ("--stop-signal FOO img", "invalid signal: FOO"),
-        ("--pull always img", "cannot pull"),
-        ("--pull often img", "must be one of"),
         ("--foo img", "run: unknown flag '--foo'"),
         ("--nmae x img", "unknown flag '--nmae'"),
         ("-y img", "unknown flag '-y'"),

@@ -2,12 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{ContainerConfig, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams};
+use crate::model::container::{
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::network::Attachment;
+use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
@@ -117,7 +120,6 @@ pub(crate) struct Facts<'a> {
     pub(crate) new_volume_name: &'a dyn Fn() -> String,
 }
 
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 const DEFAULT_SHM_SIZE: u64 = 64 << 20;
 const DEFAULT_STOP_TIMEOUT: i64 = 10;
 
@@ -161,6 +163,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
             id: image.id,
             reference: args.image.clone(),
             layers: image.layers.clone(),
+            committed: 0,
         },
         process,
         hostname,
@@ -193,24 +196,13 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
 
 fn check_platform(args: &RunArgs, image: &ImageRecord) -> Result<()> {
     let Some(asked) = &args.platform else { return Ok(()) };
-    let config = &image.config;
-    let has = [
-        config.os.as_str(),
-        config.architecture.as_str(),
-        config.variant.as_str(),
-    ];
-    // A bare word is an architecture, as `amd64`, or an os.
-    let matches = match asked.split('/').collect::<Vec<_>>()[..] {
-        [one] => one == has[0] || one == has[1],
-        [os, arch] => os == has[0] && arch == has[1],
-        [os, arch, variant] => [os, arch, variant] == has,
-        _ => false,
-    };
+    let has = Platform::of(&image.config);
+    let matches = Platform::parse(asked)?.rank(&has).is_some();
     match matches {
         true => Ok(()),
         false => Err(Error::other(format!(
-            "image '{}' was found but its platform ({}/{}) does not match the specified platform ({asked})",
-            args.image, has[0], has[1]
+            "image '{}' was found but its platform ({has}) does not match the specified platform ({asked})",
+            args.image
         ))),
     }
 }

@@ -361,7 +361,8 @@ fn platforms() {
         ("amd64", true),
         ("linux", true),
         ("linux/arm64", false),
-        ("linux/amd64/v2", false),
+        ("linux/amd64/v2", true),
+        ("windows/amd64", false),
     ] {
         let args = RunArgs {
             platform: Some(asked.into()),

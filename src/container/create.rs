@@ -8,6 +8,7 @@ use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
 use crate::model::network::{Attachment, DEFAULT};
+use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -35,7 +36,8 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     store.sweep_left_overs()?;
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
-    let image = image::resolve(store, &args.image)?;
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let image = image::resolve::resolve_for(store, &args.image, platform.as_ref())?;
     loop {
         let config = merge(store, args, &image)?;
         check(&config)?;

@@ -1,13 +1,16 @@
 //! What can be done to a container: one file per verb.
 
 pub(crate) mod attach;
+pub(crate) mod commit;
 pub(crate) mod config;
 pub(crate) mod connect;
 mod connection;
 pub(crate) mod create;
 pub(crate) mod detach;
 pub(crate) mod exec;
+pub(crate) mod export;
 pub(crate) mod filter;
+mod freeze;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -24,4 +27,5 @@ pub(crate) mod status;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;
+mod view;
 pub(crate) mod wait;

@@ -45,7 +45,7 @@ fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&
 }
 
 /// Takes the lock of a container that can be started now; `None` if it runs.
-fn ready(store: &Store, id: &ContainerId) -> Result<Option<ContainerLock>> {
+pub(super) fn ready(store: &Store, id: &ContainerId) -> Result<Option<ContainerLock>> {
     let begin = Instant::now();
     loop {
         let lock = store.lock_container(id)?;

@@ -2,16 +2,16 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::change;
-use crate::layer;
-use crate::model::id::{ChainId, ImageId};
-use crate::model::image::{History, ImageConfig, ImageRecord, RootFs, RunDefaults};
+use crate::image::intake::{Intake, LayerSource, NewImage};
+use crate::image::progress::Silent;
+use crate::model::id::ImageId;
+use crate::model::image::{History, ImageConfig, RootFs, RunDefaults};
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
-use crate::store::{LayerRecord, Store};
+use crate::store::Store;
 use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 
 /// Where the tar comes from; it may be compressed.
@@ -97,46 +97,24 @@ pub(crate) fn import(store: &Store, import: Import) -> Result<ImageId> {
 /// An image of one layer, named if a name is given. `config` lacks nothing but the layer's digest.
 pub(super) fn from_tar(
     store: &Store,
-    tar: impl Read + Send,
+    mut tar: impl Read + Send,
     mut config: ImageConfig,
     name: Option<&Reference>,
 ) -> Result<ImageId> {
-    let staged = store.stage_layer()?;
     // What is imported is often the archive of a temporary directory, closed to everybody but root.
-    let options = layer::Options {
-        record: Some(staged.record()?),
-        open_root: true,
-    };
-    let unpacked = layer::unpack(layer::compress::reader(tar)?, staged.diff()?.as_fd(), &options)?;
-    let record = LayerRecord {
-        parent: None,
-        diff_id: unpacked.diff_id,
-        size: unpacked.size,
-        blobs: Vec::new(),
-    };
-    let sealed = staged.seal(record)?;
+    let intake = Intake::new(store, &Silent)?.open_root();
+    let layer = intake.layer(None, None, LayerSource::Tar(&mut tar))?;
     config.rootfs = RootFs {
-        diff_ids: vec![unpacked.diff_id],
+        diff_ids: vec![layer.diff_id],
         ..RootFs::default()
     };
-    let bytes = serde_json::to_vec(&config)?;
-    let image = ImageRecord {
-        id: ImageId(crate::model::digest::Digest::of(&bytes)),
-        parent: None,
-        layers: ChainId::chain(&config.rootfs.diff_ids),
-        config,
-        size: unpacked.size,
-        stored: Timestamp::now(),
-        manifests: Vec::new(),
-    };
-    let held = store.lock_shared()?;
-    sealed.commit(store, &held)?;
-    store.put_image(&image, &bytes, &held)?;
-    if let Some(name) = name {
-        let name = name.clone().or_latest();
-        store.change_tags(&held, |tags| Ok(tags.set(&name, image.id)))?;
-    }
-    Ok(image.id)
+    let names: Vec<_> = name.into_iter().cloned().map(Reference::or_latest).collect();
+    intake.finish(&NewImage {
+        config: &serde_json::to_vec(&config)?,
+        names: &names,
+        replace: true,
+        ..NewImage::default()
+    })
 }
 
 fn set_platform(config: &mut ImageConfig, platform: Option<&str>) -> Result<()> {

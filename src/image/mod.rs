@@ -1,6 +1,7 @@
 //! What can be done to an image.
 
 pub(crate) mod change;
+pub(crate) mod commit;
 pub(crate) mod disk;
 pub(crate) mod glob;
 pub(crate) mod hello;
@@ -10,6 +11,7 @@ pub(crate) mod inspect;
 pub(crate) mod intake;
 pub(crate) mod list;
 pub(crate) mod load;
+pub(crate) mod manifest;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;

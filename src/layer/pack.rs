@@ -25,7 +25,7 @@ use crate::model::id::DiffId;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
@@ -44,6 +44,8 @@ pub(crate) struct Options<'a> {
     pub(crate) root: bool,
     /// No time is later than this (`SOURCE_DATE_EPOCH`).
     pub(crate) epoch: Option<i64>,
+    /// Paths that are left out; nothing but what is left out may be in them.
+    pub(crate) without: BTreeSet<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -69,7 +71,7 @@ pub(crate) fn pack(dir: BorrowedFd<'_>, out: Option<&mut (dyn Write + Send)>, op
             .spawn_scoped(scope, move || drain(&chunks_out, &spent_in, out))
             .context("start a thread")?;
         let sink = Sink::Chunks { chunks, spent };
-        let mut packer = Packer::new(sink, recorder, Marks::Overlay, options.epoch);
+        let mut packer = Packer::new(sink, recorder, Marks::Overlay, options);
         let packed = packer.tree(dir, options.root).and_then(|()| packer.end());
         let (size, members, exact) = (packer.size, packer.members, packer.exact);
         drop(packer);
@@ -88,10 +90,22 @@ pub(crate) fn pack(dir: BorrowedFd<'_>, out: Option<&mut (dyn Write + Send)>, op
 }
 
 /// Writes a tree as it is seen, whoever may change it meanwhile: a container's root. Marks of layers mean nothing here.
-pub(crate) fn export(dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()> {
-    let mut packer = Packer::new(Sink::Direct(out), None, Marks::None, None);
-    packer.tree(dir, false)?;
-    packer.end()
+/// What `options` leave out is in it as little as what is below.
+pub(crate) fn export(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
+    write_as(Marks::None, dir, out, options)
+}
+
+/// Writes a layer's directory as [`pack`] does, for somebody who hashes it himself. The number of members.
+pub(crate) fn write(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
+    write_as(Marks::Overlay, dir, out, options)
+}
+
+fn write_as(marks: Marks, dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
+    let recorder = options.record.map(Recorder::new).transpose()?;
+    let mut packer = Packer::new(Sink::Direct(out), recorder, marks, options);
+    packer.tree(dir, options.root)?;
+    packer.end()?;
+    Ok(packer.members)
 }
 
 /// `SOURCE_DATE_EPOCH` (reproducible-builds.org): seconds.
@@ -149,7 +163,7 @@ struct Packer<'a> {
     chunk: Vec<u8>,
     recorder: Option<Recorder<'a>>,
     marks: Marks,
-    epoch: Option<i64>,
+    options: &'a Options<'a>,
     /// The first name of a file of several, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
     size: u64,
@@ -158,13 +172,13 @@ struct Packer<'a> {
 }
 
 impl<'a> Packer<'a> {
-    fn new(sink: Sink<'a>, recorder: Option<Recorder<'a>>, marks: Marks, epoch: Option<i64>) -> Self {
+    fn new(sink: Sink<'a>, recorder: Option<Recorder<'a>>, marks: Marks, options: &'a Options<'a>) -> Self {
         Packer {
             sink,
             chunk: Vec::with_capacity(CHUNK),
             recorder,
             marks,
-            epoch,
+            options,
             linked: HashMap::new(),
             size: 0,
             members: 0,
@@ -179,6 +193,7 @@ impl<'a> Packer<'a> {
             self.marker(b".wh..wh..opq")?;
         }
         walk_sorted(dir, &mut |step| match step {
+            Step::Entry { path, .. } | Step::Enter { path, .. } if self.options.without.contains(path) => Ok(()),
             Step::Entry { dir, name, path, .. } => self.entry(dir, name, path).with_context(|| shown(path)),
             Step::Enter { dir, name, path } => {
                 let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).with_context(|| shown(path))?;
@@ -329,7 +344,7 @@ impl<'a> Packer<'a> {
     }
 
     fn clamped(&mut self, time: Time) -> Time {
-        match self.epoch {
+        match self.options.epoch {
             Some(epoch) if (time.seconds, time.nanoseconds) > (epoch, 0) => {
                 self.exact = false;
                 Time {

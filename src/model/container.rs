@@ -79,8 +79,16 @@ pub(crate) struct ImageUse {
     pub(crate) id: ImageId,
     /// As the user typed it.
     pub(crate) reference: String,
-    /// Base first.
+    /// Base first: the image's, and on top of them what commits have made of the container's own changes.
     pub(crate) layers: Vec<ChainId>,
+    /// How many of them are the container's own.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(crate) committed: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(n: &usize) -> bool {
+    *n == 0
 }
 
 /// What runs: the words after merging with the image.
@@ -172,6 +180,9 @@ pub(crate) enum RestartPolicy {
     Always,
     UnlessStopped,
 }
+
+/// What a container has where neither its image nor its user says anything.
+pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl ContainerConfig {
     /// The volumes made for this container without a name given: they go with it.

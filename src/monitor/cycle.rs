@@ -7,7 +7,7 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, stdio, volumes};
+use crate::monitor::{identity, names, stdio, volumes};
 use crate::network::service::Service;
 use crate::network::{self, Reserved};
 use crate::runtime::capability::Capabilities;
@@ -57,12 +57,16 @@ pub(super) fn reserve(store: &Store, config: &ContainerConfig) -> Result<Reserve
 
 /// What the monitor serves for this cycle, inside the container's own network namespace or on the host.
 fn services(
-    _store: &Store,
-    _config: &ContainerConfig,
-    _live: &LiveState,
-    _netns: Option<BorrowedFd<'_>>,
+    store: &Store,
+    config: &ContainerConfig,
+    live: &LiveState,
+    netns: Option<BorrowedFd<'_>>,
 ) -> Result<Vec<Box<dyn Service>>> {
-    Ok(Vec::new())
+    let mut services = Vec::new();
+    if let Some(netns) = netns.filter(|_| !live.endpoints.is_empty()) {
+        services.extend(names::service(store, config, &live.endpoints, netns, live.monitor)?);
+    }
+    Ok(services)
 }
 
 /// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
@@ -201,7 +205,7 @@ fn try_start(
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
     };
-    let plan = plan::plan(config, &facts)?;
+    let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter)?;
     drop(sources.held);
     let (streams, channels) = match terminal {

@@ -8,7 +8,7 @@ use crate::model::id::ContainerId;
 use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
 use crate::monitor::streams::{Channels, Event, Streams};
-use crate::monitor::{log, stdio};
+use crate::monitor::{log, names, stdio};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::plan::{self, Confinement};
 use crate::runtime::prepare::{ChildStreams, Prepared, Terminal};
@@ -104,7 +104,7 @@ fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
             // A number that is no signal is the client's mistake.
             Event::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
             Event::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
-            Event::Timeout | Event::Network(..) => {}
+            Event::Timeout | Event::Thaw | Event::Network(..) => {}
         }
     }
     let code = sys::process::reap(init.pidfd.as_fd())?.code();
@@ -134,6 +134,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
     }
     let filter = seccomp::program(&config.security, capabilities)?;
     let identity = user::identify(root.as_fd(), spec.user.as_deref().unwrap_or(&config.process.user))?;
+    let config = names::with_links(store, &config, &live.endpoints)?;
     let steps = steps(
         &config,
         spec,

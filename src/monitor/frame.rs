@@ -109,6 +109,10 @@ impl Hello {
     pub(crate) const STDERR: u8 = 4;
     /// The exit that no restart follows, instead of the next one.
     pub(crate) const LAST_EXIT: u8 = 8;
+    /// The container stands still while this client is connected: the client itself has stopped it.
+    pub(crate) const FREEZE: u8 = 16;
+    /// And it goes on when no such client is left.
+    pub(crate) const THAW: u8 = 32;
 
     pub(crate) fn wants(self, what: u8) -> bool {
         self.0 & what != 0

@@ -6,8 +6,8 @@ use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::network::Endpoint;
 use crate::network::hosts::{Base, Hosts};
+use crate::network::links;
 use crate::network::resolv::{self, HostFiles, Reach};
-use crate::network::{dns, links};
 use crate::store::{Durability, Store, file};
 use std::fs::{File, Permissions};
 use std::io::{ErrorKind, Write as _};
@@ -162,22 +162,4 @@ fn hosts<'a>(config: &'a ContainerConfig, endpoints: &[Endpoint], linked: &[link
         gateway: gateway.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)),
         links: linked.iter().flat_map(links::Linked::hosts).collect(),
     })
-}
-
-/// Puts the container into the books of its networks, where others find it by name.
-pub(super) fn announce(
-    store: &Store,
-    config: &ContainerConfig,
-    endpoints: &[Endpoint],
-    monitor: crate::model::state::ProcessRef,
-) -> Result<()> {
-    let full = format!("{}.{}", config.hostname, config.domainname);
-    let mut names = vec![config.name.as_str(), config.hostname.as_str()];
-    if !config.domainname.is_empty() {
-        names.push(&full);
-    }
-    for endpoint in endpoints.iter().filter(|e| e.dns) {
-        dns::announce(store, &config.id, endpoint, &names, monitor)?;
-    }
-    Ok(())
 }

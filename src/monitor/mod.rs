@@ -11,6 +11,7 @@ pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
 pub(crate) mod log;
+mod names;
 pub(crate) mod networks;
 mod restart;
 mod stdio;
@@ -23,6 +24,7 @@ use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::network::{self, Namespace};
+use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
 use launch::{Given, Launcher};
@@ -90,6 +92,8 @@ struct Monitor {
     history: restart::History,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
+    /// Whether the container's names are served in this cycle.
+    responds: bool,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -123,6 +127,7 @@ impl Monitor {
             live,
             history: restart::History::default(),
             stopping: false,
+            responds: false,
             root: None,
             removed: None,
         })
@@ -184,6 +189,7 @@ impl Monitor {
             warnings,
         } = started;
         self.streams.serve_also(services);
+        self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
@@ -272,6 +278,7 @@ impl Monitor {
                 Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
+                Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
                 Event::Signal(_) if kill_at.is_none() => {
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
@@ -403,7 +410,7 @@ impl Monitor {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
                 Event::Network(client, request) => self.change_networks(client, &request, None),
-                Event::Ended | Event::Deliver(_) => {}
+                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
             }
         }
     }

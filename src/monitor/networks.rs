@@ -4,10 +4,11 @@
 use super::Monitor;
 use crate::error::{Context as _, Error, Result};
 use crate::model::network::{Attachment, Endpoint};
+use crate::monitor::names;
 use crate::network;
 use crate::runtime::spawn;
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd as _, RawFd};
+use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
 
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +77,7 @@ impl Monitor {
             let recorded = self.enter(self.live.phase.clone());
             return Err(undone.and(recorded).err().map_or(e.clone(), |second| e.and(&second)));
         }
-        self.endpoints_changed();
+        self.endpoints_changed(&existing, netns.as_fd())?;
         Ok(reserved.notices)
     }
 
@@ -92,18 +93,26 @@ impl Monitor {
         attachments.retain(|a| a.network != gone.network && a.network != gone.network_id);
         self.store.save_attachments(&self.config.id, &attachments)?;
         let netns = netns(init)?;
+        let before = self.live.endpoints.clone();
         let one = std::slice::from_ref(&gone);
         network::disconnect(&self.store, &self.config.id, one, netns.as_fd())?;
         self.live.endpoints.retain(|e| !is_it(e));
         let left = self.live.endpoints.clone();
         network::restore_way_out(netns.as_fd(), &left)?;
         self.enter(self.live.phase.clone())?;
-        self.endpoints_changed();
-        Ok(())
+        self.endpoints_changed(&before, netns.as_fd())
     }
 
-    fn endpoints_changed(&mut self) {
-        self.streams.endpoints_changed(&self.live.endpoints);
+    /// Services, books and the container's files learn of it.
+    fn endpoints_changed(&mut self, before: &[Endpoint], netns: BorrowedFd<'_>) -> Result<()> {
+        let now = &self.live.endpoints;
+        self.streams.endpoints_changed(now);
+        if names::wanted(now) && !self.responds {
+            let responder = names::responder(&self.store, &self.config, now, netns)?;
+            self.streams.serve_too(responder);
+            self.responds = true;
+        }
+        names::moved(&self.store, &self.config, before, now, self.live.monitor)
     }
 }
 

@@ -34,6 +34,8 @@ pub(super) enum Event {
     Ended,
     /// A client sends the container a signal.
     Deliver(i32),
+    /// The last client is gone for which the container stood still.
+    Thaw,
     /// A client, told by its descriptor, wants a change of networks.
     Network(RawFd, Vec<u8>),
     /// The monitor itself got a signal.
@@ -67,6 +69,8 @@ pub(super) struct Streams {
     buffer: Vec<u8>,
     size: Option<Size>,
     pending: VecDeque<Event>,
+    /// A client is gone that let the container stand still.
+    goes_on: bool,
     services: Vec<Box<dyn Service>>,
 }
 
@@ -83,6 +87,7 @@ impl Streams {
             buffer: Vec::new(),
             size: None,
             pending: VecDeque::new(),
+            goes_on: false,
             services: Vec::new(),
         }
     }
@@ -90,6 +95,11 @@ impl Streams {
     /// What is served until the cycle ends.
     pub(super) fn serve_also(&mut self, services: Vec<Box<dyn Service>>) {
         self.services = services;
+    }
+
+    /// One more of them.
+    pub(super) fn serve_too(&mut self, service: Box<dyn Service>) {
+        self.services.push(service);
     }
 
     /// Tells the services where the container is now.
@@ -370,10 +380,16 @@ impl Streams {
     fn drop_clients(&mut self) {
         let before = self.clients.len();
         let mut had_stdin = false;
+        let goes_on = &mut self.goes_on;
         self.clients.retain(|c| {
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
+            *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone
         });
+        if self.goes_on && !self.clients.iter().any(|c| c.wants.wants(Hello::FREEZE)) {
+            self.goes_on = false;
+            self.pending.push_back(Event::Thaw);
+        }
         if self.clients.len() < before && had_stdin && self.channels.stdin_once && self.channels.terminal.is_none() {
             self.end_of_input = true;
             self.write_input();

@@ -264,6 +264,7 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
             by.short()
         )));
     }
+    super::dns::forget(store, &network.id);
     if !network.foreign_link {
         let mut links = Links::open()?;
         if links.find(&network.link)?.is_some() {

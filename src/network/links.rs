@@ -11,6 +11,7 @@ use crate::model::id::ContainerId;
 use crate::model::name::Link;
 use crate::model::network::Endpoint;
 use crate::store::{Durability, Store, file};
+use crate::sys;
 use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -43,7 +44,8 @@ pub(crate) fn linked<'a>(
         return Ok(found);
     };
     for link in &config.names.links {
-        let live = store.live(&link.container)?.filter(|l| l.running().is_some());
+        let live = store.live(&link.container)?;
+        let live = live.filter(|l| sys::process::start_time(l.monitor.pid) == Some(l.monitor.start_time));
         let theirs = live.iter().flat_map(|l| &l.endpoints);
         let addresses = theirs
             .filter(|e| e.network_id == own.network_id)
@@ -178,11 +180,15 @@ pub(crate) fn linked_to(store: &Store, target: &ContainerId) -> Vec<ContainerId>
 }
 
 /// Nothing of this container's stays.
-pub(crate) fn unregister(store: &Store, config: &ContainerConfig) {
-    for link in &config.names.links {
-        let dir = directory(store, &link.container);
-        let _ = std::fs::remove_file(dir.join(config.id.as_str()));
-        // Somebody else may be linked to it.
-        let _ = std::fs::remove_dir(dir);
+pub(crate) fn unregister(store: &Store, id: &ContainerId) {
+    for dir in std::fs::read_dir(store.run_root().join("links"))
+        .into_iter()
+        .flatten()
+        .flatten()
+    {
+        if std::fs::remove_file(dir.path().join(id.as_str())).is_ok() {
+            // Unless somebody else is linked to it.
+            let _ = std::fs::remove_dir(dir.path());
+        }
     }
 }

@@ -252,7 +252,12 @@ pub(crate) fn release(store: &Store, id: &ContainerId, endpoints: &[Endpoint], n
         // Also what was leased without being recorded.
         Namespace::Unknown => ipam::release_all(store, id),
     };
-    result.and(freed)
+    links::unregister(store, id);
+    let unnamed = match namespace {
+        Namespace::Going if !endpoints.iter().any(|e| e.dns) => Ok(()),
+        _ => dns::withdraw(store, id, None),
+    };
+    result.and(freed).and(unnamed)
 }
 
 /// The default route of a running container that has lost a network: by the first of those that are left, unless it has
@@ -282,6 +287,9 @@ pub(crate) fn restore_way_out(netns: BorrowedFd<'_>, left: &[Endpoint]) -> Resul
 
 /// Takes a running container off some of its networks.
 pub(crate) fn disconnect(store: &Store, id: &ContainerId, endpoints: &[Endpoint], netns: BorrowedFd<'_>) -> Result<()> {
+    for endpoint in endpoints {
+        dns::withdraw(store, id, Some(&endpoint.network_id))?;
+    }
     let mut here = Links::open()?;
     veth::delete(&mut here, endpoints)?;
     let inside_only: Vec<_> = endpoints.iter().filter(|e| e.link.is_empty()).collect();

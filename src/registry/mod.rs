@@ -6,12 +6,15 @@
 mod auth;
 pub(crate) mod config;
 pub(crate) mod credentials;
+pub(crate) mod download;
 mod endpoint;
 mod failure;
 mod http;
+pub(crate) mod login;
 mod proxy;
 mod remote;
 mod retry;
+pub(crate) mod search;
 pub(crate) mod text;
 mod tls;
 mod url;
@@ -20,7 +23,7 @@ mod v2;
 pub(crate) use endpoint::Notice;
 pub(crate) use remote::{Access, Action, Fetched, Head, Mount, Remote, Selector, Wanted};
 pub(crate) use v2::blob::BlobReader;
-pub(crate) use v2::upload::Upload;
+pub(crate) use v2::upload::{Blob, Upload};
 
 use crate::error::Result;
 use crate::model::reference::Reference;

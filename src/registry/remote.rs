@@ -8,7 +8,7 @@ use crate::registry::credentials::{Credentials, Keyring};
 use crate::registry::endpoint::{Endpoint, Notice, Trust};
 use crate::registry::http::Client;
 use crate::registry::v2::blob::BlobReader;
-use crate::registry::v2::upload::Upload;
+use crate::registry::v2::upload::{Blob, Upload};
 use crate::registry::{tls, v2};
 use std::io::Read;
 use std::path::PathBuf;
@@ -181,6 +181,13 @@ impl Remote {
     ) -> Result<()> {
         match self {
             Remote::V2(r) => r.upload_blob(digest, size, open, sent),
+        }
+    }
+
+    /// The same into the upload that a refused mount gave.
+    pub(crate) fn upload_into(&self, upload: Upload, blob: Blob<'_>) -> Result<()> {
+        match self {
+            Remote::V2(r) => r.upload_into(upload, blob),
         }
     }
 

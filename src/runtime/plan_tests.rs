@@ -15,6 +15,7 @@ fn config() -> ContainerConfig {
             id: ImageId(Digest::of(b"")),
             reference: "img".to_owned(),
             layers: Vec::new(),
+            committed: 0,
         },
         process: Process {
             entrypoint: Vec::new(),

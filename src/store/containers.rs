@@ -259,7 +259,7 @@ impl Store {
             Some(name) => vec![name.to_owned()],
             None => self.names_of(id),
         };
-        let image = self.config(id).map(|config| config.image.id);
+        let image = self.config(id).map(|config| config.image);
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -288,7 +288,7 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct DetachedContainer {
     doomed: Option<super::Stage>,
-    image: Option<crate::model::id::ImageId>,
+    image: Option<crate::model::container::ImageUse>,
     cleared: Result<()>,
 }
 
@@ -333,20 +333,18 @@ pub(super) fn ambiguous<'a>(kind: &str, prefix: &str, matches: impl Iterator<Ite
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod testing {
     use super::*;
     use crate::model::container::*;
     use crate::model::digest::Digest;
     use crate::model::id::ImageId;
-    use crate::model::time::Timestamp;
-    use crate::store::testing::Scratch;
-    use std::sync::atomic::{AtomicUsize, Ordering};
 
-    fn config(name: &str) -> ContainerConfig {
+    pub(crate) fn config(name: &str) -> ContainerConfig {
         let image = ImageUse {
             id: ImageId(Digest::of(b"")),
             reference: "x".to_owned(),
             layers: Vec::new(),
+            committed: 0,
         };
         let process = Process {
             entrypoint: Vec::new(),
@@ -367,11 +365,23 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn create(s: &Store, name: &str) -> ContainerId {
+    pub(crate) fn create(s: &Store, name: &str) -> ContainerId {
         let config = config(name);
         s.new_container(&config).unwrap();
         config.id
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::testing::{config, create};
+    use super::*;
+    use crate::model::container::*;
+    use crate::model::digest::Digest;
+    use crate::model::id::ImageId;
+    use crate::model::time::Timestamp;
+    use crate::store::testing::Scratch;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn remove(s: &Store, id: &ContainerId, name: Option<&str>) {
         let held = s.lock_container(id).unwrap();

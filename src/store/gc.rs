@@ -4,8 +4,9 @@
 
 use super::{Stage, Store, StoreLock, lock};
 use crate::error::{Context, Result};
+use crate::model::container::ImageUse;
 use crate::model::digest::Digest;
-use crate::model::id::{ChainId, ImageId};
+use crate::model::id::ChainId;
 use std::collections::BTreeSet;
 
 /// Layers that exist no more, and wait for being deleted.
@@ -112,10 +113,10 @@ impl Store {
         Ok(blobs)
     }
 
-    /// After the last container of an image that was removed with force: its layers have no one left. Waits for no
-    /// lock, since the caller may hold a container's, which comes after the store's; the next `rmi` does it then.
-    pub(super) fn drop_orphans_of(&self, image: &ImageId) -> Result<()> {
-        if self.has_image(image) {
+    /// After the last container of an image that was removed with force, and after one whose own changes became layers:
+    /// those have no one left, maybe. Waits for no lock, since the caller may hold a container's, which comes after the store's; the next `rmi` does it then.
+    pub(super) fn drop_orphans_of(&self, image: &ImageUse) -> Result<()> {
+        if image.committed == 0 && self.has_image(&image.id) {
             return Ok(());
         }
         let Some(held) = self.try_lock_exclusive()? else {

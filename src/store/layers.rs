@@ -14,8 +14,8 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 
 /// What rebuilds the layer's tar byte for byte, together with the files (`layer::tar_split`).
-const RECORD: &str = "tar-record";
-const JSON: &str = "layer.json";
+pub(super) const RECORD: &str = "tar-record";
+pub(super) const JSON: &str = "layer.json";
 
 /// `layer.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -118,7 +118,11 @@ impl Store {
     fn check_in_place(&self, id: &ContainerId, file: File) -> Result<ContainerLock> {
         let held = file.metadata()?;
         match std::fs::symlink_metadata(self.container_dir(id)) {
-            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => Ok(ContainerLock { file }),
+            Ok(there) if (there.dev(), there.ino()) == (held.dev(), held.ino()) => {
+                // What can't be healed shows at the start; nothing here keeps a container from being removed.
+                let _ = self.heal_adoption(id);
+                Ok(ContainerLock { file })
+            }
             Ok(_) => Err(no_such_container(id.as_str())),
             Err(e) if e.kind() == ErrorKind::NotFound => Err(no_such_container(id.as_str())),
             Err(e) => Err(e.into()),

@@ -10,7 +10,8 @@
 //!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size, blobs}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag or digest → images, one per platform
-//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*; the directory
+//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*  layer/ (while a
+//!                                 commit makes one of upper/, adopt.rs); the directory
 //!                                 itself is flocked by whoever changes the container
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
@@ -31,6 +32,7 @@
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed
 
+mod adopt;
 mod blobs;
 mod claims;
 mod containers;

@@ -10,7 +10,14 @@ use std::path::PathBuf;
 const DIRECTORIES: [&str; 4] = ["dev", "proc", "sys", "etc"];
 const FILES: [&str; 3] = ["etc/hosts", "etc/hostname", "etc/resolv.conf"];
 
+const MOUNT_TABLE: &str = "etc/mtab";
+
 impl Store {
+    /// What is in it.
+    pub(crate) fn mount_point_paths() -> impl Iterator<Item = &'static str> {
+        DIRECTORIES.into_iter().chain(FILES).chain([MOUNT_TABLE])
+    }
+
     /// Its path; made the first time.
     pub(crate) fn mount_points(&self) -> Result<PathBuf> {
         let path = self.root().join("mount-points");
@@ -34,7 +41,7 @@ impl Store {
             let made = file::write_new(&below.join(name), b"", super::Durability::Volatile)?;
             made.set_permissions(std::fs::Permissions::from_mode(0o644))?;
         }
-        symlink("/proc/mounts", below.join("etc/mtab"))?;
+        symlink("/proc/mounts", below.join(MOUNT_TABLE))?;
         rustix::fs::syncfs(stage.dir())?;
         stage.commit(path)?;
         Ok(())

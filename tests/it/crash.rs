@@ -43,6 +43,16 @@ const IMAGE_POINTS: &[&str] = &[
     "image-committed",
 ];
 
+/// Those of a commit, of a stopped container and of a running one.
+const COMMIT_POINTS: &[&str] = &[
+    "upper-hashed",
+    "adoption-begun",
+    "upper-moved",
+    "layer-named",
+    "layer-placed",
+];
+const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
@@ -202,5 +212,64 @@ fn an_import_killed_anywhere() {
         }
         host.import("second", &archive);
         host.run("run --rm second true").ok();
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_commit_killed_anywhere() {
+    for point in COMMIT_POINTS {
+        let host = Host::busybox();
+        let script = "rm /etc/group; mkdir /d; echo one > /d/file; chmod 1777 /; touch -d @5 /d";
+        host.run(["run", "--name", "x1", "busybox", "sh", "-c", script]).ok();
+        killed(&host, point, "commit x1 made");
+        // The container is what it was, whoever looks first.
+        let seen = "cat /d/file; ls /etc/group 2>&1; stat -c '%a' /; stat -c %Y /d";
+        let export = host.barge("export x1").shell(r#""$@" | tar -tv"#).run().ok().text();
+        assert!(
+            export.contains("d/file") && !export.contains("etc/group"),
+            "{point}: {export}"
+        );
+        host.text("commit x1 made");
+        let made = host.text(["run", "--rm", "made", "sh", "-c", seen]);
+        assert!(
+            made.starts_with("one\n") && made.ends_with("\n1777\n5"),
+            "{point}: {made}"
+        );
+        host.text("rmi -f made");
+        let again = host.text(["commit", "x1", "again"]);
+        assert_eq!(
+            host.text(["run", "--rm", again.as_str(), "sh", "-c", seen]),
+            made,
+            "{point}"
+        );
+        host.text("rm x1");
+        host.text("rmi again");
+        let layers = std::fs::read_dir(host.root.join("layers")).unwrap().count();
+        assert_eq!(layers, 1, "{point}: the base alone is left");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_commit_of_a_running_container_killed_anywhere() {
+    for point in LIVE_COMMIT_POINTS {
+        let host = Host::busybox();
+        let script = "echo one > /file; i=0; while :; do i=$((i+1)); echo $i; sleep 0.01; done";
+        host.run(["run", "-d", "--name", "x1", "busybox", "sh", "-c", script])
+            .ok();
+        host.wait_log("x1", "1");
+        killed(&host, point, "commit x1 made");
+        // It goes on.
+        let last = host.run("logs x1").lines().len();
+        crate::support::wait_until(&format!("the container to go on after {point}"), || {
+            host.run("logs x1").lines().len() > last + 2
+        });
+        host.text("commit x1 made");
+        assert_eq!(host.text("run --rm made cat /file"), "one", "{point}");
+        host.text("rm -f x1");
+        host.text("rmi made");
+        let layers = std::fs::read_dir(host.root.join("layers")).unwrap().count();
+        assert_eq!(layers, 1, "{point}: the base alone is left");
     }
 }

@@ -12,13 +12,16 @@
 )]
 
 mod bad_input;
+mod commit;
 mod concurrency;
 mod crash;
 mod exec;
 mod images;
 mod isolation;
+mod layers;
 mod lifecycle;
 mod limits;
+mod login;
 mod logs;
 mod network;
 mod process;

@@ -1,7 +1,8 @@
 //! `container`: the commands for containers under their noun, and those that have no other name.
 
 use super::{
-    attach, create, exec, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats, stop, top,
+    attach, commit, create, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats,
+    stop, top,
 };
 use super::{unpause, update, wait};
 use crate::cli::argument::{Values, word};
@@ -20,9 +21,11 @@ pub(super) const SPEC: Spec = Spec {
     also: None,
     body: Body::Noun(&[
         attach::SPEC.under_noun("attach"),
+        commit::SPEC.under_noun("commit"),
         create::SPEC.under_noun("create"),
         exec::SPEC.under_noun("exec"),
         EXISTS,
+        export::SPEC.under_noun("export"),
         inspect::CONTAINER,
         kill::SPEC.under_noun("kill"),
         logs::SPEC.under_noun("logs"),

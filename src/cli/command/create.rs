@@ -1,10 +1,10 @@
 //! `create`: what `run` does before it starts anything.
 
 use crate::cli::container as flags;
+use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::config::NetworkArg;
-use crate::container::create;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
 
@@ -24,7 +24,7 @@ pub(super) const SPEC: Spec = Spec {
 };
 
 fn define(command: Command) -> Command {
-    flags::define(command)
+    fetch::define(flags::define(command))
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
@@ -32,7 +32,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     if args.network == NetworkArg::Default {
         args.network = session.default_network();
     }
-    let config = create::create(&session.store()?, &args)?;
+    let config = fetch::of(m)?.create(&session.store()?, &args)?;
     session.console.line(config.id.as_str())?;
     Ok(0)
 }

@@ -5,8 +5,8 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::Result;
 use crate::image::load::{Input, Load, load};
-use crate::image::progress::Silent;
 use crate::model::platform::Platform;
+use crate::output::progress::{self, To};
 use clap::{ArgMatches, Command, ValueHint};
 use std::path::PathBuf;
 
@@ -54,7 +54,9 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         input,
         platforms: platforms.map(Platform::parse).collect::<Result<_>>()?,
     };
-    for image in load(&session.store()?, &wanted, &Silent)? {
+    // As docker: without a terminal only what has been loaded is told.
+    let progress = progress::for_command(m.on("quiet") || !session.console.is_terminal(), To::Stdout);
+    for image in load(&session.store()?, &wanted, &*progress)? {
         for name in &image.names {
             session.console.line(&format!("Loaded image: {name}"))?;
         }

@@ -2,10 +2,12 @@
 //! ways to the same commands.
 
 mod attach;
+mod commit;
 mod completion;
 mod container;
 mod create;
 mod exec;
+mod export;
 mod help;
 mod history;
 mod image;
@@ -15,8 +17,11 @@ mod info;
 mod inspect;
 mod kill;
 mod load;
+mod login;
+mod logout;
 mod logs;
 mod man;
+mod manifest;
 mod network;
 mod pause;
 mod port;
@@ -28,6 +33,7 @@ mod rm;
 mod rmi;
 mod run;
 mod save;
+mod search;
 mod start;
 mod stats;
 mod stop;
@@ -45,10 +51,12 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    commit::SPEC,
     completion::SPEC,
     container::SPEC,
     create::SPEC,
     exec::SPEC,
+    export::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -58,8 +66,11 @@ pub(crate) static COMMANDS: &[Spec] = &[
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,
+    login::SPEC,
+    logout::SPEC,
     logs::SPEC,
     man::SPEC,
+    manifest::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,
@@ -71,6 +82,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     rmi::SPEC,
     run::SPEC,
     save::SPEC,
+    search::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

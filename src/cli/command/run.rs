@@ -2,11 +2,12 @@
 
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::container as flags;
+use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::attach::{DetachKeys, End, Options};
 use crate::container::config::NetworkArg;
-use crate::container::{create, start};
+use crate::container::start;
 use crate::error::{Error, Result};
 use clap::{Arg, ArgMatches, Command};
 use std::io::IsTerminal as _;
@@ -41,7 +42,7 @@ fn define(command: Command) -> Command {
         .arg(flag("detach", "Run in the background and print the new container's id").short('d'))
         .arg(detach_keys())
         .arg(sig_proxy());
-    flags::define(command)
+    fetch::define(flags::define(command))
 }
 
 pub(super) fn detach_keys() -> Arg {
@@ -75,8 +76,9 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         let error = Error::usage("the input device is not a TTY");
         return Err(error.with_hint("without -t a program reads what is piped to it"));
     }
+    let fetch = fetch::of(m)?;
     let store = session.store()?;
-    let config = create::create(&store, &args)?;
+    let config = fetch.create(&store, &args)?;
     let streams = args.attach;
     if !streams.stdin && !streams.stdout && !streams.stderr {
         start::start(&store, &config.id)?;

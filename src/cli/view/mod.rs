@@ -5,6 +5,7 @@ pub(crate) mod disk;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;
+pub(crate) mod search;
 pub(crate) mod network;
 pub(crate) mod stats;
 pub(crate) mod tree;

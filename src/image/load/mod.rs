@@ -220,27 +220,32 @@ fn take_in(store: &Store, intake: &Intake, archive: &Archive, item: &Work<'_>, p
         return Err(Error::other(format!("{} bytes, want {size}", content.length()))).with_context(said);
     }
     let compressed = is_compressed(&mut content)?;
-    let total = content.length();
     let content = archive.find(&item.place.path)?;
-    let mut input = Told {
-        inner: content.ok_or_else(|| archive::missing(&item.place.path))?,
-        label: &label,
-        done: 0,
-        total,
-    };
-    let source = match compressed {
-        true => LayerSource::Blob {
-            input: &mut input,
-            expected: item.place.blob,
-            media_type: item.place.media_type.as_deref(),
-        },
+    let mut content = content.ok_or_else(|| archive::missing(&item.place.path))?;
+    let parent = item.parent;
+    match compressed {
+        // The intake tells of it, as it keeps the blob.
+        true => {
+            let source = LayerSource::Blob {
+                input: &mut content,
+                expected: item.place.blob,
+                media_type: item.place.media_type.as_deref(),
+            };
+            intake.layer(parent, Some(item.diff_id), source).with_context(said)?;
+        }
         // Its digest is the diff id, which is checked in any case.
-        false => LayerSource::Tar(&mut input),
-    };
-    intake
-        .layer(item.parent, Some(item.diff_id), source)
-        .with_context(said)?;
-    label.step(Step::Loaded);
+        false => {
+            let mut input = Told {
+                total: content.length(),
+                inner: content,
+                label: &label,
+                done: 0,
+            };
+            let source = LayerSource::Tar(&mut input);
+            intake.layer(parent, Some(item.diff_id), source).with_context(said)?;
+            label.step(Step::Loaded);
+        }
+    }
     Ok(())
 }
 

@@ -99,6 +99,15 @@ struct From<'a> {
     index: Option<&'a [u8]>,
 }
 
+/// What a manifest that is known here leads to.
+#[derive(Clone, Copy)]
+enum LeadsTo {
+    /// An index, to this manifest.
+    Chosen(Digest),
+    /// To one image.
+    TheOne,
+}
+
 impl Pull<'_> {
     fn all_tags(&self, name: &Reference) -> Result<Vec<Pulled>> {
         if name.tag.is_some() || name.digest.is_some() {
@@ -207,29 +216,33 @@ impl Pull<'_> {
         let Some(target) = tags.target(&known) else {
             return Ok(None);
         };
-        let wanted = self.wanted_of(&digest)?;
+        let Some(leads_to) = self.leads_to(&digest)? else {
+            return Ok(None);
+        };
         let found = target.images().iter().rev().find(|id| {
-            let whole = |id: &ImageId| match (self.store.image(id), wanted) {
-                (Ok(image), Some(wanted)) => {
-                    image.manifests.iter().any(|m| m.digest == wanted) && self.is_whole(&image.layers)
-                }
-                // Came without a manifest that is kept.
-                (Ok(image), None) => self.fits(&image.config) && self.is_whole(&image.layers),
-                (Err(_), _) => false,
-            };
-            here.newest() == **id && whole(id)
+            here.newest() == **id
+                && self.store.image(id).is_ok_and(|image| {
+                    let right = match leads_to {
+                        LeadsTo::Chosen(wanted) => image.manifests.iter().any(|m| m.digest == wanted),
+                        LeadsTo::TheOne => self.fits(&image.config),
+                    };
+                    right && self.is_whole(&image.layers)
+                })
         });
         Ok(found.map(|id| (*id, digest)))
     }
 
-    /// Which manifest a known digest leads to, for the platform that is wanted; `None` if it is not in the store.
-    fn wanted_of(&self, digest: &Digest) -> Result<Option<Digest>> {
+    /// What a known digest leads to, for the platform that is wanted; `None` if there is nothing for it.
+    fn leads_to(&self, digest: &Digest) -> Result<Option<LeadsTo>> {
+        // A schema 1 manifest is not kept, and leads to one image.
         let Ok(bytes) = self.store.read_blob(digest) else {
-            return Ok(None);
+            return Ok(Some(LeadsTo::TheOne));
         };
         Ok(match manifest::parse(&bytes, None)? {
-            Manifest::Index(index) => index.choose(&self.platform()).map(|chosen| chosen.digest),
-            _ => Some(*digest),
+            Manifest::Index(index) => index
+                .choose(&self.platform())
+                .map(|chosen| LeadsTo::Chosen(chosen.digest)),
+            _ => Some(LeadsTo::TheOne),
         })
     }
 

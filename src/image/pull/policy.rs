@@ -33,7 +33,7 @@ impl FromStr for PullPolicy {
             "newer" | "ifnewer" => Ok(PullPolicy::Newer),
             "never" | "false" => Ok(PullPolicy::Never),
             other => Err(Error::usage(format!(
-                "invalid pull policy '{}': want missing, always, newer or never",
+                "invalid pull option: '{}': must be one of \"always\", \"missing\", \"newer\" or \"never\"",
                 other.escape_debug()
             ))),
         }

@@ -16,13 +16,15 @@ mod layout;
 mod output;
 mod select;
 
-pub(crate) use form::{plain_length, write_plain};
+pub(crate) use form::write_plain;
 pub(crate) use output::Output;
 
 use crate::error::{Error, Result};
+use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{Dialect, Manifest};
 use crate::format::{self, shown};
 use crate::model::digest::Digest;
+use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
 use std::str::FromStr;
@@ -78,6 +80,12 @@ pub(crate) fn save(store: &Store, save: &Save<'_>, output: &mut Output<'_>) -> R
         Form::DockerDir => docker::directory(store, &chosen, output),
         Form::OciArchive | Form::OciDir => layout::write(store, &chosen, output),
     }
+}
+
+/// The manifest an image is handed on with, and its descriptor.
+pub(crate) fn described(store: &Store, image: &ImageRecord) -> Result<(Descriptor, Vec<u8>)> {
+    let formed = form::form(store, image, form::Wish::AsItCame)?;
+    Ok((formed.manifest, formed.bytes))
 }
 
 /// The manifest `digest`, if it is here and of an image.

@@ -22,7 +22,7 @@ fn there_and_back(scratch: &Scratch, from: &Path) -> PathBuf {
     let options = pack::Options {
         record: Some(&record),
         root: true,
-        epoch: None,
+        ..pack::Options::default()
     };
     let (tar, first) = packed(&dir, &options);
     assert!(first.exact);

@@ -90,16 +90,24 @@ pub(crate) fn withdraw(store: &Store, id: &ContainerId, network_id: Option<&str>
     Ok(())
 }
 
+/// A running container is called otherwise from now on.
+pub(crate) fn rename(store: &Store, id: &ContainerId, old: &str, new: &str) -> Result<()> {
+    let (old, new) = (old.to_ascii_lowercase(), new.to_ascii_lowercase());
+    for entry in std::fs::read_dir(book(store)).into_iter().flatten().flatten() {
+        let dir = entry.path();
+        let Some(mut member) = file::read_json::<Member>(&dir.join(id.as_str()))? else {
+            continue;
+        };
+        member.names.retain(|name| *name != old && *name != new);
+        member.names.insert(0, new.clone());
+        file::replace(&dir, id.as_str(), &file::to_json(&member)?, Durability::Volatile)?;
+    }
+    Ok(())
+}
+
 /// Drops the book of a network that is gone.
 pub(crate) fn forget(store: &Store, network_id: &str) {
     let _ = std::fs::remove_dir_all(book(store).join(network_id));
-}
-
-/// The addresses of a container as the book has them now.
-pub(in crate::network) fn addresses(store: &Store, id: &ContainerId, network_id: &str) -> Option<Vec<IpAddr>> {
-    let path = book(store).join(network_id).join(id.as_str());
-    let member: Member = file::read_json(&path).ok()??;
-    Some(addresses_of(member.address, member.address6))
 }
 
 fn addresses_of(v4: Option<Ipv4Addr>, v6: Option<Ipv6Addr>) -> Vec<IpAddr> {
@@ -297,7 +305,7 @@ mod tests {
         assert_eq!(page.named("web"), None);
         for n in 1..200 {
             let address = format!("10.0.0.{n}");
-            let id = put(&s, "Web", &address, &["Alias", "web"]);
+            let id = put(&s, "Web", &address, &["Alias"]);
             page.refresh();
             assert_eq!(page.named("web"), Some(ip(&address)));
             assert_eq!(page.named("alias"), Some(ip(&address)));
@@ -305,7 +313,9 @@ mod tests {
             assert_eq!(page.named(&id.as_str()[..11]), None);
             assert_eq!(page.of_container(&id), Some(ip(&address)));
             assert_eq!(page.at(ip(&address)[0]), Some("web.net".to_owned()));
-            assert_eq!(addresses(&s, &id, "n1"), Some(ip(&address)));
+            rename(&s, &id, "web", "site").unwrap();
+            page.refresh();
+            assert_eq!((page.named("web"), page.named("site")), (None, Some(ip(&address))));
             withdraw(&s, &id, None).unwrap();
             page.refresh();
             assert_eq!(page.named("web"), None);

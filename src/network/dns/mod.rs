@@ -14,7 +14,7 @@ mod upstream;
 mod wire;
 mod zone;
 
-pub(crate) use book::{announce, forget, withdraw};
+pub(crate) use book::{announce, forget, rename, withdraw};
 
 use crate::error::{Context as _, Result};
 use crate::model::name::NameOptions;

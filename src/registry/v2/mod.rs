@@ -5,6 +5,8 @@ mod manifest;
 mod tags;
 pub(crate) mod upload;
 
+pub(crate) use tags::next_link;
+
 use crate::error::{Error, Kind, Result};
 use crate::model::reference::Reference;
 use crate::registry::config::Serves;

@@ -65,7 +65,7 @@ fn following(answer: &Answer) -> Result<Option<Url>> {
     }
 }
 
-fn next_link<'a>(headers: &[&'a str]) -> Option<&'a str> {
+pub(crate) fn next_link<'a>(headers: &[&'a str]) -> Option<&'a str> {
     headers.iter().flat_map(|h| h.split(',')).find_map(|link| {
         let (target, parameters) = link.trim().strip_prefix('<')?.split_once('>')?;
         let is_next = parameters.split(';').any(|p| {

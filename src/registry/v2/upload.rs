@@ -82,13 +82,21 @@ impl Repository {
         open: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
         sent: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
-        let blob = &mut Blob {
-            digest,
-            size,
-            open,
-            sent,
-        };
-        let mut upload = self.begin_upload()?;
+        let upload = self.begin_upload()?;
+        self.upload_into(
+            upload,
+            Blob {
+                digest,
+                size,
+                open,
+                sent,
+            },
+        )
+    }
+
+    /// The same into an upload that has begun: what a refused mount gives.
+    pub(crate) fn upload_into(&self, mut upload: Upload, mut blob: Blob<'_>) -> Result<()> {
+        let blob = &mut blob;
         let mut progress = Progress::default();
         loop {
             let before = upload.sent;
@@ -117,11 +125,13 @@ impl Repository {
 }
 
 /// Something to send.
-struct Blob<'a> {
-    digest: &'a Digest,
-    size: u64,
-    open: &'a mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
-    sent: &'a (dyn Fn(u64) + Sync),
+pub(crate) struct Blob<'a> {
+    pub(crate) digest: &'a Digest,
+    pub(crate) size: u64,
+    /// The bytes from the start, each time.
+    pub(crate) open: &'a mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
+    /// Is told how many are there.
+    pub(crate) sent: &'a (dyn Fn(u64) + Sync),
 }
 
 impl Upload {

@@ -49,6 +49,23 @@ pub(crate) fn is_frozen(paths: &[PathBuf]) -> bool {
         .is_some_and(|text| text.trim_ascii() != b"THAWED")
 }
 
+/// Whether they go on by the deadline. What is gone has nothing to go on with.
+pub(crate) fn wait_thawed(paths: &[PathBuf], deadline: Instant) -> bool {
+    paths.iter().filter(|path| path.exists()).all(|path| {
+        if path.join("cgroup.freeze").exists() {
+            return wait_event(path, "frozen", 0, deadline);
+        }
+        let state = path.join("freezer.state");
+        while file::read(CWD, &state).is_ok_and(|s| s.trim_ascii() != b"THAWED") {
+            if Instant::now() >= deadline {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    })
+}
+
 /// Returns when all processes of the container stand still, or at the deadline with an error.
 pub(super) fn freeze_until(paths: &[PathBuf], deadline: Instant) -> Result<()> {
     for path in paths {

@@ -23,7 +23,7 @@ mod update;
 pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
-pub(crate) use freeze::{freeze, is_frozen, thaw};
+pub(crate) use freeze::{freeze, is_frozen, thaw, wait_thawed};
 pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
 pub(crate) use stats::{Stats, stats};

@@ -10,12 +10,16 @@
 //! Environment: `BARGE_TEST_BINARY` (another binary), `BARGE_TEST_DATA` (where test images are kept),
 //! `BARGE_TEST_SLOW` (a factor for every deadline), `BARGE_TEST_SKIPS` (a file that collects what was skipped and why).
 
+pub mod faults;
+pub mod http;
 mod images;
 mod net;
 mod process;
+pub mod registry;
 mod residue;
 mod tar;
 mod terminal;
+pub mod tokens;
 
 use std::ffi::OsString;
 use std::fs;
@@ -29,6 +33,7 @@ pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
 pub use net::{Net, OwnNamespace, Place, ip, ip_json};
 pub use process::{Cmd, Output, Process};
 pub use tar::Tar;
+pub use terminal::Terminal;
 
 /// An engine of its own, with nothing in it that a test did not put there.
 pub struct Host {

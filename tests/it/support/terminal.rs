@@ -94,6 +94,15 @@ impl Terminal {
         self.master.as_ref().expect("nobody has hung up")
     }
 
+    pub fn pid(&self) -> i32 {
+        self.child.id().cast_signed()
+    }
+
+    /// What of the terminal is switched on: echo, line editing, keys that make signals.
+    pub fn modes(&self) -> rustix::termios::LocalModes {
+        rustix::termios::tcgetattr(self.master()).unwrap().local_modes
+    }
+
     pub fn send(&mut self, bytes: &[u8]) {
         self.master().write_all(bytes).unwrap();
     }
@@ -108,8 +117,8 @@ impl Terminal {
 
     /// Whether the terminal is in canonical mode with echo, as it was before the command.
     pub fn cooked(&self) -> bool {
-        let modes = rustix::termios::tcgetattr(self.master()).unwrap().local_modes;
-        modes.contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
+        self.modes()
+            .contains(rustix::termios::LocalModes::ICANON | rustix::termios::LocalModes::ECHO)
     }
 
     /// Closes the terminal, as when its window goes away: its session gets SIGHUP, and reads end.

@@ -1,0 +1,195 @@
+//! `login`: gets into a registry, and remembers how.
+
+use crate::cli::argument::{Values, bytes, flag, value};
+use crate::cli::prompt;
+use crate::cli::session::Session;
+use crate::cli::tree::{Body, Codes, Spec};
+use crate::error::{Error, Result};
+use crate::registry::Access;
+use crate::registry::credentials::{Credentials, Saved, Secret};
+use crate::registry::login::{Logins, Server};
+use clap::{Arg, ArgMatches, Command};
+use std::io::Read as _;
+
+pub(super) const SPEC: Spec = Spec {
+    name: "login",
+    about: "Log into a registry",
+    examples: &[
+        ("barge login registry.example.com", "asks for user name and password"),
+        (
+            "pass show registry | barge login -u me --password-stdin registry.example.com",
+            "for scripts",
+        ),
+        ("barge login --get-login registry.example.com", "as whom, if at all"),
+    ],
+    also: None,
+    body: Body::Command {
+        define,
+        run,
+        codes: Codes::Plain,
+    },
+};
+
+/// More than any password or token.
+const LONGEST: u64 = 1 << 20;
+
+fn define(command: Command) -> Command {
+    command
+        .arg(value("username", "NAME", "User name").short('u'))
+        .arg(
+            value(
+                "password",
+                "PASSWORD",
+                "Password; others can see it in the list of processes",
+            )
+            .short('p'),
+        )
+        .arg(flag("password-stdin", "Read the password from standard input"))
+        .arg(
+            value("email", "EMAIL", "No effect: registries of today have no use for it")
+                .short('e')
+                .hide(true),
+        )
+        .arg(flag("get-login", "Print the user name one is logged in with"))
+        .args(access_flags())
+        .arg(Arg::new("SERVER").help("A registry, or the beginning of a repository's name [default: docker.io]"))
+}
+
+/// What says how to get to a registry.
+pub(super) fn access_flags() -> [Arg; 3] {
+    [
+        bytes(
+            "authfile",
+            "FILE",
+            "The file of credentials, instead of those that are looked for",
+        ),
+        flag(
+            "tls-verify",
+            "Want https and a certificate that is known; =false takes anything",
+        ),
+        bytes(
+            "cert-dir",
+            "DIR",
+            "Certificates (*.crt, *.cert, *.key) to use, instead of certs.d",
+        ),
+    ]
+}
+
+pub(super) fn access(m: &ArgMatches) -> Access {
+    Access {
+        authfile: m.raw("authfile").map(Into::into),
+        tls_verify: m.switch("tls-verify"),
+        cert_dir: m.raw("cert-dir").map(Into::into),
+        notice: Some(std::sync::Arc::new(|text: &str| {
+            crate::cli::console::say(&format!("barge: {text}\n"));
+        })),
+        ..Access::default()
+    }
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let server = Server::parse(m.text("SERVER").unwrap_or_default())?;
+    let access = access(m);
+    let logins = Logins::open(&access)?;
+    let console = &session.console;
+    let known = logins.known(&server, &|text| console.note(&format!("barge: {text}")))?;
+    if m.on("get-login") {
+        let Some(found) = known else {
+            let e = Error::other(format!("not logged into {}", server.name()));
+            return Err(e.with_hint(format!("looked into {}", logins.places())));
+        };
+        session.console.line(&found.credentials.username)?;
+        return Ok(0);
+    }
+    if m.text("password").is_some() {
+        if m.on("password-stdin") {
+            return Err(Error::usage("--password and --password-stdin are mutually exclusive"));
+        }
+        console.note("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
+    }
+    let stored = known.map(|found| found.credentials);
+    let credentials = ask(m, session, &server, stored.as_ref())?;
+    logins.check(&server, &credentials, &access)?;
+    // An identity token from elsewhere is not made a password of.
+    if stored.as_ref() != Some(&credentials) {
+        match logins.save(&server, &credentials)? {
+            Saved::File(path) => session
+                .console
+                .note(&format!("The password is kept unencrypted in {}.", path.display())),
+            Saved::Helper(name) => session
+                .console
+                .note(&format!("The password is kept by docker-credential-{name}.")),
+        }
+    }
+    session.console.line("Login Succeeded")?;
+    Ok(0)
+}
+
+/// From the flags, from standard input, from what is known, and from whoever sits there.
+fn ask(m: &ArgMatches, session: &Session, server: &Server, stored: Option<&Credentials>) -> Result<Credentials> {
+    if m.on("password-stdin") {
+        let Some(username) = m.text("username").filter(|u| !u.is_empty()) else {
+            return Err(Error::usage("Must provide --username with --password-stdin"));
+        };
+        return Ok(Credentials::password(username, &piped()?));
+    }
+    let stored_name = stored.map(|c| c.username.as_str()).filter(|n| !n.is_empty());
+    let username = match (m.text("username"), m.text("password")) {
+        (Some(name), Some(password)) => return Ok(Credentials::password(name, password)),
+        (Some(name), None) => name.to_owned(),
+        (None, _) => {
+            someone()?;
+            session
+                .console
+                .note(&format!("Login against server at {}", server.shown()));
+            let shown = stored_name.map(|n| format!(" ({n})")).unwrap_or_default();
+            let typed = prompt::line(&format!("Username{shown}: "))?;
+            match (typed.is_empty(), stored_name) {
+                (true, Some(name)) => name.to_owned(),
+                (true, None) => return Err(Error::other("Username Required")),
+                (false, _) => typed,
+            }
+        }
+    };
+    if let Some(password) = m.text("password") {
+        return Ok(Credentials::password(&username, password));
+    }
+    if let Some(stored) = stored
+        && stored.username == username
+        && !matches!(&stored.secret, Secret::Registry(_))
+        && m.text("username").is_none()
+    {
+        return Ok(stored.clone());
+    }
+    someone()?;
+    let password = prompt::secret("Password: ")?;
+    if password.is_empty() {
+        return Err(Error::other("Password Required"));
+    }
+    Ok(Credentials::password(&username, &password))
+}
+
+fn someone() -> Result<()> {
+    match prompt::possible() {
+        true => Ok(()),
+        false => Err(
+            Error::other("cannot perform an interactive login from a non-TTY device")
+                .with_hint("give --username, and the password by --password-stdin"),
+        ),
+    }
+}
+
+/// Standard input to its end, without the newline that `echo` adds.
+fn piped() -> Result<String> {
+    let mut password = String::new();
+    std::io::stdin()
+        .take(LONGEST)
+        .read_to_string(&mut password)
+        .map_err(|e| Error::other(format!("read the password: {}", Error::from(e))))?;
+    let trimmed = password.strip_suffix('\n').unwrap_or(&password);
+    let trimmed = trimmed.strip_suffix('\r').unwrap_or(trimmed);
+    match trimmed.is_empty() {
+        true => Err(Error::other("Password Required")),
+        false => Ok(trimmed.to_owned()),
+    }
+}

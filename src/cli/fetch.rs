@@ -1,0 +1,78 @@
+//! What `run` and `create` do about an image that is not here, or may be outdated.
+
+use crate::cli::access;
+use crate::cli::argument::{Values, flag, value};
+use crate::container::config::RunArgs;
+use crate::container::create;
+use crate::error::{Error, Kind, Result};
+use crate::image::pull::{PullPolicy, Wanted, ensure};
+use crate::model::container::ContainerConfig;
+use crate::model::platform::Platform;
+use crate::output::progress::{self, To};
+use crate::store::Store;
+use clap::{ArgMatches, Command};
+
+/// An image that goes away between pull and use is fetched again, but not for ever.
+const ATTEMPTS: usize = 3;
+
+pub(crate) fn define(command: Command) -> Command {
+    let command = command
+        .arg(value(
+            "pull",
+            "POLICY",
+            "When to pull the image: missing, always, newer or never [default: missing]",
+        ))
+        .arg(flag("quiet", "Say nothing of a pull").short('q'));
+    access::define(command)
+}
+
+/// What was asked about the image.
+pub(crate) struct Fetch {
+    wanted: Wanted,
+    quiet: bool,
+}
+
+pub(crate) fn of(m: &ArgMatches) -> Result<Fetch> {
+    let platform = m.text("platform").filter(|p| !p.is_empty());
+    Ok(Fetch {
+        wanted: Wanted {
+            policy: m.text("pull").unwrap_or_default().parse::<PullPolicy>()?,
+            platform: platform.map(Platform::parse).transpose()?,
+            access: access::of(m)?,
+        },
+        quiet: m.on("quiet"),
+    })
+}
+
+impl Fetch {
+    /// Creates the container, and fetches its image first where that is needed. Where it is here already, this is
+    /// nothing more than creating.
+    pub(crate) fn create(&self, store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
+        if matches!(self.wanted.policy, PullPolicy::Always | PullPolicy::Newer) {
+            self.ensure(store, args)?;
+        }
+        let mut attempt = 1;
+        loop {
+            match create::create(store, args) {
+                Err(e) if attempt < ATTEMPTS && self.is_for_the_image(store, args, &e) => {
+                    self.ensure(store, args)?;
+                    attempt += 1;
+                }
+                done => return done,
+            }
+        }
+    }
+
+    fn ensure(&self, store: &Store, args: &RunArgs) -> Result<()> {
+        let progress = progress::for_command(self.quiet, To::Stderr);
+        ensure(store, &args.image, &self.wanted, &*progress).map(drop)
+    }
+
+    /// Whether what is missing is the image, and may be fetched.
+    fn is_for_the_image(&self, store: &Store, args: &RunArgs, e: &Error) -> bool {
+        e.kind() == Kind::NotFound
+            && self.wanted.policy != PullPolicy::Never
+            && crate::image::resolve::resolve_for(store, &args.image, self.wanted.platform.as_ref())
+                .is_err_and(|e| e.kind() == Kind::NotFound)
+    }
+}

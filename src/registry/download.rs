@@ -1,0 +1,64 @@
+//! Plain addresses: what `import URL`, `insert` and `ADD` fetch. No credentials are sent.
+
+use crate::error::{Context as _, Error, Result};
+use crate::registry::endpoint::{Call, Endpoint, To, Trust};
+use crate::registry::http::Method;
+use crate::registry::remote::Access;
+use crate::registry::url::Url;
+use std::io::Read;
+
+/// A file on its way.
+pub(crate) struct Download {
+    pub(crate) reader: Box<dyn Read + Send>,
+    /// If the server says.
+    pub(crate) size: Option<u64>,
+    /// The last part of the address's path, if it can be a file's name.
+    pub(crate) name: Option<String>,
+}
+
+/// Begins to fetch `address`. Failures that pass are tried again; a body that breaks is an error.
+pub(crate) fn get(address: &str, access: &Access) -> Result<Download> {
+    let url = Url::parse(address)?;
+    let what = || format!("fetch {url}");
+    let trust = match access.tls_verify {
+        Some(false) => Trust::Blind,
+        _ => Trust::Proven,
+    };
+    let endpoint = Endpoint::new(access.client(), &url.host, trust, None)
+        .with_retries(access.retry.unwrap_or(3), access.notice.clone());
+    let answer = endpoint
+        .ask(Call::new(Method::GET, To::Url(&url), &[]))
+        .with_context(what)?;
+    if answer.status != 200 {
+        return Err(Error::other(answer.complaint().1)).with_context(what);
+    }
+    Ok(Download {
+        size: answer.length(),
+        name: file_name(&url.path),
+        reader: answer.into_reader(),
+    })
+}
+
+fn file_name(path: &str) -> Option<String> {
+    let path = path.split('?').next().unwrap_or_default();
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let good = !name.is_empty() && name != "." && name != ".." && !name.contains('%');
+    good.then(|| name.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files() {
+        for (path, want) in [
+            ("/a/b.tar.gz?x=/y", Some("b.tar.gz")),
+            ("/a/", None),
+            ("/..", None),
+            ("/%2e%2e", None),
+        ] {
+            assert_eq!(file_name(path).as_deref(), want, "{path}");
+        }
+    }
+}

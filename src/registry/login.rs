@@ -1,0 +1,142 @@
+//! `login` and `logout`: which registry is meant, whether it takes the credentials, who is logged in.
+
+use crate::error::{Context as _, Error, Result};
+use crate::model::reference::DEFAULT_HOST;
+use crate::registry::config::{Config, Serves, Source};
+use crate::registry::credentials::{Credentials, Found, HUB_KEY, Keyring, Saved, normalise};
+use crate::registry::endpoint::{Call, Endpoint, Trust};
+use crate::registry::remote::{Access, HUB_API};
+use crate::registry::text::clean;
+use crate::registry::url::Url;
+
+/// What somebody logs into.
+pub(crate) struct Server {
+    /// The key of its entry: a host, with a namespace perhaps.
+    key: String,
+    host: String,
+    /// The namespace, or nothing.
+    repository: String,
+}
+
+impl Server {
+    /// A host, a URL of whatever age, or the beginning of a repository's name (F220). Nothing is Docker Hub.
+    pub(crate) fn parse(text: &str) -> Result<Server> {
+        let key = match text.trim() {
+            "" => DEFAULT_HOST.to_owned(),
+            text => normalise(text),
+        };
+        let (host, repository) = key.split_once('/').unwrap_or((&key, ""));
+        Url::parse(&format!("https://{host}/")).map_err(|_| match text.contains('@') {
+            true => Error::usage("credentials do not belong into the name of a registry"),
+            false => Error::usage(format!("'{}' is not the name of a registry", clean(text))),
+        })?;
+        Ok(Server {
+            host: host.to_owned(),
+            repository: repository.to_owned(),
+            key,
+        })
+    }
+
+    /// As people are shown it: what was saved, what is asked.
+    pub(crate) fn shown(&self) -> &str {
+        match self.key.as_str() {
+            DEFAULT_HOST => HUB_KEY,
+            key => key,
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.key
+    }
+}
+
+/// What is known of whoever calls.
+pub(crate) struct Logins {
+    config: Config,
+    keyring: Keyring,
+}
+
+impl Logins {
+    pub(crate) fn open(access: &Access) -> Result<Logins> {
+        let config = Config::load()?;
+        let keyring = Keyring::of_caller(access.authfile.as_deref(), config.helpers());
+        Ok(Logins { config, keyring })
+    }
+
+    /// The credentials that would be used for `server`.
+    pub(crate) fn known(&self, server: &Server, warn: &dyn Fn(&str)) -> Result<Option<Found>> {
+        self.keyring.find(&server.host, &server.repository, warn)
+    }
+
+    /// Fails unless the registry takes them.
+    pub(crate) fn check(&self, server: &Server, credentials: &Credentials, access: &Access) -> Result<()> {
+        let source = Source {
+            host: server.host.clone(),
+            repository: server.repository.clone(),
+            insecure: self.config.is_insecure(&server.host),
+            mirror: false,
+            serves: Serves::All,
+        };
+        let trust = Trust::of(&source.host, source.insecure, access.tls_verify);
+        let host = match source.host.as_str() {
+            DEFAULT_HOST => HUB_API,
+            other => other,
+        };
+        let what = || format!("login to {}", server.name());
+        let endpoint = Endpoint::new(access.client(), host, trust, Some(credentials.clone()))
+            .with_retries(2, access.notice.clone());
+        let answer = endpoint.ask(Call::get("/v2/", &[])).with_context(what)?;
+        let html = answer.media_type().is_some_and(|t| t.contains("html"));
+        match answer.status {
+            200 if !html => {
+                answer.drain();
+                Ok(())
+            }
+            401 => Err(Error::other("unauthorized: incorrect username or password")).with_context(what),
+            _ => Err(endpoint.failed(&what(), answer)),
+        }
+    }
+
+    pub(crate) fn save(&self, server: &Server, credentials: &Credentials) -> Result<Saved> {
+        self.keyring.save(&server.key, credentials)
+    }
+
+    /// Whether there was anything to forget.
+    pub(crate) fn forget(&self, server: &Server) -> Result<bool> {
+        self.keyring.remove(&server.key)
+    }
+
+    pub(crate) fn forget_all(&self) -> Result<usize> {
+        self.keyring.remove_all()
+    }
+
+    /// The files that are looked at.
+    pub(crate) fn places(&self) -> String {
+        self.keyring.shown()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn servers_in_every_form() {
+        for (text, key, shown) in [
+            ("", "docker.io", HUB_KEY),
+            ("docker.io", "docker.io", HUB_KEY),
+            ("https://index.docker.io/v1/", "docker.io", HUB_KEY),
+            ("localhost:8080", "localhost:8080", "localhost:8080"),
+            ("https://reg.example/v1/", "reg.example", "reg.example"),
+            ("https://reg.example/v2/", "reg.example", "reg.example"),
+            ("http://reg.example:80", "reg.example:80", "reg.example:80"),
+            ("reg.example/team", "reg.example/team", "reg.example/team"),
+        ] {
+            let server = Server::parse(text).unwrap();
+            assert_eq!((server.name(), server.shown()), (key, shown), "{text}");
+        }
+        for bad in ["a b", "u:p@host", "\u{1b}[1m"] {
+            assert!(Server::parse(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Layers beside what other programs make of them.

@@ -50,7 +50,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
 /// What the kernel and the run root still have of it.
 pub(super) fn release(store: &Store, id: &ContainerId, live: &LiveState) -> Result<()> {
     cgroup::kill_and_remove(&live.cgroups)?;
-    network::release(store, id, &live.endpoints, network::Namespace::Unknown)
+    network::release(store, id, &live.endpoints, &live.ports, network::Namespace::Unknown)
 }
 
 /// How a container whose monitor is dead has ended.

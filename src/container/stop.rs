@@ -109,7 +109,7 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
             if let Some(mut monitor) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
                 let _ = monitor.exit(Some(MONITOR_PATIENCE));
             }
-            network::release(store, id, &[], network::Namespace::Unknown)?;
+            network::release(store, id, &[], &[], network::Namespace::Unknown)?;
             return store.clear_live(id);
         }
     };

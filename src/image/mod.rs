@@ -1,12 +1,14 @@
 //! What can be done to an image.
 
 pub(crate) mod change;
+pub(crate) mod check;
 pub(crate) mod commit;
 pub(crate) mod disk;
 pub(crate) mod glob;
 pub(crate) mod hello;
 pub(crate) mod history;
 pub(crate) mod import;
+pub(crate) mod insert;
 pub(crate) mod inspect;
 pub(crate) mod intake;
 pub(crate) mod list;
@@ -15,6 +17,7 @@ pub(crate) mod manifest;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;
+pub(crate) mod remote;
 pub(crate) mod removal;
 pub(crate) mod remove;
 pub(crate) mod report;

@@ -5,6 +5,7 @@ pub(crate) mod copy;
 pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;
+pub(crate) mod stack;
 pub(crate) mod tar_split;
 
 #[cfg(test)]
@@ -20,6 +21,7 @@ mod sparse;
 mod stream;
 mod tree;
 mod unpack;
+mod verify;
 mod walk;
 mod whiteout;
 mod xattr;
@@ -27,6 +29,7 @@ mod xattr;
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, Unpacked, unpack};
+pub(crate) use verify::verify;
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

@@ -8,8 +8,9 @@ use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, names, stdio, volumes};
+use crate::network::publish::Reservation;
 use crate::network::service::Service;
-use crate::network::{self, Reserved};
+use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
@@ -61,8 +62,12 @@ fn services(
     config: &ContainerConfig,
     live: &LiveState,
     netns: Option<BorrowedFd<'_>>,
+    ports: Reservation,
 ) -> Result<Vec<Box<dyn Service>>> {
-    let mut services = Vec::new();
+    let mut services: Vec<Box<dyn Service>> = Vec::new();
+    if let Some(proxy) = ports.into_proxy(&live.endpoints, netns)? {
+        services.push(Box::new(proxy));
+    }
     if let Some(netns) = netns.filter(|_| !live.endpoints.is_empty()) {
         services.extend(names::service(store, config, &live.endpoints, netns, live.monitor)?);
     }
@@ -75,10 +80,11 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
+    ports: Reservation,
     size: Option<Size>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, live, size);
+    let result = try_start(store, config, host, live, ports, size);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -154,6 +160,7 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
+    ports: Reservation,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
     let about_names = identity::write(store, config, &live.endpoints)?;
@@ -214,7 +221,15 @@ fn try_start(
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints)?;
-    let services = services(store, config, live, namespaces.first().map(AsFd::as_fd))?;
+    warnings.extend(rules::add_container(
+        store,
+        config.id.as_str(),
+        &live.endpoints,
+        &live.ports,
+    )?);
+    sys::stop_point("ports-published");
+    warnings.extend(ports.warnings.iter().cloned());
+    let services = services(store, config, live, namespaces.first().map(AsFd::as_fd), ports)?;
     let prepared = Prepared {
         root: root.try_clone()?,
         mounts,

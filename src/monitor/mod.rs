@@ -23,7 +23,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
-use crate::network::{self, Namespace};
+use crate::network::{self, Namespace, publish};
 use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store};
 use crate::sys;
@@ -179,10 +179,12 @@ impl Monitor {
         sys::stop_point("start-recorded");
         let reserved = cycle::reserve(&self.store, &self.config)?;
         self.live.endpoints = reserved.endpoints;
-        if !self.live.endpoints.is_empty() {
+        let ports = publish::reserve(&self.store, &self.config, &self.live.endpoints)?;
+        self.live.ports.clone_from(&ports.ports);
+        if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let started = cycle::start(&self.store, &self.config, &host, &self.live, self.streams.size())?;
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, ports, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,
@@ -218,11 +220,13 @@ impl Monitor {
 
     /// Gives back what the container has on networks.
     fn release_network(&mut self, namespace: Namespace) -> Result<()> {
-        if self.live.endpoints.is_empty() {
+        let (endpoints, ports) = (&self.live.endpoints, &self.live.ports);
+        if endpoints.is_empty() && ports.is_empty() {
             return Ok(());
         }
-        let released = network::release(&self.store, &self.config.id, &self.live.endpoints, namespace);
+        let released = network::release(&self.store, &self.config.id, endpoints, ports, namespace);
         self.live.endpoints.clear();
+        self.live.ports.clear();
         released.context("release the network")
     }
 

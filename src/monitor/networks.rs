@@ -5,7 +5,7 @@ use super::Monitor;
 use crate::error::{Context as _, Error, Result};
 use crate::model::network::{Attachment, Endpoint};
 use crate::monitor::names;
-use crate::network;
+use crate::network::{self, Target};
 use crate::runtime::spawn;
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, BorrowedFd, RawFd};
@@ -77,8 +77,10 @@ impl Monitor {
             let recorded = self.enter(self.live.phase.clone());
             return Err(undone.and(recorded).err().map_or(e.clone(), |second| e.and(&second)));
         }
+        let mut notices = reserved.notices;
+        notices.extend(self.republish(&existing)?);
         self.endpoints_changed(&existing, netns.as_fd())?;
-        Ok(reserved.notices)
+        Ok(notices)
     }
 
     fn disconnect(&mut self, network_id: &str, init: i32) -> Result<()> {
@@ -97,10 +99,22 @@ impl Monitor {
         let one = std::slice::from_ref(&gone);
         network::disconnect(&self.store, &self.config.id, one, netns.as_fd())?;
         self.live.endpoints.retain(|e| !is_it(e));
+        self.republish(&before)?;
         let left = self.live.endpoints.clone();
         network::restore_way_out(netns.as_fd(), &left)?;
         self.enter(self.live.phase.clone())?;
         self.endpoints_changed(&before, netns.as_fd())
+    }
+
+    /// Published ports lead to the address that the container has now.
+    fn republish(&self, before: &[Endpoint]) -> Result<Vec<String>> {
+        let (now, ports) = (&self.live.endpoints, &self.live.ports);
+        if Target::of(before) == Target::of(now) {
+            return Ok(Vec::new());
+        }
+        let id = self.config.id.as_str();
+        network::rules::remove_container(&self.store, id, before, ports)?;
+        network::rules::add_container(&self.store, id, now, ports)
     }
 
     /// Services, books and the container's files learn of it.

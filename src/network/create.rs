@@ -272,5 +272,6 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
         }
     }
     crate::sys::stop_point("network-link-removed");
+    super::rules::remove_network(store, &network)?;
     store.drop_network(&network, &held)
 }

@@ -7,14 +7,23 @@
 //! ```
 
 mod bridge;
+mod conntrack;
 mod create;
 pub(crate) mod dns;
+mod foreign;
+mod holder;
 pub(crate) mod hosts;
 mod ipam;
+mod iptables;
 pub(crate) mod link;
 pub(crate) mod links;
+mod nft;
 mod plan;
+pub(crate) mod proxy;
+pub(crate) mod publish;
 pub(crate) mod resolv;
+pub(crate) mod rules;
+mod ruleset;
 pub(crate) mod service;
 mod sysctl;
 mod veth;
@@ -22,11 +31,13 @@ mod veth;
 pub(crate) use create::{NewNetwork, create, default_network, existing_bridge_network, remove};
 pub(crate) use ipam::leases;
 pub(crate) use plan::subnets;
+pub(crate) use ruleset::Target;
 pub(crate) use veth::inside;
 
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::network::{Attachment, DEFAULT, Endpoint, Mac, Network};
+use crate::model::port::PublishedPort;
 use crate::store::Store;
 use crate::sys;
 use ipam::Wish;
@@ -84,6 +95,7 @@ fn reserve_one(
     let ready = bridge::ensure(store, links, network)?;
     reserved.notices.extend(ready.notices);
     let network = ready.network;
+    reserved.notices.extend(rules::ensure_network(store, &network)?);
     let wish = Wish {
         v4: attachment.ip.map(IpAddr::V4),
         v6: attachment.ip6.map(IpAddr::V6),
@@ -241,11 +253,18 @@ pub(crate) enum Namespace {
 }
 
 /// Gives back everything the container has, by name; what is gone already is no error.
-pub(crate) fn release(store: &Store, id: &ContainerId, endpoints: &[Endpoint], namespace: Namespace) -> Result<()> {
-    let mut result = Ok(());
+pub(crate) fn release(
+    store: &Store,
+    id: &ContainerId,
+    endpoints: &[Endpoint],
+    ports: &[PublishedPort],
+    namespace: Namespace,
+) -> Result<()> {
+    // Before the address can be another's.
+    let mut result = rules::remove_container(store, id.as_str(), endpoints, ports);
     let shared = store.run_dir(id).join(SHARED).exists();
     if (namespace == Namespace::Unknown || shared) && endpoints.iter().any(|e| !e.link.is_empty()) {
-        result = Links::open().and_then(|mut here| veth::delete(&mut here, endpoints));
+        result = result.and(Links::open().and_then(|mut here| veth::delete(&mut here, endpoints)));
     }
     let freed = match namespace {
         Namespace::Going => free_leases(store, id, endpoints),

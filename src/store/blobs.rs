@@ -45,6 +45,11 @@ impl Store {
         }
     }
 
+    /// Takes one away, damaged or not needed. Success if it isn't there.
+    pub(crate) fn remove_blob(&self, digest: &Digest, _exclusive: &StoreLock) -> Result<()> {
+        super::staging::remove_path(&self.blob_path(digest))
+    }
+
     /// Every blob, with its size, in no order.
     pub(crate) fn blobs(&self) -> Result<Vec<(Digest, u64)>> {
         let path = self.blobs_root();

@@ -143,6 +143,13 @@ impl Store {
         Ok(())
     }
 
+    /// Writes an image's record anew, for good, whatever was there.
+    pub(crate) fn restore_image(&self, record: &ImageRecord, _held: &StoreLock) -> Result<()> {
+        let _locked = self.lock_tags()?;
+        self.replace_image(record)?;
+        file::sync_dir(&self.images_root())
+    }
+
     /// Forgets an image; [`Store::drop_unreferenced`] takes the layers that nothing needs any more. Tags are the
     /// caller's. Success if it isn't there.
     pub(crate) fn forget_image(&self, id: &ImageId, _exclusive: &StoreLock) -> Result<()> {

@@ -115,6 +115,26 @@ impl SealedLayer {
         Ok(id)
     }
 
+    /// Puts it in place of a damaged one, or where none is.
+    pub(crate) fn replace(self, store: &Store, _exclusive: &StoreLock) -> Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        let id = self.record.chain_id();
+        let target = store.layers_root().join(id.hex());
+        let path = self.stage.path().to_owned();
+        match renameat_with(CWD, &path, CWD, &target, RenameFlags::EXCHANGE) {
+            // What is staged now is the damaged one.
+            Ok(()) => {
+                drop(self.stage);
+                file::sync_dir(&store.layers_root())
+            }
+            Err(rustix::io::Errno::NOENT) => {
+                self.stage.commit(&target)?;
+                file::sync_dir(&store.layers_root())
+            }
+            Err(e) => Err(e).with_context(|| format!("put layer {id} in place")),
+        }
+    }
+
     pub(crate) fn record(&self) -> &LayerRecord {
         &self.record
     }

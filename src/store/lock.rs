@@ -158,6 +158,14 @@ impl Store {
         Ok(NamesLock { _file: file })
     }
 
+    /// The file that says which free port of the host is given next; locked while it is open.
+    pub(super) fn lock_ports(&self) -> Result<File> {
+        let path = self.run_root().join("ports");
+        let file = open_lock_file(&path).with_context(|| format!("open {}", path.display()))?;
+        self.wait_for(&file, Mode::Exclusive, "the host's free ports")?;
+        Ok(file)
+    }
+
     fn lock_file(&self, name: &str, mode: Mode, what: &str) -> Result<File> {
         let path = self.root().join(name);
         let file = open_lock_file(&path).with_context(|| format!("open {}", path.display()))?;

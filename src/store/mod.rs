@@ -45,6 +45,7 @@ mod lock;
 mod mount_points;
 mod names;
 mod networks;
+mod ports;
 mod staging;
 mod tags;
 mod volumes;
@@ -59,6 +60,7 @@ pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
+pub(crate) use ports::FreePorts;
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

@@ -4,7 +4,7 @@
 
 use super::lock::TagsLock;
 use super::{Durability, Store, StoreLock, file};
-use crate::error::{Error, Result};
+use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::reference::{DEFAULT_TAG, Reference};
@@ -249,6 +249,15 @@ impl Store {
         let tags = file::read_json(&self.root().join("tags.json"));
         tags.map(Option::unwrap_or_default)
             .map_err(|e| e.with_hint("move it away: images can be tagged anew by their ids"))
+    }
+
+    /// Moves a damaged file away, where a person may look at it.
+    pub(crate) fn set_tags_aside(&self, _exclusive: &StoreLock) -> Result<std::path::PathBuf> {
+        let _tags = self.lock_tags()?;
+        let aside = self.root().join("tags.json.damaged");
+        std::fs::rename(self.root().join("tags.json"), &aside).context("move tags.json")?;
+        file::sync_dir(self.root())?;
+        Ok(aside)
     }
 
     /// The same for a listing: a damaged file is told, and counts as empty.

@@ -11,11 +11,14 @@
     unreachable_pub
 )]
 
+mod archives;
 mod bad_input;
+mod check;
 mod commit;
 mod concurrency;
 mod crash;
 mod exec;
+mod fetched;
 mod images;
 mod isolation;
 mod layers;
@@ -24,8 +27,10 @@ mod limits;
 mod login;
 mod logs;
 mod network;
+mod names;
 mod process;
 mod prune;
+mod registry;
 mod removal;
 mod start;
 mod streams;

@@ -1,11 +1,11 @@
 //! `login`: gets into a registry, and remembers how.
 
-use crate::cli::argument::{Values, bytes, flag, value};
+use crate::cli::access;
+use crate::cli::argument::{Values, flag, value};
 use crate::cli::prompt;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Error, Result};
-use crate::registry::Access;
 use crate::registry::credentials::{Credentials, Saved, Secret};
 use crate::registry::login::{Logins, Server};
 use clap::{Arg, ArgMatches, Command};
@@ -34,7 +34,7 @@ pub(super) const SPEC: Spec = Spec {
 const LONGEST: u64 = 1 << 20;
 
 fn define(command: Command) -> Command {
-    command
+    access::define(command)
         .arg(value("username", "NAME", "User name").short('u'))
         .arg(
             value(
@@ -51,45 +51,12 @@ fn define(command: Command) -> Command {
                 .hide(true),
         )
         .arg(flag("get-login", "Print the user name one is logged in with"))
-        .args(access_flags())
         .arg(Arg::new("SERVER").help("A registry, or the beginning of a repository's name [default: docker.io]"))
-}
-
-/// What says how to get to a registry.
-pub(super) fn access_flags() -> [Arg; 3] {
-    [
-        bytes(
-            "authfile",
-            "FILE",
-            "The file of credentials, instead of those that are looked for",
-        ),
-        flag(
-            "tls-verify",
-            "Want https and a certificate that is known; =false takes anything",
-        ),
-        bytes(
-            "cert-dir",
-            "DIR",
-            "Certificates (*.crt, *.cert, *.key) to use, instead of certs.d",
-        ),
-    ]
-}
-
-pub(super) fn access(m: &ArgMatches) -> Access {
-    Access {
-        authfile: m.raw("authfile").map(Into::into),
-        tls_verify: m.switch("tls-verify"),
-        cert_dir: m.raw("cert-dir").map(Into::into),
-        notice: Some(std::sync::Arc::new(|text: &str| {
-            crate::cli::console::say(&format!("barge: {text}\n"));
-        })),
-        ..Access::default()
-    }
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let server = Server::parse(m.text("SERVER").unwrap_or_default())?;
-    let access = access(m);
+    let access = access::of(m)?;
     let logins = Logins::open(&access)?;
     let console = &session.console;
     let known = logins.known(&server, &|text| console.note(&format!("barge: {text}")))?;

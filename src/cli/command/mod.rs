@@ -14,6 +14,7 @@ mod image;
 mod images;
 mod import;
 mod info;
+mod insert;
 mod inspect;
 mod kill;
 mod load;
@@ -23,6 +24,7 @@ mod logs;
 mod man;
 mod manifest;
 mod network;
+mod network_reload;
 mod pause;
 mod port;
 mod ps;
@@ -63,6 +65,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     images::SPEC,
     import::SPEC,
     info::SPEC,
+    insert::SPEC,
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,

@@ -23,7 +23,17 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with networks",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CONNECT, CREATE, DISCONNECT, EXISTS, inspect::NETWORK, LS, PRUNE, RM]),
+    body: Body::Noun(&[
+        CONNECT,
+        CREATE,
+        DISCONNECT,
+        EXISTS,
+        inspect::NETWORK,
+        LS,
+        PRUNE,
+        super::network_reload::SPEC,
+        RM,
+    ]),
 };
 
 const CREATE: Spec = Spec {

@@ -1,4 +1,5 @@
-//! `system`: what is kept takes room: how much (`df`), less (`prune`).
+//! `system`: the engine as a whole: what takes how much room (`df`), less of it (`prune`), and whether all is sound
+//! (`check`).
 
 use super::image::{lines, prune_images};
 use super::info;
@@ -9,10 +10,14 @@ use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::disk::{self, COLUMNS, Shown, VIEW};
 use crate::container;
+use crate::container::status::status;
 use crate::error::Result;
 use crate::image;
+use crate::image::check::{Counts, Outcome};
 use crate::model::prune::Filters;
+use crate::model::state::Status;
 use crate::output::listing::{self, Style};
+use crate::output::terminal::clean;
 use crate::output::units;
 use crate::store::Store;
 use clap::{ArgMatches, Command};
@@ -24,7 +29,26 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with the engine as a whole",
     examples: &[],
     also: None,
-    body: Body::Noun(&[DF, info::SPEC.under_noun("info"), PRUNE]),
+    body: Body::Noun(&[CHECK, DF, info::SPEC.under_noun("info"), PRUNE]),
+};
+
+const CHECK: Spec = Spec {
+    name: "check",
+    about: "Check every image, layer, blob, container and volume; exit with 1 if something is wrong",
+    examples: &[
+        ("barge system check", "rebuilds and hashes every layer"),
+        ("barge system check --quick", "only whether all is there"),
+        (
+            "barge system check --repair",
+            "unpacks, fetches or removes what is damaged",
+        ),
+    ],
+    also: None,
+    body: Body::Command {
+        define: define_check,
+        run: check,
+        codes: Codes::Plain,
+    },
 };
 
 const DF: Spec = Spec {
@@ -66,6 +90,68 @@ const PRUNE: Spec = Spec {
         codes: Codes::Plain,
     },
 };
+
+fn define_check(command: Command) -> Command {
+    command
+        .arg(flag("quick", "Hash nothing: only look whether all is there and can be read").short('q'))
+        .arg(flag(
+            "repair",
+            "Unpack or fetch again what is damaged; remove what nothing can make again, unless a container needs it",
+        ))
+}
+
+fn check(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let store = session.store()?;
+    let options = image::check::Options {
+        quick: m.on("quick"),
+        repair: m.on("repair"),
+    };
+    let runs = |id: &_| matches!(status(&store, id), Status::Running(_));
+    let (mut wrong, mut repaired) = (0, 0);
+    let counts = image::check::check(&store, options, &runs, &mut |damage, outcome| {
+        wrong += 1;
+        let line = format!("{}: {}", damage.object, clean(&damage.what));
+        match outcome {
+            Outcome::Found => session.console.line(&line)?,
+            Outcome::Repaired(how) => {
+                repaired += 1;
+                session.console.line(&format!("{line}\n  repaired: {how}"))?;
+            }
+            Outcome::Left(e) => {
+                let hint = e.hint().map(|hint| format!("\n  hint: {hint}")).unwrap_or_default();
+                session.console.line(&format!("{line}\n  not repaired: {e}{hint}"))?;
+            }
+        }
+        session.console.flush()
+    })?;
+    session.console.line(&summary(&counts, wrong, repaired))?;
+    Ok(u8::from(wrong > repaired))
+}
+
+fn summary(counts: &Counts, wrong: usize, repaired: usize) -> String {
+    let several = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    let mut text = format!(
+        "Checked {}, {}, {}, {}, {}: ",
+        several(counts.images, "image"),
+        several(counts.layers, "layer"),
+        several(counts.blobs, "blob"),
+        several(counts.containers, "container"),
+        several(counts.volumes, "volume")
+    );
+    match (wrong, repaired) {
+        (0, _) => text.push_str("nothing is wrong"),
+        (wrong, 0) => _ = write!(text, "{wrong} damaged"),
+        (wrong, repaired) => _ = write!(text, "{wrong} damaged, {repaired} repaired"),
+    }
+    if counts.unverified > 0 {
+        let _ = write!(
+            text,
+            " ({} without a record of its tar)",
+            several(counts.unverified, "layer")
+        );
+    }
+    text
+}
 
 fn define_df(command: Command) -> Command {
     command

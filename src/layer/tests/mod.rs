@@ -6,6 +6,7 @@ mod hostile;
 mod packed;
 mod round_trip;
 mod trees;
+mod verified;
 
 use crate::error::Result;
 use crate::layer::unpack::Unpacked;

@@ -13,7 +13,7 @@
 pub mod faults;
 pub mod http;
 mod images;
-mod net;
+pub mod net;
 mod process;
 pub mod registry;
 mod residue;

@@ -217,6 +217,13 @@ impl Monitor {
         }
     }
 
+    /// Takes the rules of the published ports away.
+    fn unpublish(&mut self) -> Result<()> {
+        let ports = std::mem::take(&mut self.live.ports);
+        let id = self.config.id.as_str();
+        network::rules::remove_container(&self.store, id, &self.live.endpoints, &ports).context("unpublish ports")
+    }
+
     /// Gives back what the container has on networks.
     fn release_network(&mut self, namespace: Namespace) -> Result<()> {
         let (endpoints, ports) = (&self.live.endpoints, &self.live.ports);
@@ -316,9 +323,12 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
-        // Their sockets hold ports, and the network namespace.
+        // While the sockets still keep the ports from being anybody else's.
+        let unpublished = self.unpublish();
+        // They hold ports, and the network namespace.
         self.streams.serve_also(Vec::new());
         let (released, root) = cycle.release();
+        let released = unpublished.and(released);
         self.root = Some(root);
         let released = released.and(self.release_network(Namespace::Going));
         if let Err(e) = released {

@@ -30,6 +30,7 @@ mod manifest;
 mod names;
 mod process;
 mod prune;
+mod readme_2013;
 mod registry;
 mod removal;
 mod start;

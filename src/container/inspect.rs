@@ -8,6 +8,7 @@ use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPolicy};
 use crate::model::id::ContainerId;
 use crate::model::mount::{Mount, Source};
+use crate::model::name::ExtraHost;
 use crate::model::security::Seccomp;
 use crate::model::signal;
 use crate::model::state::{Exit, Phase, Status};
@@ -141,17 +142,33 @@ fn surroundings(config: &ContainerConfig) -> Value {
         "VolumeDriver": "",
         "VolumesFrom": null_if_empty(&config.volumes_from),
         "ConsoleSize": [0, 0],
-        "Dns": [],
-        "DnsOptions": [],
-        "DnsSearch": [],
-        "ExtraHosts": null,
-        "Links": null,
+        "Dns": config.names.dns,
+        "DnsOptions": config.names.dns_options,
+        "DnsSearch": config.names.dns_search,
+        "ExtraHosts": null_if_empty(&extra_hosts(config)),
+        "Links": null_if_empty(&links(config)),
         "PublishAllPorts": config.publish_all,
         "Tmpfs": tmpfs(&config.mounts),
         "ShmSize": config.shm_size,
         "Runtime": "barge",
         "Init": config.init,
     })
+}
+
+/// As `--add-host` takes them.
+fn extra_hosts(config: &ContainerConfig) -> Vec<String> {
+    let shown = |h: &ExtraHost| match h.address {
+        Some(address) => format!("{}:{address}", h.name),
+        None => format!("{}:host-gateway", h.name),
+    };
+    config.names.extra_hosts.iter().map(shown).collect()
+}
+
+fn links(config: &ContainerConfig) -> Vec<String> {
+    let links = config.names.links.iter();
+    links
+        .map(|l| format!("/{}:/{}/{}", l.name, config.name, l.alias))
+        .collect()
 }
 
 fn confinement(config: &ContainerConfig) -> Value {

@@ -72,7 +72,9 @@ fn place(config: &ContainerConfig, asked: &Attachment, is: Option<&Endpoint>) ->
         false => json!(names),
     };
     let mut names = Vec::new();
+    let mut links = Vec::new();
     if is.is_some_and(|e| e.dns) {
+        links.extend(config.names.links.iter().map(|l| format!("{}:{}", l.name, l.alias)));
         names.push(config.name.clone());
         names.extend(asked.aliases.iter().cloned());
         names.push(config.id.short().to_owned());
@@ -82,7 +84,7 @@ fn place(config: &ContainerConfig, asked: &Attachment, is: Option<&Endpoint>) ->
     }
     json!({
         "IPAMConfig": wish,
-        "Links": null,
+        "Links": list(links),
         "Aliases": list(asked.aliases.clone()),
         "MacAddress": text(is.map(|e| e.mac.to_string())),
         "NetworkID": text(is.map(|e| e.network_id.clone())),

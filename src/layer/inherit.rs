@@ -83,7 +83,7 @@ fn find(path: &[u8], lowers: &[OwnedFd]) -> Result<Option<OwnedFd>> {
 
 /// Whether a layer without this directory hides it from below: something else is in its place or on the way, or a
 /// directory on the way is opaque.
-fn hides(lower: &OwnedFd, path: &[u8]) -> Result<bool> {
+pub(super) fn hides(lower: &OwnedFd, path: &[u8]) -> Result<bool> {
     let mut at = openat(lower, c".", PLACE, Mode::empty())?;
     for name in path.split(|b| *b == b'/') {
         if whiteout::is_opaque(at.as_fd(), b"")? {

@@ -2,9 +2,11 @@
 
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod gzip;
 pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;
+pub(crate) mod stack;
 pub(crate) mod tar_split;
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ struct State {
     basic: bool,
     /// By scopes, sorted and joined.
     tokens: HashMap<String, Token>,
+    /// What the token server said when it gave none.
+    refusal: Option<Error>,
 }
 
 #[derive(Clone)]
@@ -108,9 +110,17 @@ impl Auth {
             }
             let token = self.fetch(client, bearer, &refused.url, scopes)?;
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            state.basic = false;
-            state.tokens.insert(key(scopes), token);
-            return Ok(true);
+            return Ok(match token {
+                Ok(token) => {
+                    state.basic = false;
+                    state.tokens.insert(key(scopes), token);
+                    true
+                }
+                Err(refusal) => {
+                    state.refusal = Some(refusal);
+                    false
+                }
+            });
         }
         if challenges.iter().any(|c| c.scheme == "basic") && used.is_none() && self.basic().is_some() {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -120,7 +130,30 @@ impl Auth {
         Ok(false)
     }
 
-    fn fetch(&self, client: &Client, challenge: &Challenge, from: &Url, scopes: &[String]) -> Result<Token> {
+    /// Whether only somebody with a password gets in. Where anybody is given a token that then does not do, the name may
+    /// be wrong as well.
+    pub(crate) fn needs_login(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.credentials.is_none() && state.tokens.is_empty()
+    }
+
+    /// Why there is no token, if the token server gave none.
+    pub(crate) fn refusal(&self) -> Option<Error> {
+        self.state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .refusal
+            .clone()
+    }
+
+    /// A token, or what the server says to giving none.
+    fn fetch(
+        &self,
+        client: &Client,
+        challenge: &Challenge,
+        from: &Url,
+        scopes: &[String],
+    ) -> Result<Result<Token, Error>> {
         let what = || format!("ask for a token for {}", from.host);
         let realm = challenge
             .parameters
@@ -151,8 +184,10 @@ impl Auth {
         };
         let asked = Instant::now();
         let answer = answer.with_context(what)?;
-        if answer.status != 200 {
-            return Err(refusal(answer, self.has_credentials())).with_context(what);
+        match answer.status {
+            200 => {}
+            400 | 401 | 403 => return Ok(Err(refusal(answer, self.has_credentials()))),
+            _ => return Err(refusal(answer, self.has_credentials())).with_context(what),
         }
         let body = answer.bytes(TOKEN_LIMIT).map_err(Error::from).with_context(what)?;
         let granted: Granted =
@@ -166,10 +201,10 @@ impl Auth {
         }
         // A little early, so that it does not expire on the way; clocks need not agree.
         let life = granted.expires_in.unwrap_or(SHORTEST).max(SHORTEST).min(86_400);
-        Ok(Token {
+        Ok(Ok(Token {
             value,
             until: asked + Duration::from_secs(life - life / 10),
-        })
+        }))
     }
 
     /// GET, with Basic if there is a password; anonymous otherwise.

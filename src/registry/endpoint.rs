@@ -121,6 +121,11 @@ impl Endpoint {
         self.auth.has_credentials()
     }
 
+    /// After a 401: whether logging in is what has to be done.
+    pub(crate) fn needs_login(&self) -> bool {
+        self.auth.needs_login()
+    }
+
     /// The scheme that answered; https as long as none has.
     pub(crate) fn is_https(&self) -> bool {
         *self.https.get().unwrap_or(&true)
@@ -256,17 +261,24 @@ impl Endpoint {
     pub(crate) fn failed(&self, what: &str, answer: Answer) -> Error {
         let html = answer.media_type().is_some_and(|t| t.contains("html"));
         let host = answer.url.host.clone();
-        let e = match answer.status {
-            401 | 403 => refusal(answer, self.has_credentials()),
-            200..300 if html => not_a_registry(&host),
-            404 if html => not_a_registry(&host),
-            _ => Error::other(answer.complaint().1),
+        let e = match (answer.status, self.auth.refusal()) {
+            (401, Some(refusal)) => refusal,
+            _ => self.explained(answer, html, &host),
         };
         let hint = e.hint().map(str::to_owned);
         let wrapped = Error::new(e.kind(), format!("{what}: {e}"));
         match hint {
             Some(hint) => wrapped.with_hint(hint),
             None => wrapped,
+        }
+    }
+
+    fn explained(&self, answer: Answer, html: bool, host: &str) -> Error {
+        match answer.status {
+            401 | 403 => refusal(answer, self.has_credentials()),
+            200..300 if html => not_a_registry(host),
+            404 if html => not_a_registry(host),
+            _ => Error::other(answer.complaint().1),
         }
     }
 }

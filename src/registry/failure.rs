@@ -83,6 +83,12 @@ pub(crate) fn explain_io(e: &io::Error, host: &str) -> Trouble {
         }
     }
     use io::ErrorKind as K;
+    if e.to_string() == "tls handshake eof" {
+        return no_https(
+            Reason::Unreachable,
+            &format!("{host} has cut the connection instead of answering in https"),
+        );
+    }
     let what = || format!("connect to {host}: {}", Error::from(io::Error::from(e.kind())));
     match e.kind() {
         K::ConnectionRefused => Trouble::new(Reason::Unreachable, what()).plain(),
@@ -101,6 +107,15 @@ pub(crate) fn explain_io(e: &io::Error, host: &str) -> Trouble {
                 clean(&Error::from(io::Error::other(e.to_string())).to_string())
             ),
         ),
+    }
+}
+
+fn no_https(reason: Reason, what: &str) -> Trouble {
+    let hint = "where plain http shall do: `insecure = true` for it in registries.conf, or --tls-verify=false";
+    Trouble {
+        reason,
+        perhaps_plain: true,
+        error: Error::other(what).with_hint(hint),
     }
 }
 
@@ -126,15 +141,7 @@ fn tls(e: &rustls::Error, host: &str) -> Trouble {
         })
     };
     match e {
-        E::InvalidMessage(_) => {
-            let e = Error::other(format!("{host} does not speak https"))
-                .with_hint("if it shall be trusted without, set `insecure = true` for it in registries.conf, or use --tls-verify=false");
-            Trouble {
-                reason: Reason::Fatal,
-                perhaps_plain: true,
-                error: e,
-            }
-        }
+        E::InvalidMessage(_) => no_https(Reason::Fatal, &format!("{host} does not speak https")),
         E::InvalidCertificate(C::Expired | C::ExpiredContext { .. }) => certificate(
             "its certificate has expired".to_owned(),
             "or is the clock of this machine wrong?",
@@ -153,13 +160,13 @@ fn tls(e: &rustls::Error, host: &str) -> Trouble {
         E::InvalidCertificate(C::Revoked) => certificate("its certificate was revoked".to_owned(), ""),
         E::AlertReceived(alert) => {
             let alert = format!("{alert:?}");
-            let hint = match alert.contains("Certificate") {
-                true => {
-                    format!("it may ask for a client certificate: /etc/containers/certs.d/{host}/client.cert and .key")
-                }
-                false => String::new(),
-            };
-            certificate(format!("it refused the TLS connection ({alert})"), &hint)
+            match alert.contains("Certificate") || alert.contains("UnknownCA") {
+                true => certificate(
+                    format!("it wants a client certificate that it knows ({alert})"),
+                    &format!("put it into /etc/containers/certs.d/{host}/ as client.cert and client.key"),
+                ),
+                false => certificate(format!("it refused the TLS connection ({alert})"), ""),
+            }
         }
         other => certificate(format!("TLS: {}", clean(&other.to_string())), ""),
     }

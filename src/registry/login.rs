@@ -92,6 +92,7 @@ impl Logins {
                 answer.drain();
                 Ok(())
             }
+            // Docker's words, which scripts look for.
             401 => Err(Error::other("unauthorized: incorrect username or password")).with_context(what),
             _ => Err(endpoint.failed(&what(), answer)),
         }

@@ -1,10 +1,10 @@
 //! `logout`: forgets how to get into a registry.
 
-use super::login::access;
 use crate::cli::argument::{Values, bytes, flag};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Error, Result};
+use crate::registry::Access;
 use crate::registry::login::{Logins, Server};
 use clap::{Arg, ArgMatches, Command};
 
@@ -37,7 +37,10 @@ fn define(command: Command) -> Command {
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
-    let logins = Logins::open(&access(m))?;
+    let logins = Logins::open(&Access {
+        authfile: m.raw("authfile").map(Into::into),
+        ..Access::default()
+    })?;
     if m.on("all") {
         if m.text("SERVER").is_some() {
             return Err(Error::usage("--all and a registry exclude each other"));

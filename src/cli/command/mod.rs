@@ -11,9 +11,11 @@ mod export;
 mod help;
 mod history;
 mod image;
+mod image_mount;
 mod images;
 mod import;
 mod info;
+mod insert;
 mod inspect;
 mod kill;
 mod load;
@@ -28,6 +30,7 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -64,6 +67,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     images::SPEC,
     import::SPEC,
     info::SPEC,
+    insert::SPEC,
     inspect::SPEC,
     kill::SPEC,
     load::SPEC,
@@ -77,6 +81,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     port::SPEC,
     ps::SPEC,
     pull::SPEC,
+    push::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

@@ -1,10 +1,13 @@
 //! `rmi`: takes names from images, and removes those that have none left.
 
+use crate::cli::access;
 use crate::cli::argument::{Values, flag, words};
+use crate::cli::prune::confirm;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::status::status;
 use crate::error::{Kind, Result};
+use crate::image::remote::Remote;
 use crate::image::removal::Options;
 use crate::image::remove::remove;
 use crate::model::state::Status;
@@ -16,6 +19,10 @@ pub(super) const SPEC: Spec = Spec {
     examples: &[
         ("barge rmi debian:11", "this name, and the image if it was its last"),
         ("barge rmi -f 3f2a9c", "an image by its id, with all its names"),
+        (
+            "barge rmi --remote registry.example.com/app:old",
+            "not here, but at the registry; asks first",
+        ),
     ],
     also: None,
     body: Body::Command {
@@ -26,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
 };
 
 fn define(command: Command) -> Command {
-    command
+    access::define(command)
         .arg(
             flag(
                 "force",
@@ -38,10 +45,17 @@ fn define(command: Command) -> Command {
             "no-prune",
             "Keep the nameless images that a removed one was made from",
         ))
+        .arg(flag(
+            "remote",
+            "Delete at the registry, with every tag of the same image there; nothing here",
+        ))
         .arg(words("IMAGE", "Names or ids"))
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    if m.on("remote") {
+        return remote(m, session);
+    }
     let options = Options {
         force: m.on("force"),
         parents: !m.on("no-prune"),
@@ -67,6 +81,32 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     // The images are gone since their lines were said; their files need some more time.
     for removal in removed {
         removal.delete()?;
+    }
+    Ok(code)
+}
+
+/// Asks "Are you sure?" for each, unless forced (F240).
+fn remote(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let access = access::of(m)?;
+    let mut code = 0;
+    for name in m.texts("IMAGE") {
+        let mut delete = || -> Result<()> {
+            let remote = Remote::find(name, &access)?;
+            let warning = format!(
+                "This will delete {} at its registry, with every tag of it.",
+                remote.described()
+            );
+            if confirm(session, &warning, m.on("force"))? {
+                remote.delete()?;
+                session.console.line(&format!("Deleted: {}", remote.described()))?;
+                session.console.flush()?;
+            }
+            Ok(())
+        };
+        if let Err(e) = delete() {
+            session.console.error(&e);
+            code = 1;
+        }
     }
     Ok(code)
 }

@@ -1,6 +1,6 @@
 //! `search`: looks for images at a registry.
 
-use super::login::{access, access_flags};
+use crate::cli::access;
 use crate::cli::argument::{Values, flag, list, value, word};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
 const MOST: usize = 100;
 
 fn define(command: Command) -> Command {
-    command
+    access::define(command)
         .arg(
             list(
                 "filter",
@@ -55,7 +55,6 @@ fn define(command: Command) -> Command {
                 .alias("trusted")
                 .hide(true),
         )
-        .args(access_flags())
         .arg(word("TERM", "What to look for; REGISTRY/TERM looks there"))
 }
 
@@ -110,7 +109,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             .filter(|n| (1..=MOST).contains(n))
             .ok_or_else(|| Error::usage(format!("limit {text} is outside the range of [1, {MOST}]")))?,
     };
-    let mut hits = search(m.text("TERM").unwrap_or_default(), limit, &access(m))?;
+    let mut hits = search(m.text("TERM").unwrap_or_default(), limit, &access::of(m)?)?;
     hits.retain(|hit| filter.takes(hit));
     let look = Look::new(m.on("no-trunc"));
     let rows: Vec<_> = hits.iter().map(|hit| Shown { hit, look: &look }).collect();

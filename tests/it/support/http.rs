@@ -2,7 +2,7 @@
 //! answers needs. Threads belong to the namespace of the thread that starts the service.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Shutdown, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -61,55 +61,85 @@ pub fn respond(stream: &mut TcpStream, status: u16, headers: &[(&str, &str)], bo
 
 /// A server that answers until it is dropped.
 pub struct Service {
-    port: u16,
+    address: SocketAddr,
     stop: Arc<AtomicBool>,
     listener: Option<JoinHandle<()>>,
 }
 
 impl Service {
+    /// On the loopback; port 0 is any that is free.
     pub fn start(port: u16, answer: impl Fn(&mut Request, &mut TcpStream) + Send + Sync + 'static) -> Service {
-        let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
-        let port = listener.local_addr().unwrap().port();
+        Service::start_at(&format!("127.0.0.1:{port}"), answer)
+    }
+
+    pub fn start_at(address: &str, answer: impl Fn(&mut Request, &mut TcpStream) + Send + Sync + 'static) -> Service {
+        Service::listen(address, move |stream| {
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let Some((first, headers)) = head(&mut reader) else {
+                // As servers do with TLS at a port without.
+                return respond(stream, 400, &[], b"Bad Request");
+            };
+            let mut words = first.split(' ').map(str::to_owned);
+            let (Some(method), Some(path)) = (words.next(), words.next()) else {
+                return;
+            };
+            let mut request = Request {
+                method,
+                path,
+                headers,
+                reader,
+            };
+            answer(&mut request, stream);
+        })
+    }
+
+    /// Passes bytes on, whatever they are.
+    pub fn start_raw(address: &str, upstream: &str) -> Service {
+        let upstream = upstream.to_owned();
+        Service::listen(address, move |stream| {
+            let Ok(mut up) = TcpStream::connect(&upstream) else {
+                return;
+            };
+            let (mut a, mut b) = (stream.try_clone().unwrap(), up.try_clone().unwrap());
+            let back = std::thread::spawn(move || {
+                let _ = std::io::copy(&mut b, &mut a);
+                let _ = a.shutdown(Shutdown::Both);
+            });
+            let _ = std::io::copy(stream, &mut up);
+            let _ = up.shutdown(Shutdown::Both);
+            let _ = back.join();
+        })
+    }
+
+    fn listen(address: &str, serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Service {
+        let listener = TcpListener::bind(address).unwrap();
+        let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, answer) = (stop.clone(), Arc::new(answer));
+        let (stopped, serve) = (stop.clone(), Arc::new(serve));
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if stopped.load(Ordering::Acquire) {
                     return;
                 }
-                let (Ok(mut stream), answer) = (stream, answer.clone()) else {
+                let (Ok(mut stream), serve) = (stream, serve.clone()) else {
                     continue;
                 };
                 std::thread::spawn(move || {
                     let _ = stream.set_read_timeout(Some(Duration::from_secs(60)));
-                    let mut reader = BufReader::new(stream.try_clone().unwrap());
-                    let Some((first, headers)) = head(&mut reader) else {
-                        return;
-                    };
-                    let mut words = first.split(' ').map(str::to_owned);
-                    let (Some(method), Some(path)) = (words.next(), words.next()) else {
-                        return;
-                    };
-                    let mut request = Request {
-                        method,
-                        path,
-                        headers,
-                        reader,
-                    };
-                    answer(&mut request, &mut stream);
+                    serve(&mut stream);
                     finish(&mut stream);
                 });
             }
         });
         Service {
-            port,
+            address,
             stop,
             listener: Some(thread),
         }
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.address.port()
     }
 }
 
@@ -125,9 +155,51 @@ impl Drop for Service {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Release);
         // Wakes the listener; the thread that drops is in the namespace the listener is in.
-        let _ = TcpStream::connect(("127.0.0.1", self.port));
+        let _ = TcpStream::connect(self.address);
         if let Some(thread) = self.listener.take() {
             let _ = thread.join();
         }
+    }
+}
+
+/// What a server answered.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, v)| v.as_str())
+    }
+}
+
+/// Asks `host` (plain http) and reads the answer to its end.
+pub fn ask(host: &str, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(host).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut text = format!(
+        "{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nContent-Length: {}\r\n",
+        body.len()
+    );
+    for (name, value) in headers {
+        text += &format!("{name}: {value}\r\n");
+    }
+    stream.write_all(format!("{text}\r\n").as_bytes()).unwrap();
+    stream.write_all(body).unwrap();
+    let mut reader = BufReader::new(stream);
+    let (first, headers) = head(&mut reader).unwrap();
+    let length = headers.iter().find(|(n, _)| n.eq_ignore_ascii_case("content-length"));
+    let length = length.map_or(u64::MAX, |(_, v)| v.parse().unwrap());
+    let mut answer = Vec::new();
+    if method != "HEAD" {
+        reader.take(length).read_to_end(&mut answer).unwrap();
+    }
+    Answer {
+        status: first.split(' ').nth(1).unwrap().parse().unwrap(),
+        headers,
+        body: answer,
     }
 }

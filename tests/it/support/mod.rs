@@ -10,6 +10,7 @@
 //! Environment: `BARGE_TEST_BINARY` (another binary), `BARGE_TEST_DATA` (where test images are kept),
 //! `BARGE_TEST_SLOW` (a factor for every deadline), `BARGE_TEST_SKIPS` (a file that collects what was skipped and why).
 
+pub mod content;
 pub mod faults;
 pub mod http;
 mod images;

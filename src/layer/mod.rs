@@ -2,6 +2,7 @@
 
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod gzip;
 pub(crate) mod listing;
 pub(crate) mod overlay;
 pub(crate) mod pack;

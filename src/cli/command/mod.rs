@@ -11,6 +11,7 @@ mod export;
 mod help;
 mod history;
 mod image;
+mod image_mount;
 mod images;
 mod import;
 mod info;
@@ -29,6 +30,7 @@ mod pause;
 mod port;
 mod ps;
 mod pull;
+mod push;
 mod rename;
 mod restart;
 mod rm;
@@ -79,6 +81,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     port::SPEC,
     ps::SPEC,
     pull::SPEC,
+    push::SPEC,
     rename::SPEC,
     restart::SPEC,
     rm::SPEC,

@@ -16,7 +16,7 @@ mod layout;
 mod output;
 mod select;
 
-pub(crate) use form::write_plain;
+pub(crate) use form::{plain_length, write_plain};
 pub(crate) use output::Output;
 
 use crate::error::{Error, Result};

@@ -211,3 +211,17 @@ pub fn links_left() -> Vec<String> {
         .map(|name| format!("link {name}"))
         .collect()
 }
+
+/// Elements of rules that bear a container's id, and rules of chains that are no longer ours.
+pub fn rules_left() -> Vec<String> {
+    let rules = command("nft list ruleset").run();
+    let by_container = |line: &&str| {
+        let owner = line.split("comment \"").nth(1).and_then(|rest| rest.split('"').next());
+        owner.is_some_and(|o| o.len() == 64 && o.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let text = rules.text();
+    text.lines()
+        .filter(by_container)
+        .map(|l| format!("rule {}", l.trim()))
+        .collect()
+}

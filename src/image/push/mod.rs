@@ -1,0 +1,270 @@
+//! `push`: an image in the store → a registry. What came from a registry goes out as it came, with every digest as it
+//! was; a layer made here is compressed once, and its compressed form kept. What the registry has is not sent.
+
+mod blobs;
+mod compress;
+mod form;
+
+use crate::error::{Error, Result};
+use crate::format::descriptor::Descriptor;
+use crate::format::manifest::{Dialect, Index, Manifest};
+use crate::format::{self, media};
+use crate::image::progress::{Event, Progress};
+use crate::image::resolve;
+use crate::model::digest::Digest;
+use crate::model::id::ImageId;
+use crate::model::image::{ImageRecord, ManifestRecord};
+use crate::model::platform::Platform;
+use crate::model::reference::Reference;
+use crate::registry::{Access, Action, Remote, Selector};
+use crate::store::{Claim, Store};
+use form::Form;
+use std::collections::BTreeMap;
+
+pub(crate) use form::Packing;
+
+/// What is asked of a push.
+#[derive(Default, Clone)]
+pub(crate) struct Options {
+    /// All tags of the repository.
+    pub(crate) all_tags: bool,
+    /// One of the images under the name; else all of them, with an index.
+    pub(crate) platform: Option<Platform>,
+    /// `None`: as it came, and docker's for what was made here.
+    pub(crate) dialect: Option<Dialect>,
+    /// `None`: as it came, and gzip for what was made here.
+    pub(crate) packing: Option<Packing>,
+    pub(crate) access: Access,
+}
+
+/// What a name stands for at the registry now.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pushed {
+    pub(crate) name: Reference,
+    pub(crate) digest: Digest,
+}
+
+/// Sends `typed`, or as `destination` if that is given.
+pub(crate) fn push(
+    store: &Store,
+    typed: &str,
+    destination: Option<&Reference>,
+    options: &Options,
+    progress: &dyn Progress,
+) -> Result<Vec<Pushed>> {
+    let (name, to) = names(typed, destination, options)?;
+    let remote = Remote::open(&to, Action::Push, &options.access)?;
+    let push = Push {
+        store,
+        remote: &remote,
+        options,
+        progress,
+        claim: store.claim()?,
+    };
+    progress.event(Event::Line(&format!("The push refers to repository [{}]", to.name())));
+    if !options.all_tags {
+        return Ok(vec![push.one(typed, &name, &to)?]);
+    }
+    let tags = store.tags()?;
+    let mut found: Vec<Reference> = tags.iter().map(|(tagged, _)| tagged).collect();
+    found.retain(|tagged| tagged.name() == name.name());
+    found.dedup();
+    if found.is_empty() {
+        return Err(not_here(&name));
+    }
+    let each = |tagged: &Reference| {
+        let to = Reference {
+            tag: tagged.tag.clone(),
+            ..to.clone()
+        };
+        push.one(&tagged.to_string(), tagged, &to)
+    };
+    found.iter().map(each).collect()
+}
+
+/// What is looked for here, and where it goes.
+fn names(typed: &str, destination: Option<&Reference>, options: &Options) -> Result<(Reference, Reference)> {
+    let name = match (Reference::parse(typed), destination) {
+        (Ok(name), _) => name,
+        // An id, which needs a name there.
+        (Err(_), Some(destination)) => destination.clone(),
+        (Err(e), None) => return Err(e),
+    };
+    if options.all_tags && (name.tag.is_some() || name.digest.is_some()) {
+        return Err(Error::usage("tag can't be used with --all-tags/-a"));
+    }
+    let to = destination.unwrap_or(&name).clone();
+    if to.digest.is_some() {
+        return Err(Error::other("cannot push a digest reference"));
+    }
+    Ok(match options.all_tags {
+        true => (name, to),
+        false => (name.or_latest(), to.or_latest()),
+    })
+}
+
+fn not_here(name: &Reference) -> Error {
+    Error::not_found(format!(
+        "An image does not exist locally with the tag: {}",
+        name.familiar_name()
+    ))
+}
+
+struct Push<'a> {
+    store: &'a Store,
+    remote: &'a Remote,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    claim: Claim,
+}
+
+impl Push<'_> {
+    fn one(&self, typed: &str, name: &Reference, to: &Reference) -> Result<Pushed> {
+        let images = self.images(typed, name)?;
+        let mut sent = Vec::new();
+        for image in &images {
+            sent.push((image.id, self.image(image, to)?));
+        }
+        let tag = to.tag.as_deref().unwrap_or_default();
+        let (descriptor, bytes) = match sent.as_slice() {
+            [(_, only)] => (only.descriptor(), only.bytes.clone()),
+            several => {
+                for (_, form) in several {
+                    let d = form.descriptor();
+                    self.remote
+                        .put_manifest(Selector::Digest(&d.digest), &d.media_type, &form.bytes)?;
+                }
+                self.index(&images, several)?
+            }
+        };
+        self.remote
+            .put_manifest(Selector::Tag(tag), &descriptor.media_type, &bytes)?;
+        self.remember(&images, &sent, (&descriptor, &bytes), to)?;
+        self.progress.event(Event::Line(&format!(
+            "{tag}: digest: {} size: {}",
+            descriptor.digest, descriptor.size
+        )));
+        Ok(Pushed {
+            name: to.clone(),
+            digest: descriptor.digest,
+        })
+    }
+
+    /// The images that a name stands for, claimed.
+    fn images(&self, typed: &str, name: &Reference) -> Result<Vec<ImageRecord>> {
+        let platform = self.options.platform.as_ref();
+        let tags = self.store.tags()?;
+        let ids: Vec<ImageId> = match (tags.target(name), platform) {
+            (Some(target), None) => target.images().to_vec(),
+            (Some(_), Some(_)) => vec![resolve::resolve_for(self.store, typed, platform)?.id],
+            (None, _) => vec![resolve::resolve_id(self.store, typed).map_err(|_| not_here(name))?],
+        };
+        let mut images = Vec::new();
+        for id in ids {
+            let image = self.store.image(&id)?;
+            let mut blobs = vec![image.id.0];
+            blobs.extend(image.manifests.iter().flat_map(|m| [Some(m.digest), m.index]).flatten());
+            for layer in &image.layers {
+                blobs.extend(self.store.layer(layer)?.blobs.iter().map(|blob| blob.digest));
+            }
+            self.claim.add(self.store, &image.layers, &blobs)?;
+            // Claimed now; but it may have gone a moment before.
+            if !self.store.has_image(&id) {
+                return Err(crate::store::no_such_image(typed));
+            }
+            images.push(image);
+        }
+        Ok(images)
+    }
+
+    /// Everything of an image but its manifest.
+    fn image(&self, image: &ImageRecord, to: &Reference) -> Result<Form> {
+        let form = form::choose(self, image)?;
+        blobs::send(self, image, form, to)
+    }
+
+    /// The index it came with if all that it lists goes out again; else one of what does.
+    fn index(&self, images: &[ImageRecord], sent: &[(ImageId, Form)]) -> Result<(Descriptor, Vec<u8>)> {
+        let entries: Vec<Descriptor> = images
+            .iter()
+            .zip(sent)
+            .map(|(image, (_, form))| Descriptor {
+                platform: Some(Platform::of(&image.config)),
+                ..form.descriptor()
+            })
+            .collect();
+        let has = |digest: &Digest| entries.iter().any(|entry| entry.digest == *digest);
+        let known = images
+            .iter()
+            .flat_map(|image| image.manifests.iter().rev())
+            .filter_map(|m| m.index);
+        for digest in known {
+            let Ok(bytes) = self.store.read_blob(&digest) else {
+                continue;
+            };
+            if let Ok(Manifest::Index(index)) = format::manifest::parse(&bytes, None)
+                && index.manifests.iter().all(|entry| has(&entry.digest))
+                && index.manifests.len() == entries.len()
+            {
+                return Ok((Descriptor::of(index.media_type(), &bytes), bytes));
+            }
+        }
+        let all_docker = sent.iter().all(|(_, form)| form.manifest.dialect == Dialect::Docker);
+        let index = Index {
+            dialect: if all_docker { Dialect::Docker } else { Dialect::Oci },
+            manifests: entries,
+            annotations: BTreeMap::new(),
+        };
+        let bytes = index.render()?;
+        Ok((Descriptor::of(index.media_type(), &bytes), bytes))
+    }
+
+    /// What the images are known by now. One that was removed meanwhile stays so.
+    fn remember(
+        &self,
+        images: &[ImageRecord],
+        sent: &[(ImageId, Form)],
+        (descriptor, bytes): (&Descriptor, &[u8]),
+        to: &Reference,
+    ) -> Result<()> {
+        let by_digest = Reference {
+            tag: None,
+            digest: Some(descriptor.digest),
+            ..to.clone()
+        };
+        let index = (sent.len() > 1).then_some(descriptor.digest);
+        for (image, (_, form)) in images.iter().zip(sent) {
+            let own = form.descriptor();
+            let held = self.store.lock_shared()?;
+            if !self.store.has_image(&image.id) {
+                continue;
+            }
+            let known = image.manifests.iter().find(|m| m.digest == own.digest);
+            let record = ImageRecord {
+                manifests: vec![ManifestRecord {
+                    digest: own.digest,
+                    media_type: own.media_type,
+                    size: own.size,
+                    index: index.or(known.and_then(|m| m.index)),
+                }],
+                ..image.clone()
+            };
+            let mut blobs: Vec<&[u8]> = vec![&form.config, &form.bytes];
+            if index.is_some() {
+                blobs.push(bytes);
+            }
+            self.store.put_named_image(&record, &blobs, &held, |tags| {
+                tags.add(&by_digest, image.id, |_| false);
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// The media type a configuration is sent as.
+fn config_type(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::Oci => media::OCI_CONFIG,
+        Dialect::Docker => media::DOCKER_CONFIG,
+    }
+}

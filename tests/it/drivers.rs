@@ -33,7 +33,7 @@ fn neighbours(driver: &str) {
     for target in ["b", "203.0.113.1", Net::CLIENT] {
         host.run(["exec", "a", "ping", "-c", "1", "-W", "10", target]).ok();
     }
-    net.client.run(&format!("ping -c 1 -W 10 {address}")).ok();
+    net.client.run(&format!("busybox ping -c 1 -W 10 {address}")).ok();
     host.run("stop -t 0 a b").ok();
     host.run("start a").ok();
     host.run(["exec", "a", "ping", "-c", "1", "-W", "10", "203.0.113.1"])

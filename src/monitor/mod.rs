@@ -59,6 +59,7 @@ pub(crate) fn main() -> Result<()> {
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
+    sys::process::one_heap();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
     let mut monitor = match Monitor::new(store, &launch.id) {

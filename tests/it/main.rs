@@ -27,6 +27,7 @@ mod lifecycle;
 mod limits;
 mod login;
 mod logs;
+mod network;
 mod manifest;
 mod names;
 mod process;

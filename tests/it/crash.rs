@@ -11,6 +11,14 @@ const POINTS: &[&str] = &[
     "monitor-started",
     "monitor-begins",
     "start-recorded",
+    "network-recorded",
+    "bridge-made",
+    "bridge-up",
+    "lease-taken",
+    "netns-made",
+    "veth-made",
+    "network-connected",
+    "network-link-removed",
     "volume-filled",
     "volume-made",
     "root-mounted",
@@ -25,6 +33,9 @@ const POINTS: &[&str] = &[
     "container-detached",
     "rename-claimed",
 ];
+
+/// Those on the way of a published port.
+const PORT_POINTS: &[&str] = &["ports-reserved", "ports-published"];
 
 /// Those on the way of an image.
 const IMAGE_POINTS: &[&str] = &[
@@ -90,6 +101,20 @@ fn a_run_killed_anywhere() {
         let host = Host::new();
         killed(&host, point, "run --name x1 -v /data -v named:/named tiny /tiny exit 3");
         sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_run_with_ports_killed_anywhere() {
+    for point in PORT_POINTS
+        .iter()
+        .chain(["init-cloned", "exit-seen", "exit-released"].iter())
+    {
+        let host = Host::new();
+        killed(&host, point, "run --name x1 -p 8080:80 -p 53/udp tiny /tiny exit 3");
+        sound(&host, point, "x1");
+        host.run("run --rm -p 8080:80 tiny /tiny exit 3").fails(3);
     }
 }
 

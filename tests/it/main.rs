@@ -29,6 +29,8 @@ mod logs;
 mod names;
 mod process;
 mod prune;
+mod pull;
+mod push;
 mod registry;
 mod removal;
 mod start;

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
 use crate::cli::{environment, mount, names, network, resource, security};
-use crate::container::config::RunArgs;
+use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
@@ -21,6 +21,7 @@ pub(crate) fn define(command: Command) -> Command {
     let command = mount_flags(command.next_help_heading("Mounts"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
+    let command = namespace_flags(command.next_help_heading("Namespaces"));
     command
         .next_help_heading(None)
         .arg(word("IMAGE", "The image: a name, name:tag or id"))
@@ -81,6 +82,23 @@ fn process_flags(command: Command) -> Command {
             .short('p'),
         )
         .arg(flag("publish-all", "Publish every documented port to a free one of the host").short('P'))
+        .arg(list("annotation", "NAME=VALUE", "Note something for other programs"))
+        .arg(flag("env-host", "Give the program this command's own environment"))
+        .arg(list("unsetenv", "NAME", "Leave out a variable of the image's"))
+        .arg(list("group-add", "GROUP", "A further group for the user"))
+        .arg(bytes(
+            "pidfile",
+            "FILE",
+            "Write the pid of the first process to this file",
+        ))
+        .arg(flag("replace", "Remove the container that has the name first"))
+        .arg(value("timeout", "SECONDS", "Kill the container after this time; 0 is never").value_parser(whole_number))
+        .arg(value(
+            "tz",
+            "ZONE",
+            "Time zone: such as Europe/Paris, or local for the host's",
+        ))
+        .arg(value("umask", "MODE", "File mode mask in octal, 0022 by default"))
         .arg(value(
             "restart",
             "POLICY",
@@ -113,6 +131,14 @@ fn process_flags(command: Command) -> Command {
 
 fn limit_flags(command: Command) -> Command {
     group_flags(command)
+        .arg(
+            value(
+                "oom-score-adj",
+                "NUMBER",
+                "How gladly the kernel kills it when memory is short, -1000 to 1000",
+            )
+            .value_parser(whole_number),
+        )
         .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
         .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
 }
@@ -170,6 +196,31 @@ fn mount_flags(command: Command) -> Command {
         ))
 }
 
+fn namespace_flags(command: Command) -> Command {
+    command
+        .arg(value(
+            "cgroupns",
+            "MODE",
+            "Tree of control groups to see: private or host",
+        ))
+        .arg(value(
+            "ipc",
+            "MODE",
+            "Shared memory and queues: private, shareable, none, host or container:NAME",
+        ))
+        .arg(value(
+            "pid",
+            "MODE",
+            "Processes to see: private, host or container:NAME",
+        ))
+        .arg(list(
+            "sysctl",
+            "NAME=VALUE",
+            "Set a kernel parameter of the container's namespaces",
+        ))
+        .arg(value("uts", "MODE", "Host name: private, host or container:NAME"))
+}
+
 fn security_flags(command: Command) -> Command {
     command
         .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
@@ -225,7 +276,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .transpose()?,
         platform: m.text("platform").filter(|p| !p.is_empty()).map(str::to_owned),
         entrypoint: m.raw("entrypoint").map(|w| w.to_owned().into()),
-        env: environment::environment(m.raws("env-file"), m.raws("env"), |name| std::env::var_os(name))?,
+        env: env(m)?,
         workdir: workdir(m)?,
         user: m.text("user").filter(|u| !u.is_empty()).map(str::to_owned),
         tty: m.on("tty"),
@@ -264,6 +315,139 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         stop_timeout: m.get_one::<i64>("stop-timeout").map(|t| (*t).max(-1)),
         auto_remove,
         init: m.on("init"),
+        groups: m.texts("group-add").map(group).collect::<Result<_>>()?,
+        umask: m.text("umask").map(umask).transpose()?,
+        oom_score_adj: m.get_one::<i64>("oom-score-adj").map(|n| oom_score(*n)).transpose()?,
+        namespaces: namespaces(m)?,
+        sysctls: m.texts("sysctl").map(sysctl).collect::<Result<_>>()?,
+        annotations: environment::labels(std::iter::empty(), m.texts("annotation"))?,
+        pidfile: m
+            .raw("pidfile")
+            .filter(|f| !f.is_empty())
+            .map(std::path::absolute)
+            .transpose()?,
+        timeout: m
+            .get_one::<i64>("timeout")
+            .and_then(|n| u64::try_from(*n).ok())
+            .filter(|n| *n > 0),
+        timezone: m.text("tz").map(timezone).transpose()?,
+        replace: m.on("replace"),
+    })
+}
+
+/// This command's own if it is asked for, then files, then what is said one by one.
+fn env(m: &ArgMatches) -> Result<Vec<ByteString>> {
+    let mut env: Vec<ByteString> = Vec::new();
+    if m.on("env-host") {
+        env.extend(std::env::vars_os().map(|(name, value)| {
+            let mut pair = name;
+            pair.push("=");
+            pair.push(value);
+            pair.into()
+        }));
+    }
+    for name in m.texts("unsetenv") {
+        if name.is_empty() || name.contains('=') {
+            return Err(Error::usage(format!(
+                "invalid value '{name}' for '--unsetenv': want a name"
+            )));
+        }
+        env.push(name.into());
+    }
+    env.extend(environment::environment(m.raws("env-file"), m.raws("env"), |name| {
+        std::env::var_os(name)
+    })?);
+    Ok(env)
+}
+
+fn group(name: &str) -> Result<String> {
+    match name {
+        "" => Err(Error::usage(
+            "invalid value '' for '--group-add': want a name or a number",
+        )),
+        "keep-groups" => Err(Error::usage(
+            "--group-add keep-groups: the engine runs as root and has no groups to keep",
+        )),
+        name => Ok(name.to_owned()),
+    }
+}
+
+fn umask(text: &str) -> Result<u32> {
+    let mask = u32::from_str_radix(text, 8)
+        .ok()
+        .filter(|m| *m <= 0o777 && !text.starts_with('+'));
+    mask.ok_or_else(|| Error::usage(format!("invalid umask '{text}': want octal digits, such as 0027")))
+}
+
+fn oom_score(n: i64) -> Result<i32> {
+    let fits = i32::try_from(n).ok().filter(|n| (-1000..=1000).contains(n));
+    fits.ok_or_else(|| Error::usage(format!("Invalid value {n}, range for oom score adj is [-1000, 1000]")))
+}
+
+fn sysctl(text: &str) -> Result<(String, String)> {
+    let (name, value) = text
+        .split_once('=')
+        .ok_or_else(|| Error::usage(format!("sysctl '{text}' is not allowed: want NAME=VALUE")))?;
+    // As sysctl(8) has it: either separator.
+    let name = if name.contains('.') {
+        name.to_owned()
+    } else {
+        name.replace('/', ".")
+    };
+    let good = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+    };
+    match name.split('.').all(good) {
+        true => Ok((name, value.to_owned())),
+        false => Err(Error::usage(format!("sysctl '{text}' is not allowed: bad name"))),
+    }
+}
+
+fn timezone(text: &str) -> Result<String> {
+    let good = |part: &str| {
+        !part.is_empty()
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'+'))
+    };
+    match text.split('/').all(good) {
+        true => Ok(text.to_owned()),
+        false => Err(Error::usage(format!(
+            "invalid time zone '{text}': want a name such as Europe/Paris"
+        ))),
+    }
+}
+
+fn namespaces(m: &ArgMatches) -> Result<NamespaceArgs> {
+    let whose = |flag: &str, more: &[&str]| {
+        let text = m.text(flag).unwrap_or_default();
+        match text.split_once(':') {
+            _ if matches!(text, "" | "private") || more.contains(&text) => Ok(NamespaceArg::Private),
+            None if text == "host" => Ok(NamespaceArg::Host),
+            Some(("container", name)) if !name.is_empty() => Ok(NamespaceArg::Container(name.to_owned())),
+            _ => {
+                let modes = [&["private", "host", "container:NAME"], more].concat().join(", ");
+                let error = Error::usage(format!("--{flag}: invalid mode '{text}'"));
+                Err(error.with_hint(format!("there are {modes}")))
+            }
+        }
+    };
+    Ok(NamespaceArgs {
+        ipc: whose("ipc", &["shareable", "none"])?,
+        pid: whose("pid", &[])?,
+        uts: whose("uts", &[])?,
+        no_shm: m.text("ipc") == Some("none"),
+        host_cgroups: match m.text("cgroupns") {
+            None | Some("" | "private") => false,
+            Some("host") => true,
+            Some(other) => {
+                let error = Error::usage(format!("--cgroupns: invalid mode '{other}'"));
+                return Err(error.with_hint("there are private and host"));
+            }
+        },
     })
 }
 

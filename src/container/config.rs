@@ -9,6 +9,7 @@ use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
+use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::Attachment;
 use crate::model::platform::Platform;
 use crate::model::port::Publish;
@@ -65,6 +66,36 @@ pub(crate) struct RunArgs {
     pub(crate) stop_timeout: Option<i64>,
     pub(crate) auto_remove: bool,
     pub(crate) init: bool,
+    pub(crate) groups: Vec<String>,
+    pub(crate) umask: Option<u32>,
+    pub(crate) oom_score_adj: Option<i32>,
+    pub(crate) namespaces: NamespaceArgs,
+    pub(crate) sysctls: BTreeMap<String, String>,
+    pub(crate) annotations: BTreeMap<String, String>,
+    pub(crate) pidfile: Option<PathBuf>,
+    pub(crate) timeout: Option<u64>,
+    pub(crate) timezone: Option<String>,
+    /// A container that has the name is removed first.
+    pub(crate) replace: bool,
+}
+
+/// `--ipc`, `--pid`, `--uts`, before the containers they name are looked up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct NamespaceArgs {
+    pub(crate) ipc: NamespaceArg,
+    pub(crate) pid: NamespaceArg,
+    pub(crate) uts: NamespaceArg,
+    pub(crate) host_cgroups: bool,
+    pub(crate) no_shm: bool,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum NamespaceArg {
+    #[default]
+    Private,
+    Host,
+    /// As typed: a name or an id prefix.
+    Container(String),
 }
 
 /// `--net`, before the container it names is looked up.
@@ -110,6 +141,7 @@ pub(crate) struct Facts<'a> {
     pub(crate) name: String,
     pub(crate) now: Timestamp,
     pub(crate) network: NetworkMode,
+    pub(crate) namespaces: Namespaces,
     /// The containers of `NameArgs::links`.
     pub(crate) links: Vec<Link>,
     /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
@@ -153,7 +185,11 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         open_stdin: args.open_stdin,
         stdin_once: args.open_stdin && args.attach.stdin,
         attach: args.attach,
+        groups: args.groups.clone(),
+        umask: args.umask,
+        oom_score_adj: args.oom_score_adj,
     };
+    check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
         mounts: mounts(args, image, &facts)?,
         id: facts.id,
@@ -190,8 +226,40 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         publish: args.publish.clone(),
         publish_all: args.publish_all,
         cidfile: args.cidfile.clone(),
+        namespaces: facts.namespaces,
+        sysctls: args.sysctls.clone(),
+        annotations: args.annotations.clone(),
+        pidfile: args.pidfile.clone(),
+        timeout: args.timeout,
+        timezone: args.timezone.clone(),
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
     })
+}
+
+/// Parameters that belong to a namespace, and only to one that is the container's own: the others are the host's.
+fn check_sysctls(args: &RunArgs, facts: &Facts<'_>) -> Result<()> {
+    const IPC: [&str; 8] = [
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    for name in args.sysctls.keys() {
+        let refused = |why: &str| Err(Error::usage(format!("sysctl '{name}' is not allowed{why}")));
+        let is_net = name.starts_with("net.");
+        let is_ipc = IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
+        match () {
+            () if is_net && facts.network == NetworkMode::Host => return refused(" with the host's network"),
+            () if is_ipc && facts.namespaces.ipc == Whose::Host => return refused(" with the host's ipc namespace"),
+            () if is_net || is_ipc => {}
+            () => return refused(": it is the whole machine's"),
+        }
+    }
+    Ok(())
 }
 
 fn check_platform(args: &RunArgs, image: &ImageRecord) -> Result<()> {
@@ -230,6 +298,9 @@ fn hostname(args: &RunArgs, facts: &Facts<'_>) -> Result<String> {
     match (&args.hostname, &facts.network) {
         (Some(_), NetworkMode::Container(_)) => {
             Err(Error::usage("conflicting options: hostname and the network mode").with_hint("it has that container's"))
+        }
+        (Some(_), _) if facts.namespaces.uts != Whose::Private => {
+            Err(Error::usage("conflicting options: hostname and the UTS mode"))
         }
         (Some(name), _) => Ok(name.clone()),
         (None, _) => Ok(facts

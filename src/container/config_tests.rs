@@ -39,6 +39,7 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         name: "web".into(),
         now: Timestamp::UNIX_EPOCH,
         network: NetworkMode::None,
+        namespaces: Default::default(),
         links: Vec::new(),
         shared_hostname: None,
         volumes_from: Vec::new(),

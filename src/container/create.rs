@@ -1,12 +1,14 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NameArgs, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
+use crate::container::remove;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
+use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
 use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
@@ -34,6 +36,18 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     image::provide(store, &args.image)?;
     // What a dead removal left may include volumes, which need the lock that is taken next.
     store.sweep_left_overs()?;
+    if let Some(name) = args.name.as_deref().filter(|_| args.replace)
+        && let Ok(old) = store.resolve_container(name)
+        && store.config(&old).is_ok_and(|c| c.name == name)
+    {
+        // What can't be made takes nothing away.
+        image::resolve(store, &args.image)?;
+        let force = remove::Options {
+            force: true,
+            volumes: false,
+        };
+        remove::remove(store, &old, force).with_context(|| format!("replace {name}"))?;
+    }
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
     let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
@@ -59,13 +73,20 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         };
         store.config(&store.resolve_container(&from.container).map_err(missing)?)
     });
-    let (network, shared_hostname) = network_mode(store, &args.network)?;
+    let (network, mut shared_hostname) = network_mode(store, &args.network)?;
+    let namespaces = namespaces(store, &args.namespaces)?;
+    match &namespaces.uts {
+        Whose::Private => {}
+        Whose::Host => shared_hostname = Some(own_hostname()?),
+        Whose::Container(other) => shared_hostname = Some(store.config(other)?.hostname),
+    }
     let id = Store::random_id()?;
     let facts = Facts {
         name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
         id,
         now: Timestamp::now(),
         network,
+        namespaces,
         links: links(store, &args.names)?,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
@@ -92,10 +113,7 @@ fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
 fn network_mode(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Option<String>)> {
     Ok(match wanted {
         NetworkArg::None => (NetworkMode::None, None),
-        NetworkArg::Host => {
-            let name = nix::unistd::gethostname()?.to_string_lossy().into_owned();
-            (NetworkMode::Host, Some(name))
-        }
+        NetworkArg::Host => (NetworkMode::Host, Some(own_hostname()?)),
         NetworkArg::Container(other) => {
             let id = store.resolve_container(other)?;
             let hostname = store.config(&id)?.hostname;
@@ -111,6 +129,27 @@ fn network_mode(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Opti
             network::check(store, attachments)?;
             (NetworkMode::Networks(attachments.clone()), None)
         }
+    })
+}
+
+fn own_hostname() -> Result<String> {
+    Ok(nix::unistd::gethostname()?.to_string_lossy().into_owned())
+}
+
+fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
+    let whose = |arg: &NamespaceArg| {
+        Ok::<_, Error>(match arg {
+            NamespaceArg::Private => Whose::Private,
+            NamespaceArg::Host => Whose::Host,
+            NamespaceArg::Container(name) => Whose::Container(store.resolve_container(name)?),
+        })
+    };
+    Ok(Namespaces {
+        ipc: whose(&wanted.ipc)?,
+        pid: whose(&wanted.pid)?,
+        uts: whose(&wanted.uts)?,
+        host_cgroups: wanted.host_cgroups,
+        no_shm: wanted.no_shm,
     })
 }
 

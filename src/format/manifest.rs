@@ -21,6 +21,7 @@ pub(crate) enum Dialect {
 }
 
 #[derive(Debug, Clone, PartialEq)]
+#[allow(clippy::large_enum_variant)] // taken apart at once
 pub(crate) enum Manifest {
     Image(ImageManifest),
     Index(Index),

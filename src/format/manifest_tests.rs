@@ -84,7 +84,7 @@ fn artifacts_are_named() {
         media::OCI_CONFIG,
         &["application/vnd.dev.cosign.simplesigning.v1+json"],
     );
-    let mut typed = image_json(None, media::EMPTY, &[]);
+    let mut typed = image_json(None, "application/vnd.oci.empty.v1+json", &[]);
     typed["artifactType"] = json!("application/vnd.x\u{1b}[2J");
     let old = json!({"mediaType": "application/vnd.oci.artifact.manifest.v1+json", "artifactType": "a/b", "blobs": []});
     let typed_index = json!({"schemaVersion": 2, "manifests": [], "artifactType": "a/index"});

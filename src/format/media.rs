@@ -21,9 +21,6 @@ const DOCKER_FOREIGN_LAYER_GZIP: &str = "application/vnd.docker.image.rootfs.for
 pub(crate) const SCHEMA1: &str = "application/vnd.docker.distribution.manifest.v1+json";
 pub(crate) const SCHEMA1_SIGNED: &str = "application/vnd.docker.distribution.manifest.v1+prettyjws";
 
-/// The config of an artifact that has none.
-pub(crate) const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-
 /// What to ask a registry for, in the order of preference.
 pub(crate) const ACCEPT: &[&str] = &[
     OCI_INDEX,

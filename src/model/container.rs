@@ -4,6 +4,7 @@ use crate::model::bytes::ByteString;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::name::NameOptions;
+use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
@@ -69,6 +70,23 @@ pub(crate) struct ContainerConfig {
     /// Where the id was written, for `inspect`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cidfile: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Namespaces::is_default")]
+    pub(crate) namespaces: Namespaces,
+    /// Parameters of the container's own namespaces (sysctl(8)): name with dots → value.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) sysctls: BTreeMap<String, String>,
+    /// Notes for other programs; the engine does nothing with them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
+    /// Where the pid of the container's first process is written at each start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pidfile: Option<PathBuf>,
+    /// Seconds after which it is killed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timeout: Option<u64>,
+    /// A time zone of the host's, such as `Europe/Paris`, or `local`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) timezone: Option<String>,
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
@@ -109,6 +127,15 @@ pub(crate) struct Process {
     pub(crate) stdin_once: bool,
     /// Streams that the creating command attaches to.
     pub(crate) attach: Streams,
+    /// Further groups, names or numbers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) groups: Vec<String>,
+    /// `None` is docker's 0022.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) umask: Option<u32>,
+    /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) oom_score_adj: Option<i32>,
 }
 
 impl Process {

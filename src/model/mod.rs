@@ -8,6 +8,7 @@ pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod name;
+pub(crate) mod namespace;
 pub(crate) mod network;
 pub(crate) mod platform;
 pub(crate) mod port;

@@ -7,7 +7,7 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, names, stdio, volumes};
+use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -163,10 +163,11 @@ fn try_start(
     ports: Reservation,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
+    localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;
     sys::stop_point("root-mounted");
-    let identity = user::identify(root.as_fd(), &config.process.user)?;
+    let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
     let (asked_for, mut rules) = device::resolve(&config.devices)?;
@@ -202,7 +203,9 @@ fn try_start(
     }
     sys::stop_point("cgroups-made");
     let sources = volumes::sources(store, config, root.as_fd())?;
+    let shared = sharing::open(store, config)?;
     let facts = Facts {
+        shared_shm: shared.shm.is_some(),
         run_dir: store.run_dir(&config.id),
         sources: sources.of_mounts,
         identity,
@@ -213,7 +216,7 @@ fn try_start(
         open_files: stdio::open_files(),
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter)?;
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
         Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
@@ -235,11 +238,13 @@ fn try_start(
         mounts,
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
-        namespaces,
+        namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
     };
-    let starting = spawn::spawn(plan.namespaces, &plan.steps, prepared)?;
+    let starting = sharing::born_in(shared.processes, || {
+        spawn::spawn(plan.namespaces, &plan.steps, prepared)
+    })?;
     sys::stop_point("init-cloned");
     let init = starting.executed()?;
     sys::stop_point("init-executed");
@@ -321,32 +326,13 @@ fn namespaces(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint]) -
         }
         NetworkMode::Ns(path) => path.clone(),
         NetworkMode::Container(other) => {
-            let running = store.live(other)?.and_then(|l| l.running());
-            let init = running.filter(|p| sys::process::start_time(p.pid) == Some(p.start_time));
-            let init = init.ok_or_else(|| {
-                Error::conflict(format!(
-                    "join the network of container {}: it is not running",
-                    other.short()
-                ))
-            })?;
             // Told first: whoever sees it after the other has ended knows that the namespace lives on.
             let mark = store.run_dir(other).join(network::SHARED);
             let _ = file::write_new(&mark, b"", Durability::Volatile);
-            PathBuf::from(format!("/proc/{}/ns/net", init.pid))
+            return Ok(vec![sharing::namespace(store, other, "net")?]);
         }
     };
     let fd = rustix::fs::open(&path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
         .with_context(|| format!("open network namespace {}", path.display()))?;
-    if let NetworkMode::Container(other) = &config.network
-        && store
-            .live(other)?
-            .and_then(|l| l.running())
-            .is_none_or(|p| sys::process::start_time(p.pid) != Some(p.start_time))
-    {
-        return Err(Error::conflict(format!(
-            "join the network of container {}: it has just ended",
-            other.short()
-        )));
-    }
     Ok(vec![fd])
 }

@@ -133,7 +133,11 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         capabilities = capabilities.without(Capabilities::MKNOD);
     }
     let filter = seccomp::program(&config.security, capabilities)?;
-    let identity = user::identify(root.as_fd(), spec.user.as_deref().unwrap_or(&config.process.user))?;
+    let identity = user::identify(
+        root.as_fd(),
+        spec.user.as_deref().unwrap_or(&config.process.user),
+        &config.process.groups,
+    )?;
     let config = names::with_links(store, &config, &live.endpoints)?;
     let steps = steps(
         &config,
@@ -176,7 +180,7 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     let mut steps = vec![Step::NewSessionKeyring];
     steps.extend(plan::limit_steps(config, stdio::open_files()));
     steps.extend([
-        Step::Umask(0o022),
+        Step::Umask(config.process.umask.unwrap_or(plan::UMASK)),
         Step::NewSession,
         Step::StandardStreams,
         Step::CloseHostFiles,

@@ -10,10 +10,12 @@ pub(crate) mod exec;
 pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
+mod localtime;
 pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
 mod restart;
+mod sharing;
 mod stdio;
 mod streams;
 mod volumes;
@@ -25,7 +27,7 @@ use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::network::{self, Namespace, publish};
 use crate::runtime::cgroup;
-use crate::store::{DetachedContainer, Durability, Store};
+use crate::store::{DetachedContainer, Durability, Store, file};
 use crate::sys;
 use launch::{Given, Launcher};
 use nix::sys::signal::{SigSet, Signal};
@@ -57,6 +59,7 @@ pub(crate) fn main() -> Result<()> {
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
+    sys::process::one_heap();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
     let mut monitor = match Monitor::new(store, &launch.id) {
@@ -200,6 +203,7 @@ impl Monitor {
             init: cycle.process(),
             started: now,
         });
+        let recorded = recorded.and_then(|()| self.write_pidfile(cycle.process().pid));
         if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
             return Err(cycle.abandon(e));
         }
@@ -215,6 +219,13 @@ impl Monitor {
             Ok(ended) => Ok(self.ended(cycle, ended, now)),
             Err(e) => Err(cycle.abandon(e)),
         }
+    }
+
+    /// Takes the rules of the published ports away.
+    fn unpublish(&mut self) -> Result<()> {
+        let ports = std::mem::take(&mut self.live.ports);
+        let id = self.config.id.as_str();
+        network::rules::remove_container(&self.store, id, &self.live.endpoints, &ports).context("unpublish ports")
     }
 
     /// Gives back what the container has on networks.
@@ -272,9 +283,22 @@ impl Monitor {
         self.store.container_dir(&self.config.id).exists()
     }
 
+    /// For systemd and scripts; gone with the program.
+    fn write_pidfile(&self, pid: i32) -> Result<()> {
+        let Some(path) = &self.config.pidfile else {
+            return Ok(());
+        };
+        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+            return Err(Error::usage(format!("invalid pid file '{}'", path.display())));
+        };
+        file::replace(dir, name, format!("{pid}\n").as_bytes(), Durability::Volatile)
+            .with_context(|| format!("write pid file {}", path.display()))
+    }
+
     /// Serves until init has ended.
     fn until_end(&mut self, cycle: &cycle::Cycle) -> Result<()> {
-        let mut kill_at: Option<Instant> = None;
+        let mut kill_at = self.config.timeout.map(|s| Instant::now() + Duration::from_secs(s));
+        let mut asked = false;
         loop {
             let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
@@ -283,7 +307,8 @@ impl Monitor {
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
-                Event::Signal(_) if kill_at.is_none() => {
+                Event::Signal(_) if !asked => {
+                    asked = true;
                     self.stopping = true;
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
                     let patience = u64::try_from(self.config.stop_timeout).ok().map(Duration::from_secs);
@@ -316,9 +341,15 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
-        // Their sockets hold ports, and the network namespace.
+        // While the sockets still keep the ports from being anybody else's.
+        let unpublished = self.unpublish();
+        // They hold ports, and the network namespace.
         self.streams.serve_also(Vec::new());
+        if let Some(path) = &self.config.pidfile {
+            let _ = std::fs::remove_file(path);
+        }
         let (released, root) = cycle.release();
+        let released = unpublished.and(released);
         self.root = Some(root);
         let released = released.and(self.release_network(Namespace::Going));
         if let Err(e) = released {

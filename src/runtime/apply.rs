@@ -86,6 +86,11 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         }
         Step::Hostname(name) => nix::unistd::sethostname(name).context("set the host name"),
         Step::Domainname(name) => sys::process::set_domainname(name.as_bytes()).context("set the domain name"),
+        Step::Sysctl { name, value, must } => match sysctl(root, name, value) {
+            Err(_) if !must => Ok(()),
+            done => done.with_context(|| step.to_string()),
+        },
+        Step::OomScore(score) => oom_score(*score).with_context(|| step.to_string()),
         Step::Limit(limit) => set_limit(limit),
         Step::Umask(mask) => {
             rustix::process::umask(rustix::fs::Mode::from_raw_mode(*mask));
@@ -208,6 +213,29 @@ fn mask(root: BorrowedFd<'_>, path: &Path) -> Result<()> {
         sys::mount::clone_tree(null.as_fd(), Path::new(""), false)?
     };
     Ok(sys::mount::attach(cover.as_fd(), place.as_fd())?)
+}
+
+/// By the container's own /proc, which is still writable here.
+fn sysctl(root: BorrowedFd<'_>, name: &str, value: &str) -> Result<()> {
+    use rustix::fs::{Mode, OFlags, ResolveFlags};
+    let path = format!("proc/sys/{}", name.replace('.', "/"));
+    let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = match rustix::fs::openat2(root, path, flags, Mode::empty(), resolve) {
+        Err(rustix::io::Errno::NOENT) => return Err(Error::other("this kernel has no such parameter")),
+        file => file?,
+    };
+    rustix::io::write(&file, value.as_bytes())?;
+    Ok(())
+}
+
+/// The host's /proc knows this process too. A score below the engine's own needs CAP_SYS_RESOURCE.
+fn oom_score(score: i32) -> Result<()> {
+    use rustix::fs::{CWD, Mode, OFlags};
+    let flags = OFlags::WRONLY | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(CWD, "/proc/self/oom_score_adj", flags, Mode::empty())?;
+    rustix::io::write(&file, score.to_string().as_bytes())?;
+    Ok(())
 }
 
 fn set_limit(limit: &Ulimit) -> Result<()> {

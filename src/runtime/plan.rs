@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::namespace::Whose;
 use crate::model::resources::Ulimit;
 use crate::runtime::capability::Capabilities;
 use crate::runtime::device::DeviceNode;
@@ -23,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) capabilities: Capabilities,
     /// Where each of the configuration's mounts comes from, in its order; `None` for a tmpfs.
     pub(crate) sources: Vec<Option<VolumeSource>>,
+    /// Its /dev/shm is that of whom it shares its ipc namespace with.
+    pub(crate) shared_shm: bool,
     pub(crate) devices: Vec<DeviceNode>,
     /// Filesystems of /sys/fs/cgroup: options and directory of each; the first may be a tmpfs to hold the others.
     pub(crate) cgroup_mounts: Vec<CgroupMount>,
@@ -70,6 +73,8 @@ pub(crate) enum What {
         path: PathBuf,
         recursive: bool,
     },
+    /// Somebody else's /dev/shm, which is open already.
+    SharedShm,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -102,17 +107,8 @@ impl Plan {
 
 /// Describes the start of a container's init.
 pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
-    let namespaces = libc::CLONE_NEWNS
-        | libc::CLONE_NEWPID
-        | libc::CLONE_NEWUTS
-        | libc::CLONE_NEWIPC
-        | if config.network == NetworkMode::None {
-            libc::CLONE_NEWNET
-        } else {
-            0
-        };
     let mut plan = Plan {
-        namespaces,
+        namespaces: new_namespaces(config),
         attachments: Vec::new(),
         steps: vec![Step::DieWithMonitor, Step::EnterCgroups],
     };
@@ -123,12 +119,18 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         }
         NetworkMode::Host => {}
     }
+    let first = usize::from(joins_network(config));
+    let entered = config.namespaces.entered().enumerate();
+    plan.steps.extend(entered.map(|(n, _)| Step::JoinNamespace(first + n)));
+    if !config.namespaces.host_cgroups {
+        plan.steps.push(Step::NewCgroupNamespace);
+    }
     plan.steps.extend([
-        Step::NewCgroupNamespace,
         Step::NewSessionKeyring,
         Step::PrivateMounts,
         Step::AttachRoot(facts.run_dir.clone()),
     ]);
+    plan.steps.extend(config.process.oom_score_adj.map(Step::OomScore));
     system_mounts(&mut plan, config, facts);
     identity_files(&mut plan, config, facts);
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
@@ -142,13 +144,15 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         plan.steps.push(Step::RootReadOnly);
     }
     plan.steps.push(Step::PivotRoot);
-    plan.steps.push(Step::Hostname(config.hostname.clone()));
-    if !config.domainname.is_empty() {
-        plan.steps.push(Step::Domainname(config.domainname.clone()));
+    if config.namespaces.uts == Whose::Private {
+        plan.steps.push(Step::Hostname(config.hostname.clone()));
+        if !config.domainname.is_empty() {
+            plan.steps.push(Step::Domainname(config.domainname.clone()));
+        }
     }
     plan.steps.extend(limit_steps(config, facts.open_files));
     plan.steps.extend([
-        Step::Umask(0o022),
+        Step::Umask(config.process.umask.unwrap_or(UMASK)),
         Step::NewSession,
         Step::StandardStreams,
         Step::CloseHostFiles,
@@ -171,6 +175,51 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         env: environment(&config.process.env, &facts.identity),
     });
     Ok(plan)
+}
+
+/// What a program's new files may not be, unless it was asked for otherwise.
+pub(crate) const UMASK: u32 = 0o022;
+
+/// Those that are the container's own.
+fn new_namespaces(config: &ContainerConfig) -> i32 {
+    let mut flags = libc::CLONE_NEWNS;
+    for (own, flag) in [
+        (config.namespaces.pid == Whose::Private, libc::CLONE_NEWPID),
+        (config.namespaces.uts == Whose::Private, libc::CLONE_NEWUTS),
+        (config.namespaces.ipc == Whose::Private, libc::CLONE_NEWIPC),
+        (config.network == NetworkMode::None, libc::CLONE_NEWNET),
+    ] {
+        if own {
+            flags |= flag;
+        }
+    }
+    flags
+}
+
+/// Whether the first of the prepared namespaces is one of the network.
+pub(crate) fn joins_network(config: &ContainerConfig) -> bool {
+    match config.network {
+        NetworkMode::Container(_) | NetworkMode::Ns(_) | NetworkMode::Networks(_) => true,
+        NetworkMode::None | NetworkMode::Host => false,
+    }
+}
+
+/// What was asked for; and docker's own two, where the network is the container's: no port and no ping needs root.
+fn sysctls(config: &ContainerConfig) -> Vec<Step> {
+    const OPEN: [(&str, &str); 2] = [
+        ("net.ipv4.ip_unprivileged_port_start", "0"),
+        ("net.ipv4.ping_group_range", "0 2147483647"),
+    ];
+    let own_network = matches!(config.network, NetworkMode::None | NetworkMode::Networks(_));
+    let unsaid = OPEN
+        .iter()
+        .filter(|(name, _)| own_network && !config.sysctls.contains_key(*name));
+    let asked = config.sysctls.iter().map(|(name, value)| (name.clone(), value.clone()));
+    unsaid
+        .map(|(name, value)| ((*name).to_owned(), (*value).to_owned(), false))
+        .chain(asked.map(|(name, value)| (name, value, true)))
+        .map(|(name, value, must)| Step::Sysctl { name, value, must })
+        .collect()
 }
 
 /// Who a program runs as and what it may do: the last steps before exec, for init and `exec` alike.
@@ -242,6 +291,7 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
         read_only,
     };
     plan.steps.push(mount("proc", "/proc", false));
+    plan.steps.extend(sysctls(config));
     let tty = config.process.tty;
     plan.attach(made(What::Dev { console: tty }), "/dev", Node::Directory, Links::Refuse);
     plan.attach(made(What::Pts), "/dev/pts", Node::Directory, Links::Refuse);
@@ -249,11 +299,14 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
         plan.steps.push(Step::Console);
     }
     let covered = |target: &str| config.mounts.iter().any(|m| m.target == Path::new(target));
-    if !covered("/dev/shm") {
+    if !covered("/dev/shm") && !config.namespaces.no_shm {
         let options = vec!["mode=1777".to_owned(), format!("size={}", config.shm_size)];
-        let shm = What::Tmpfs {
-            options,
-            flags: NOTHING_RUNS,
+        let shm = match facts.shared_shm {
+            true => What::SharedShm,
+            false => What::Tmpfs {
+                options,
+                flags: NOTHING_RUNS,
+            },
         };
         plan.attach(made(shm), "/dev/shm", Node::Directory, Links::Refuse);
     }
@@ -274,7 +327,8 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
 
 /// Files the engine writes for each start. A volume of the user's at the same place goes on top.
 fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
-    for name in ["resolv.conf", "hostname", "hosts"] {
+    let localtime = config.timezone.is_some().then_some("localtime");
+    for name in ["resolv.conf", "hostname", "hosts"].into_iter().chain(localtime) {
         if name == "hosts" && config.names.no_hosts {
             continue;
         }

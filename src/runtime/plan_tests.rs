@@ -18,6 +18,9 @@ fn config() -> ContainerConfig {
             committed: 0,
         },
         process: Process {
+            groups: Vec::new(),
+            umask: None,
+            oom_score_adj: None,
             entrypoint: Vec::new(),
             cmd: vec!["sh".into(), "-c".into(), "true".into()],
             env: vec!["PATH=/bin".into()],
@@ -51,6 +54,12 @@ fn config() -> ContainerConfig {
         publish_all: false,
         cidfile: None,
         volumes_from: Vec::new(),
+        namespaces: Default::default(),
+        sysctls: Default::default(),
+        annotations: Default::default(),
+        pidfile: None,
+        timeout: None,
+        timezone: None,
     }
 }
 
@@ -64,6 +73,7 @@ fn facts() -> Facts {
             home: "/root".into(),
         },
         capabilities: Capabilities::named("chown").unwrap(),
+        shared_shm: false,
         sources: Vec::new(),
         devices: Vec::new(),
         cgroup_mounts: vec![CgroupMount {
@@ -91,7 +101,8 @@ fn an_ordinary_start() {
     let masks: String = rootfs::MASKED.iter().map(|p| format!("mask {p}\n")).collect();
     let expected = format!(
         "die with the monitor\nenter cgroups\nbring lo up\nnew cgroup namespace\nnew session keyring\n\
-         make mounts private\nattach root on /run/barge/x\nmount proc on /proc\nattach 0 on /dev (no links)\n\
+         make mounts private\nattach root on /run/barge/x\nmount proc on /proc\nset net.ipv4.ip_unprivileged_port_start to 0\n\
+         set net.ipv4.ping_group_range to 0 2147483647\nattach 0 on /dev (no links)\n\
          attach 1 on /dev/pts (no links)\nattach 2 on /dev/shm (no links)\nmount mqueue on /dev/mqueue\n\
          mount sysfs on /sys read-only\nmount cgroup2 on /sys/fs/cgroup read-only\nattach 3 on /etc/resolv.conf\n\
          attach 4 on /etc/hostname\nattach 5 on /etc/hosts\nmake directory /\nmake /proc/bus read-only\nmake /proc/fs read-only\n\

@@ -45,6 +45,7 @@ pub(crate) fn open_mounts(
     attachments: &[Attachment],
     tty: bool,
     devices: bool,
+    mut shared_shm: Option<OwnedFd>,
 ) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
@@ -69,6 +70,10 @@ pub(crate) fn open_mounts(
                     attributes.set(flag, on);
                 }
                 sys::mount::new_filesystem("tmpfs", &options, attributes).context("make a tmpfs")?
+            }
+            What::SharedShm => {
+                let shm = shared_shm.take();
+                shm.ok_or_else(|| Error::other("there is no shared /dev/shm"))?
             }
             What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
                 .with_context(|| format!("clone the mount of {}", path.display()))?,

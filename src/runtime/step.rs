@@ -53,6 +53,15 @@ pub(crate) enum Step {
     PivotRoot,
     Hostname(String),
     Domainname(String),
+    /// A parameter of the namespaces entered so far: name with dots.
+    Sysctl {
+        name: String,
+        value: String,
+        /// A kernel without it is an error.
+        must: bool,
+    },
+    /// What the out-of-memory killer adds to the badness of everything started from here.
+    OomScore(i32),
     Limit(Ulimit),
     Umask(u32),
     NewSession,
@@ -127,6 +136,8 @@ impl fmt::Display for Step {
             Step::PivotRoot => f.write_str("pivot root"),
             Step::Hostname(name) => write!(f, "set host name {name}"),
             Step::Domainname(name) => write!(f, "set domain name {name}"),
+            Step::Sysctl { name, value, .. } => write!(f, "set {name} to {value}"),
+            Step::OomScore(score) => write!(f, "set oom_score_adj to {score}"),
             Step::Limit(l) => write!(f, "limit {} to {}:{}", l.name, l.soft, l.hard),
             Step::Umask(mask) => write!(f, "umask {mask:04o}"),
             Step::NewSession => f.write_str("new session"),

@@ -25,11 +25,18 @@ const FILE_LIMIT: u64 = 4 << 20;
 /// The highest id the kernel's signed interfaces take.
 const ID_LIMIT: u32 = i32::MAX as u32;
 
-/// Resolves `spec` (empty: root) inside the container's root.
-pub(crate) fn identify(root: BorrowedFd<'_>, spec: &str) -> Result<Identity> {
+/// Resolves `spec` (empty: root) inside the container's root, and the further `groups`.
+pub(crate) fn identify(root: BorrowedFd<'_>, spec: &str, groups: &[String]) -> Result<Identity> {
     let passwd = read(root, "etc/passwd").context("read /etc/passwd of the container")?;
     let group = read(root, "etc/group").context("read /etc/group of the container")?;
-    resolve(spec, &passwd, &group)
+    let mut identity = resolve(spec, &passwd, &group)?;
+    for wanted in groups {
+        let gid = find_group(wanted, &group)?;
+        if !identity.groups.contains(&gid) {
+            identity.groups.push(gid);
+        }
+    }
+    Ok(identity)
 }
 
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {

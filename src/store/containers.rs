@@ -347,6 +347,9 @@ pub(super) mod testing {
             committed: 0,
         };
         let process = Process {
+            groups: Vec::new(),
+            umask: None,
+            oom_score_adj: None,
             entrypoint: Vec::new(),
             cmd: vec!["true".into()],
             env: Vec::new(),

@@ -436,10 +436,9 @@ fn several_platforms_under_one_name() {
         index["manifests"][0]["digest"],
         format!("sha256:{}", sha2_hex(&manifests[0]))
     );
-    host.run("save --platform linux/ppc64le team/app:1").fails(1).says(&[
-        "does not provide the specified platform (linux/ppc64le)",
-        "it is for linux/",
-    ]);
+    host.run("save --platform linux/ppc64le team/app:1")
+        .fails(1)
+        .says(&["does not provide the specified platform (linux/ppc64le)"]);
     let other = Host::bare();
     other.barge("load --platform linux/arm64").stdin(&archive).run().ok();
     assert_eq!(

@@ -4,7 +4,7 @@ use crate::cli::argument::{Values, list, value, words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Context, Error, Result};
-use crate::image::save::{Form, Output, Save, save};
+use crate::image::save::{Output, Save, save};
 use crate::model::platform::Platform;
 use clap::{ArgMatches, Command, ValueHint};
 use rustix::fs::{Mode, OFlags, open};

@@ -15,6 +15,9 @@ mod docker;
 mod layout;
 mod v1;
 
+#[cfg(test)]
+mod tests;
+
 pub(crate) use archive::Input;
 
 use crate::error::{Context, Error, Result};
@@ -317,7 +320,7 @@ fn finish(intake: &Intake, planned: &[Planned]) -> Result<Vec<Loaded>> {
     for image in planned {
         let (first, further): (Vec<Reference>, Vec<Reference>) =
             image.names.iter().cloned().partition(|name| named.insert(name.clone()));
-        let mut finish = |names: &[Reference], replace| {
+        let finish = |names: &[Reference], replace| {
             intake.finish(&NewImage {
                 config: &image.config,
                 manifest: image.manifest.as_ref().map(|(bytes, kind)| (&bytes[..], kind.as_str())),

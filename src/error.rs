@@ -18,6 +18,8 @@ pub(crate) enum Kind {
     NotFound,
     /// The name is taken, the state is the wrong one: exit 1 (run, create: 125).
     Conflict,
+    /// A registry wants somebody to log in, and nobody is: exit 1.
+    LoginRequired,
     /// The container's program exists but can't be executed: exit 126.
     CannotExecute,
     /// The container's program does not exist: exit 127.

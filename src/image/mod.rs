@@ -14,6 +14,7 @@ pub(crate) mod intake;
 pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod manifest;
+pub(crate) mod mount;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;

@@ -59,6 +59,7 @@ pub(crate) fn main() -> Result<()> {
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
+    sys::process::one_heap();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
     let mut monitor = match Monitor::new(store, &launch.id) {
@@ -185,7 +186,9 @@ impl Monitor {
         if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let started = cycle::start(&self.store, &self.config, &host, &self.live, ports, self.streams.size())?;
+        let size = self.streams.size();
+        let handed = cycle::Handed { ports, size };
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,
             channels,
@@ -218,6 +221,13 @@ impl Monitor {
             Ok(ended) => Ok(self.ended(cycle, ended, now)),
             Err(e) => Err(cycle.abandon(e)),
         }
+    }
+
+    /// Takes the rules of the published ports away.
+    fn unpublish(&mut self) -> Result<()> {
+        let ports = std::mem::take(&mut self.live.ports);
+        let id = self.config.id.as_str();
+        network::rules::remove_container(&self.store, id, &self.live.endpoints, &ports).context("unpublish ports")
     }
 
     /// Gives back what the container has on networks.
@@ -333,12 +343,15 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
-        // Their sockets hold ports, and the network namespace.
+        // While the sockets still keep the ports from being anybody else's.
+        let unpublished = self.unpublish();
+        // They hold ports, and the network namespace.
         self.streams.serve_also(Vec::new());
         if let Some(path) = &self.config.pidfile {
             let _ = std::fs::remove_file(path);
         }
         let (released, root) = cycle.release();
+        let released = unpublished.and(released);
         self.root = Some(root);
         let released = released.and(self.release_network(Namespace::Going));
         if let Err(e) = released {

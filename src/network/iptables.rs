@@ -155,11 +155,7 @@ fn script(elements: &[Element], family: Family, s: &str) -> String {
     }
     out += "COMMIT\n";
     if family == Family::V4 {
-        out += &format!("*raw\n:BARGE-GUARD{s} - [0:0]\n");
-        for bridge in &bridges {
-            out += &format!("-A BARGE-GUARD{s} -i {bridge} -d 127.0.0.0/8 -j DROP\n");
-        }
-        out += "COMMIT\n";
+        out += &format!("*raw\n:BARGE-GUARD{s} - [0:0]\n-A BARGE-GUARD{s} ! -i lo -d 127.0.0.0/8 -j DROP\nCOMMIT\n");
     }
     out += &filter(elements, &bridges, s);
     out
@@ -436,7 +432,7 @@ mod tests {
             "-A BARGE-abc -p tcp -m tcp --dport 8080 -m comment --comment 0123456789ab -j DNAT --to-destination 172.17.0.2:80",
             "-A BARGE-POST-abc -s 172.17.0.0/16 -j MASQUERADE",
             "-A BARGE-POST-abc -s 172.17.0.0/16 -o barge0 -m conntrack --ctstate DNAT -j MASQUERADE",
-            "-A BARGE-GUARD-abc -i barge0 -d 127.0.0.0/8 -j DROP",
+            "-A BARGE-GUARD-abc ! -i lo -d 127.0.0.0/8 -j DROP",
             "-A BARGE-TRAFFIC-abc -j BARGE-USER-abc",
             "-A BARGE-ISOLATE-abc -o barge0 -j DROP",
         ] {

@@ -3,10 +3,10 @@
 //! by what the records on disk say.
 
 use crate::error::{Context as _, Error, Result};
-use crate::model::network::{Endpoint, Network};
+use crate::model::network::{Driver, Endpoint, Network};
 use crate::model::port::{Protocol, PublishedPort};
-use crate::network::ruleset::{Element, network_elements, port_elements};
-use crate::network::{conntrack, foreign, iptables, nft};
+use crate::network::ruleset::{Element, Part, SETS, network_elements, port_elements};
+use crate::network::{conntrack, foreign, iptables, link, nft};
 use crate::store::{Durability, Store, file};
 use crate::sys::nfnetlink::{Channel, Message, Refusal};
 use nix::errno::Errno;
@@ -267,6 +267,7 @@ pub(crate) fn add_container(
     for endpoint in endpoints.iter().filter(|e| !e.bridge.is_empty()) {
         route_localnet(&endpoint.bridge);
     }
+    reach_itself(endpoints)?;
     let mut warnings = add_elements(store, &elements)?;
     forget_flows(ports);
     if ports.iter().any(|p| p.host_ip.is_unspecified()) {
@@ -275,15 +276,38 @@ pub(crate) fn add_container(
     Ok(warnings)
 }
 
-/// Undoes [`add_container`].
+/// Undoes [`add_container`]. A port that is another container's by now stays.
 pub(crate) fn remove_container(store: &Store, id: &str, endpoints: &[Endpoint], ports: &[PublishedPort]) -> Result<()> {
-    let elements = port_elements(id, endpoints, ports);
+    let mut elements = port_elements(id, endpoints, ports);
     if elements.is_empty() {
         return Ok(());
+    }
+    if backend(store) == Backend::Nftables {
+        elements = still_own(&table(store), id, elements)?;
     }
     let removed = remove_elements(store, &elements);
     forget_flows(ports);
     removed
+}
+
+/// Those that bear the container's id in the kernel.
+fn still_own(table: &str, id: &str, elements: Vec<Element>) -> Result<Vec<Element>> {
+    let mut channel = open()?;
+    let mut found = Vec::new();
+    for set in SETS.iter().filter(|s| elements.iter().any(|e| e.set == s.name)) {
+        match nft::elements(&mut channel, table, set.name) {
+            Ok(all) => found.extend(all.into_iter().map(|(key, owner)| (set.name, key, owner))),
+            Err(r) if is_missing(r.errno) => {}
+            Err(r) => return Err(error(&r)),
+        }
+    }
+    let own = |e: &Element| {
+        let key: Vec<u8> = e.key.iter().flat_map(Part::bytes).collect();
+        found
+            .iter()
+            .any(|(set, k, owner)| *set == e.set && *k == key && owner == id)
+    };
+    Ok(elements.into_iter().filter(own).collect())
 }
 
 /// A UDP flow that goes on would keep to where it went before.
@@ -295,6 +319,18 @@ fn forget_flows(ports: &[PublishedPort]) {
         }
     }
     conntrack::forget_udp(&numbers);
+}
+
+fn reach_itself(endpoints: &[Endpoint]) -> Result<()> {
+    let bridged = endpoints
+        .iter()
+        .filter(|e| e.driver == Driver::Bridge && !e.link.is_empty());
+    let requests: Vec<_> = bridged.map(|e| link::set_hairpin(&e.link)).collect();
+    // A link that is not there any more needs nothing.
+    match link::Links::open()?.try_apply(requests) {
+        Err(refused) if refused.errno() != libc::ENODEV => Err(link::explain(refused)),
+        _ => Ok(()),
+    }
 }
 
 /// On our own bridge only. Without it 127.0.0.1 is served by the proxy.

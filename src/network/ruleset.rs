@@ -4,7 +4,7 @@
 //! ```text
 //!  prerouting, output   a port of the host → address and port of a container (maps `any*`, `addr*`)
 //!  postrouting          masquerade: out of our networks, back into them, and from 127.0.0.1 into them
-//!  guard                nothing from a container's side gets at 127.0.0.0/8 (CVE-2020-8558)
+//!  guard                nothing from a wire gets at 127.0.0.0/8, whatever route_localnet says (CVE-2020-8558)
 //!  forward              what goes through our bridges: `user` first, then ours, isolated from each other
 //!  input                what the userland proxy serves (IPv6 to IPv4) passes `user` too
 //!  user                 the administrator's: made once, never flushed, never changed
@@ -216,12 +216,13 @@ fn network(offset: u32, length: u32, to: Register) -> Op {
 /// Every rule of the table, in order.
 pub(crate) fn rules() -> Vec<Rule> {
     let mut all = vec![
+        // Before anything is translated, so that it is what came over the wire.
         rule(
             "guard",
-            "iifname @bridges ip daddr 127.0.0.0/8 drop",
+            "iifname != \"lo\" ip daddr 127.0.0.0/8 drop",
             vec![
                 Op::InterfaceIn(0),
-                Op::In(0, "bridges"),
+                Op::NotEqual(0, name("lo")),
                 Op::OnlyIpv4,
                 network(16, 1, 0),
                 Op::Equal(0, vec![127]),
@@ -458,9 +459,12 @@ fn forward() -> Vec<Rule> {
 }
 
 fn not_loopback() -> Vec<Op> {
-    let mut lo = b"lo".to_vec();
-    lo.resize(16, 0);
-    vec![Op::InterfaceIn(0), Op::NotEqual(0, lo), Op::State(NEW)]
+    vec![Op::InterfaceIn(0), Op::NotEqual(0, name("lo")), Op::State(NEW)]
+}
+
+/// As registers hold it.
+fn name(interface: &str) -> Vec<u8> {
+    Part::Interface(interface.to_owned()).bytes()
 }
 
 /// A part of an element's key or value.

@@ -130,6 +130,13 @@ impl Auth {
         Ok(false)
     }
 
+    /// Whether only somebody with a password gets in. Where anybody is given a token that then does not do, the name may
+    /// be wrong as well.
+    pub(crate) fn needs_login(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        self.credentials.is_none() && state.tokens.is_empty()
+    }
+
     /// Why there is no token, if the token server gave none.
     pub(crate) fn refusal(&self) -> Option<Error> {
         self.state

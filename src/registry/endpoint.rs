@@ -121,6 +121,11 @@ impl Endpoint {
         self.auth.has_credentials()
     }
 
+    /// After a 401: whether logging in is what has to be done.
+    pub(crate) fn needs_login(&self) -> bool {
+        self.auth.needs_login()
+    }
+
     /// The scheme that answered; https as long as none has.
     pub(crate) fn is_https(&self) -> bool {
         *self.https.get().unwrap_or(&true)

@@ -243,6 +243,11 @@ impl Access {
             other => other,
         };
         let endpoint = Endpoint::new(client.clone(), host, trust, credentials);
-        Ok(endpoint.with_retries(self.retry.unwrap_or(5), self.notice.clone()))
+        let attempts = match source.mirror {
+            // There is another place to ask.
+            true => 1,
+            false => self.retry.unwrap_or(5),
+        };
+        Ok(endpoint.with_retries(attempts, self.notice.clone()))
     }
 }

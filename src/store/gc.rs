@@ -58,6 +58,7 @@ impl Store {
         let claimed = self.claimed()?;
         let (mut needed, mut blobs) = self.image_needs()?;
         needed.extend(claimed.layers);
+        needed.extend(self.mounted_layers()?);
         blobs.extend(claimed.blobs);
         blobs.extend(self.listed()?);
         for id in self.container_ids()? {

@@ -19,6 +19,7 @@
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
+//! /run/barge/mounts/<image id>/   images that a person has mounted
 //! /run/barge/<id>/                the run directory (tmpfs): state.json  attach.sock  hosts …
 //! /run/barge/leases/<network>/    <address> (the container that has it)  next  lock
 //! /run/barge/networks.lock        flock: around a change of networks and their links
@@ -43,6 +44,7 @@ mod images;
 mod layers;
 mod lock;
 mod mount_points;
+mod mounts;
 mod names;
 mod networks;
 mod ports;

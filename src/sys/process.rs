@@ -390,6 +390,15 @@ pub(crate) fn trim_heap() {
     unsafe { libc::malloc_trim(0) };
 }
 
+/// The short threads of a monitor share its heap: one of their own each would stay when they have ended.
+pub(crate) fn one_heap() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: glibc's own, before any other thread.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
 /// sethostname(2) for the domain name.
 pub(crate) fn set_domainname(name: &[u8]) -> io::Result<()> {
     // SAFETY: pointer and length are of one slice.

@@ -11,6 +11,14 @@ const POINTS: &[&str] = &[
     "monitor-started",
     "monitor-begins",
     "start-recorded",
+    "network-recorded",
+    "bridge-made",
+    "bridge-up",
+    "lease-taken",
+    "netns-made",
+    "veth-made",
+    "network-connected",
+    "network-link-removed",
     "volume-filled",
     "volume-made",
     "root-mounted",
@@ -25,6 +33,9 @@ const POINTS: &[&str] = &[
     "container-detached",
     "rename-claimed",
 ];
+
+/// Those on the way of a published port.
+const PORT_POINTS: &[&str] = &["ports-reserved", "ports-published"];
 
 /// Those on the way of an image.
 const IMAGE_POINTS: &[&str] = &[
@@ -45,6 +56,9 @@ const COMMIT_POINTS: &[&str] = &[
     "layer-placed",
 ];
 const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
+
+/// Those of its mount.
+const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
@@ -87,6 +101,20 @@ fn a_run_killed_anywhere() {
         let host = Host::new();
         killed(&host, point, "run --name x1 -v /data -v named:/named tiny /tiny exit 3");
         sound(&host, point, "x1");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_run_with_ports_killed_anywhere() {
+    for point in PORT_POINTS
+        .iter()
+        .chain(["init-cloned", "exit-seen", "exit-released"].iter())
+    {
+        let host = Host::new();
+        killed(&host, point, "run --name x1 -p 8080:80 -p 53/udp tiny /tiny exit 3");
+        sound(&host, point, "x1");
+        host.run("run --rm -p 8080:80 tiny /tiny exit 3").fails(3);
     }
 }
 
@@ -264,5 +292,19 @@ fn a_commit_of_a_running_container_killed_anywhere() {
         host.text("rmi made");
         let layers = std::fs::read_dir(host.root.join("layers")).unwrap().count();
         assert_eq!(layers, 1, "{point}: the base alone is left");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn an_image_mount_killed_anywhere() {
+    for point in MOUNT_POINTS {
+        let host = Host::new();
+        killed(&host, point, "image mount tiny");
+        let root = host.text("image mount tiny");
+        assert!(std::path::Path::new(&root).join("tiny").exists(), "{point}");
+        killed(&host, point, "image unmount tiny");
+        host.run("image unmount tiny");
+        assert_eq!(host.text("image mount"), "", "{point}");
     }
 }

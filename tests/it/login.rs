@@ -303,3 +303,25 @@ fn the_prompt_restores_the_terminal_on_every_signal() {
         assert_eq!(terminal.wait().0, code);
     }
 }
+
+#[test]
+fn a_pull_asks_whoever_sits_there() {
+    let host = Host::bare();
+    let name = Registry::new(&host).publish("a", "1").name;
+    let registry = with_password(&host);
+    let mut terminal = barge(&host, ["pull", &name]).terminal(120, 24);
+    terminal.wait_for("pull access denied for");
+    terminal.wait_for(&format!("Login against server at {}", registry.host));
+    terminal.wait_for("Username: ");
+    terminal.send(format!("{USER}\n").as_bytes());
+    terminal.wait_for("Password: ");
+    wait_until("the echo to be off", || !echoes(&terminal));
+    terminal.send(format!("{PASSWORD}\n").as_bytes());
+    terminal.wait_for("Login Succeeded");
+    assert_eq!(terminal.wait().0, 0);
+    assert_eq!(host.text("images -q").lines().count(), 1);
+    // A program that runs it is not asked.
+    host.text(["rmi", &name]);
+    barge(&host, ["logout", &registry.host]).run().ok();
+    barge(&host, ["pull", &name]).run().fails(1);
+}

@@ -1,11 +1,11 @@
 //! Names: the responder of each container, its hosts and resolv.conf, and links, asked by Debian's dig, host and getent
 //! from inside the containers' namespaces. Name servers of the outside are played here, in the test's own namespace.
 
+use crate::readme_2013::programs;
 use crate::support::{Host, Output, Place, Tar, seconds, wait_until};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -197,7 +197,8 @@ fn containers_find_each_other() {
 #[test]
 fn getent_finds_containers() {
     let host = with_network();
-    host.import("libc", &programs(&["/usr/bin/getent"]));
+    let libc = Tar::new().file("etc/nsswitch.conf", 0o644, "hosts: files dns\n");
+    host.import("libc", &programs(&["/usr/bin/getent"], libc));
     sleeper(&host, "db", "--network net");
     let line = "run --rm --network net libc /usr/bin/getent";
     let db = address(&host, "db", "net");
@@ -205,30 +206,6 @@ fn getent_finds_containers() {
     assert!(host.text(format!("{line} hosts {db}")).contains("db.net"));
     host.run(format!("{line} hosts localhost")).ok();
     host.run("network rm net").fails(1).says(&["db"]);
-}
-
-/// A tar of programs of this machine's, with the libraries they need.
-fn programs(paths: &[&str]) -> Vec<u8> {
-    let mut files: Vec<String> = Vec::new();
-    for path in paths {
-        let output = Command::new("ldd").arg(path).output().unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let libraries = text.split_whitespace().filter(|w| w.starts_with('/'));
-        files.extend(libraries.chain([*path]).map(str::to_owned));
-    }
-    files.sort();
-    files.dedup();
-    let mut tar = Tar::new().dir("etc", 0o755).dir("tmp", 0o1777);
-    for file in files {
-        tar = tar.file(file.trim_start_matches('/'), 0o755, std::fs::read(&file).unwrap());
-    }
-    tar.file(
-        "etc/passwd",
-        0o644,
-        "root:x:0:0::/:/bin/sh\nredis:x:100:100::/:/bin/sh\n",
-    )
-    .file("etc/nsswitch.conf", 0o644, "hosts: files dns\n")
-    .bytes()
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use crate::support::faults::{Fault, Faults};
 use crate::support::http::{Service, respond};
 use crate::support::registry::{PASSWORD, Registry, Setup, Tls, USER, barge, home, trust};
-use crate::support::{Args, Host, Output, ip};
+use crate::support::{Args, Host, Output, Tar, ip};
 use base64::Engine as _;
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -513,4 +513,75 @@ fn tags_come_in_pages() {
     barge(&host, ["pull", "-q", "-a", &name]).run().ok();
     assert_eq!(host.text("images --format {{.Tag}}").lines().count(), 5);
     assert_eq!(host.text("images -q").lines().count(), 1, "{}", image.digest);
+}
+
+/// Bytes that no compressor makes smaller.
+fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let byte = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}
+
+#[test]
+fn a_broken_download_goes_on() {
+    let host = Host::bare();
+    let registry = Registry::new(&host);
+    let proxy = Faults::before(&registry);
+    let tar = Tar::new().file("noise", 0o644, noise(3_000_000)).bytes();
+    let image = registry.publish_layer("a", "1", &tar);
+    let (layer, size) = &image.layer;
+    let name = image.name.replace(&registry.host, &proxy.host);
+    let blob = format!("/blobs/{layer}");
+    let ranges = || -> Vec<String> {
+        let seen = proxy.seen();
+        let of_layer = seen.iter().filter(|s| s.method == "GET" && s.path.contains(&blob));
+        of_layer.map(|s| s.range.clone().unwrap_or_default()).collect()
+    };
+    let mut check = |faults: &[Fault], want: &[&str]| {
+        for fault in faults {
+            proxy.fail("GET", &blob, 1, fault.clone());
+        }
+        proxy.seen();
+        pull(&host, &name).ok();
+        assert_eq!(ranges(), want, "{faults:?}");
+        proxy.clear();
+        host.text(["rmi", &name]);
+    };
+    check(&[], &[""]);
+    check(
+        &[Fault::CutAfter(1_000_000), Fault::CutAfter(500_000)],
+        &["", "bytes=1000000-", "bytes=1500000-"],
+    );
+    check(&[Fault::StallAfter(2_000_000)], &["", "bytes=2000000-"]);
+    check(&[Fault::CutAfter(0), Fault::CutAfter(0)], &["", "", ""]);
+    // A server that does not know ranges sends all of it again.
+    check(&[Fault::CutAfter(1_000_000), Fault::NoRange], &["", "bytes=1000000-"]);
+    check(
+        &[Fault::CutAfter(10), Fault::status(500), Fault::busy(0)],
+        &["", "bytes=10-", "bytes=10-", "bytes=10-"],
+    );
+    let lie = Fault::Answer(
+        206,
+        vec![("Content-Range".into(), format!("bytes 5-{}/{size}", size - 1))],
+        vec![0; 100],
+    );
+    for (fault, says) in [
+        (vec![Fault::Length(1)], "bytes there, not"),
+        (vec![Fault::CutAfter(1000), lie], "not from 1000"),
+        (vec![Fault::status(404)], "HTTP status 404"),
+    ] {
+        for fault in fault {
+            proxy.fail("GET", &blob, 1, fault);
+        }
+        refused(&host, ["pull", "--retry", "2", &name], &[says]);
+        proxy.clear();
+        barge(&host, "system prune -f").run().ok();
+    }
+    proxy.fail("GET", &blob, 99, Fault::CutAfter(0));
+    refused(&host, ["pull", "--retry", "1", &name], &["has cut the connection"]);
 }

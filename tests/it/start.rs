@@ -159,7 +159,7 @@ fn names_and_ids_resolve() {
         .fails(125)
         .says(&["a/b"]);
     host.run(["run", "--rm", "--name", "", "tiny", "/true"]);
-    host.run("inspect none").fails(1);
+    host.run("inspect nobody").fails(1);
 }
 
 #[test]

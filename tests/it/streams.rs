@@ -144,7 +144,7 @@ fn a_burst_of_a_gigabyte_is_whole_and_never_in_memory() {
     }
     assert!(child.wait().unwrap().success());
     assert_eq!(total, SIZE);
-    assert!(monitor_peak < 16 << 10, "the monitor had {monitor_peak} KiB");
+    assert!(monitor_peak < 24 << 10, "the monitor had {monitor_peak} KiB");
 }
 
 fn peak_kib(pid: i32) -> u64 {

@@ -1,7 +1,7 @@
 //! `image`: the commands for images under their noun, and those that have no other name.
 
 use super::container::exit_code;
-use super::{history, images, import, inspect, load, pull, push, rmi, save, tag};
+use super::{history, image_mount, images, import, inspect, load, pull, push, rmi, save, tag};
 use crate::cli::argument::{Values, flag, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
@@ -28,12 +28,14 @@ pub(super) const SPEC: Spec = Spec {
         inspect::IMAGE,
         load::SPEC.under_noun("load"),
         images::SPEC.under_noun("ls"),
+        image_mount::MOUNT,
         PRUNE,
         pull::SPEC.under_noun("pull"),
         push::SPEC.under_noun("push"),
         rmi::SPEC.under_noun("rm"),
         save::SPEC.under_noun("save"),
         tag::SPEC.under_noun("tag"),
+        image_mount::UNMOUNT,
     ]),
 };
 

@@ -12,7 +12,11 @@ pub(super) const SPEC: Spec = Spec {
     name: "import",
     about: "Make an image of a tar with a root file system",
     examples: &[
-        ("barge import debian.tar debian:12", "plain or compressed"),
+        ("barge import debian.tar.xz debian:12", "plain or compressed"),
+        (
+            "barge import https://example.org/rootfs.tar.gz base",
+            "fetched meanwhile",
+        ),
         (
             "tar -C rootfs -c . | barge import -c 'CMD [\"sh\"]' - mine",
             "from stdin, with a command to run",
@@ -44,7 +48,7 @@ fn define(command: Command) -> Command {
         ))
         .arg(
             Arg::new("FILE")
-                .help("A tar, or - for stdin")
+                .help("A tar, the URL of one, or - for stdin")
                 .required(true)
                 .value_hint(ValueHint::FilePath),
         )

@@ -5,7 +5,9 @@ use crate::cli::argument::{Values, flag, value};
 use crate::cli::prompt;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::model::reference::Reference;
+use crate::registry::Access;
 use crate::registry::credentials::{Credentials, Saved, Secret};
 use crate::registry::login::{Logins, Server};
 use clap::{Arg, ArgMatches, Command};
@@ -75,33 +77,69 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         console.note("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
     }
     let stored = known.map(|found| found.credentials);
-    let credentials = ask(m, session, &server, stored.as_ref())?;
-    logins.check(&server, &credentials, &access)?;
-    // An identity token from elsewhere is not made a password of.
-    if stored.as_ref() != Some(&credentials) {
-        match logins.save(&server, &credentials)? {
-            Saved::File(path) => session
-                .console
-                .note(&format!("The password is kept unencrypted in {}.", path.display())),
-            Saved::Helper(name) => session
-                .console
-                .note(&format!("The password is kept by docker-credential-{name}.")),
-        }
-    }
+    let given = Given {
+        username: m.text("username"),
+        password: m.text("password"),
+        piped: m.on("password-stdin"),
+    };
+    let credentials = ask(&given, session, &server, stored.as_ref())?;
+    enter(&logins, session, &server, (&credentials, stored.as_ref()), &access)?;
     session.console.line("Login Succeeded")?;
     Ok(0)
 }
 
+/// After `error`, from somebody's pull or push of `name`: asks whoever sits there to log in (F227). Whether that was
+/// done, and trying again makes sense.
+pub(super) fn offer(error: &Error, name: &str, access: &Access, session: &Session) -> Result<bool> {
+    if error.kind() != Kind::LoginRequired || !prompt::possible() || access.credentials.is_some() {
+        return Ok(false);
+    }
+    session.console.error(error);
+    let server = Server::parse(&Reference::parse(name)?.host)?;
+    let credentials = ask(&Given::default(), session, &server, None)?;
+    enter(&Logins::open(access)?, session, &server, (&credentials, None), access)?;
+    session.console.note("Login Succeeded");
+    Ok(true)
+}
+
+/// Shows `new` credentials to the registry and keeps them, unless they are the `old` ones.
+fn enter(
+    logins: &Logins,
+    session: &Session,
+    server: &Server,
+    (new, old): (&Credentials, Option<&Credentials>),
+    access: &Access,
+) -> Result<()> {
+    logins.check(server, new, access)?;
+    if old == Some(new) {
+        return Ok(());
+    }
+    let text = match logins.save(server, new)? {
+        Saved::File(path) => format!("The password is kept unencrypted in {}.", path.display()),
+        Saved::Helper(name) => format!("The password is kept by docker-credential-{name}."),
+    };
+    session.console.note(&text);
+    Ok(())
+}
+
+/// What the flags say.
+#[derive(Default)]
+struct Given<'a> {
+    username: Option<&'a str>,
+    password: Option<&'a str>,
+    piped: bool,
+}
+
 /// From the flags, from standard input, from what is known, and from whoever sits there.
-fn ask(m: &ArgMatches, session: &Session, server: &Server, stored: Option<&Credentials>) -> Result<Credentials> {
-    if m.on("password-stdin") {
-        let Some(username) = m.text("username").filter(|u| !u.is_empty()) else {
+fn ask(given: &Given<'_>, session: &Session, server: &Server, stored: Option<&Credentials>) -> Result<Credentials> {
+    if given.piped {
+        let Some(username) = given.username.filter(|u| !u.is_empty()) else {
             return Err(Error::usage("Must provide --username with --password-stdin"));
         };
         return Ok(Credentials::password(username, &piped()?));
     }
     let stored_name = stored.map(|c| c.username.as_str()).filter(|n| !n.is_empty());
-    let username = match (m.text("username"), m.text("password")) {
+    let username = match (given.username, given.password) {
         (Some(name), Some(password)) => return Ok(Credentials::password(name, password)),
         (Some(name), None) => name.to_owned(),
         (None, _) => {
@@ -118,13 +156,13 @@ fn ask(m: &ArgMatches, session: &Session, server: &Server, stored: Option<&Crede
             }
         }
     };
-    if let Some(password) = m.text("password") {
+    if let Some(password) = given.password {
         return Ok(Credentials::password(&username, password));
     }
     if let Some(stored) = stored
         && stored.username == username
         && !matches!(&stored.secret, Secret::Registry(_))
-        && m.text("username").is_none()
+        && given.username.is_none()
     {
         return Ok(stored.clone());
     }

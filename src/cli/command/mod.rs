@@ -11,6 +11,7 @@ mod export;
 mod help;
 mod history;
 mod image;
+mod image_mount;
 mod images;
 mod import;
 mod info;

@@ -1,5 +1,6 @@
 //! `pull`: fetches an image from a registry.
 
+use super::login;
 use crate::cli::access;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::session::Session;
@@ -69,7 +70,11 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         if !options.all_tags && Reference::parse(name).is_ok_and(|r| r.tag.is_none() && r.digest.is_none()) {
             progress.event(Event::Line("Using default tag: latest"));
         }
-        match pull(&store, name, &options, &*progress) {
+        let pulled = match pull(&store, name, &options, &*progress) {
+            Err(e) if login::offer(&e, name, &options.access, session)? => pull(&store, name, &options, &*progress),
+            other => other,
+        };
+        match pulled {
             Ok(pulled) if quiet => pulled
                 .iter()
                 .try_for_each(|image| session.console.line(&image.id.to_string()))?,

@@ -99,6 +99,8 @@ pub(crate) struct BlobReader {
 struct Body {
     reader: Box<dyn Read + Send>,
     host: String,
+    /// Its length was announced: its end can be seen without waiting for anything.
+    framed: bool,
 }
 
 impl BlobReader {
@@ -230,6 +232,7 @@ impl BlobReader {
             (None, Some(got)) => self.size = Some(got),
             _ => {}
         }
+        let framed = answer.length().is_some();
         let mut reader = answer.into_reader();
         let skip = self.position - start;
         if skip > 0 {
@@ -241,7 +244,7 @@ impl BlobReader {
                 Err(e) => return Err(explain_io(&e, &host)),
             }
         }
-        self.body = Some(Body { reader, host });
+        self.body = Some(Body { reader, host, framed });
         Ok(())
     }
 
@@ -269,6 +272,10 @@ impl BlobReader {
                         failures: 0,
                         some: true,
                     };
+                    if body.framed && self.size == Some(self.position) {
+                        // Gives the connection back, even if nobody asks for what is behind the end.
+                        self.check_end()?;
+                    }
                     return Ok(n);
                 }
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,

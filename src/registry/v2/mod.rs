@@ -97,7 +97,7 @@ impl Repository {
     }
 
     /// What pulling or pushing it is called when it is refused, as docker says it.
-    fn denied(&self, e: &Error) -> Error {
+    fn denied(&self, e: &Error, kind: Kind) -> Error {
         let verb = match self.action {
             Action::Pull => "pull",
             Action::Push => "push",
@@ -107,7 +107,7 @@ impl Repository {
             "{verb} access denied for {}, repository does not exist or may require 'barge login': {e}",
             self.name
         );
-        let denied = Error::new(Kind::Other, text);
+        let denied = Error::new(kind, text);
         match e.hint() {
             Some(hint) => denied.with_hint(hint),
             None => denied,
@@ -116,11 +116,12 @@ impl Repository {
 
     /// A status that is no success, in words; `what` was wanted.
     fn failed(&self, site: &Site, what: &str, answer: Answer) -> Error {
-        let refused = matches!(answer.status, 401 | 403);
-        let e = site.place.endpoint.failed(what, answer);
-        match refused {
-            true => self.denied(&e),
-            false => e,
+        let (status, endpoint) = (answer.status, &site.place.endpoint);
+        let e = endpoint.failed(what, answer);
+        match status {
+            401 if endpoint.needs_login() => self.denied(&e, Kind::LoginRequired),
+            401 | 403 => self.denied(&e, Kind::Other),
+            _ => e,
         }
     }
 }

@@ -14,7 +14,7 @@ pub mod content;
 pub mod faults;
 pub mod http;
 mod images;
-mod net;
+pub mod net;
 mod process;
 pub mod registry;
 mod residue;

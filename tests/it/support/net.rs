@@ -18,6 +18,8 @@ use std::thread::ThreadId;
 thread_local! {
     /// This thread is in a namespace made for its test.
     static AWAY: Cell<bool> = const { Cell::new(false) };
+    /// Hosts that share it.
+    static HOSTS: Cell<u32> = const { Cell::new(0) };
 }
 
 /// The thread's own namespace for as long as this lives. The first one of a thread counts.
@@ -27,6 +29,7 @@ pub struct OwnNamespace {
 
 impl OwnNamespace {
     pub fn enter() -> OwnNamespace {
+        HOSTS.set(HOSTS.get() + 1);
         if AWAY.get() {
             return OwnNamespace { back: None };
         }
@@ -44,6 +47,7 @@ impl OwnNamespace {
 
 impl Drop for OwnNamespace {
     fn drop(&mut self) {
+        HOSTS.set(HOSTS.get().saturating_sub(1));
         if let Some((machine, thread)) = &self.back
             && *thread == std::thread::current().id()
         {
@@ -194,13 +198,30 @@ impl Net {
     }
 }
 
-/// What of an engine's is left in the thread's namespace: links that are no bridge's, rules are the others' to find.
+/// Links of containers in the thread's namespace. As long as another host shares it, they may be that one's.
 pub fn links_left() -> Vec<String> {
+    if HOSTS.get() > 1 {
+        return Vec::new();
+    }
     let links = ip_json("link show");
     let names = links.as_array().into_iter().flatten();
     names
         .filter_map(|l| l["ifname"].as_str())
         .filter(|name| name.starts_with("veth"))
         .map(|name| format!("link {name}"))
+        .collect()
+}
+
+/// Elements of rules that bear a container's id, and rules of chains that are no longer ours.
+pub fn rules_left() -> Vec<String> {
+    let rules = command("nft list ruleset").run();
+    let by_container = |line: &&str| {
+        let owner = line.split("comment \"").nth(1).and_then(|rest| rest.split('"').next());
+        owner.is_some_and(|o| o.len() == 64 && o.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    let text = rules.text();
+    text.lines()
+        .filter(by_container)
+        .map(|l| format!("rule {}", l.trim()))
         .collect()
 }

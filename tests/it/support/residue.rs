@@ -95,6 +95,7 @@ fn store_residue(host: &Host) -> Vec<String> {
         left.extend(addresses.map(|address| format!("lease of {address}")));
     }
     left.extend(super::net::links_left());
+    left.extend(super::net::rules_left());
     left
 }
 

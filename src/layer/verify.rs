@@ -278,7 +278,7 @@ impl Entry {
             Entry::Implied => return Ok((kind != FileType::Directory).then_some("is no directory any more")),
             Entry::There(attributes) => attributes,
         };
-        Ok(attributes.differ(dir, name, stat, kind)?)
+        attributes.differ(dir, name, stat, kind)
     }
 }
 
@@ -286,10 +286,7 @@ impl Attributes {
     fn differ(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, kind: FileType) -> Result<Option<&'static str>> {
         let is_link = kind == FileType::Symlink;
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);
-        let time = (
-            i64::from(stat.st_mtime),
-            u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
-        );
+        let time = (stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or_default());
         let in_range = (0..=LAST_SECOND).contains(&self.mtime.seconds);
         let differs = if kind != self.kind {
             Some("is of another kind")

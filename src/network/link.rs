@@ -5,7 +5,8 @@ use crate::model::network::{Mac, Prefix};
 use crate::sys::netlink::{Refused, Request, Socket};
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressHeaderFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage};
 use netlink_packet_route::route::{RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -160,7 +161,7 @@ fn route_of(message: RouteNetlinkMessage) -> Option<Route> {
 }
 
 /// The kernel's answer as the engine's error: what was asked, and why not.
-fn explain(refused: Refused) -> Error {
+pub(super) fn explain(refused: Refused) -> Error {
     let errno = refused.errno();
     let cause = Error::from(refused.cause);
     let cause = match refused.text {
@@ -302,6 +303,22 @@ fn set(message: LinkMessage, what: String) -> Request {
         message: RouteNetlinkMessage::SetLink(message),
         flags: 0,
         what,
+    }
+}
+
+/// What comes from a bridge's port may go out at the same one: a container that reaches its own published port, where
+/// br_netfilter turns the packet round inside the bridge.
+pub(super) fn set_hairpin(name: &str) -> Request {
+    let mut message = named(name);
+    let mode = InfoPortData::BridgePort(vec![InfoBridgePort::HairpinMode(true)]);
+    message.attributes.push(LinkAttribute::LinkInfo(vec![
+        LinkInfo::PortKind(InfoPortKind::Bridge),
+        LinkInfo::PortData(mode),
+    ]));
+    Request {
+        message: RouteNetlinkMessage::NewLink(message),
+        flags: 0,
+        what: format!("let {name} reach itself"),
     }
 }
 

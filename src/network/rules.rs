@@ -3,10 +3,10 @@
 //! by what the records on disk say.
 
 use crate::error::{Context as _, Error, Result};
-use crate::model::network::{Endpoint, Network};
+use crate::model::network::{Driver, Endpoint, Network};
 use crate::model::port::{Protocol, PublishedPort};
 use crate::network::ruleset::{Element, Part, SETS, network_elements, port_elements};
-use crate::network::{conntrack, foreign, iptables, nft};
+use crate::network::{conntrack, foreign, iptables, link, nft};
 use crate::store::{Durability, Store, file};
 use crate::sys::nfnetlink::{Channel, Message, Refusal};
 use nix::errno::Errno;
@@ -267,6 +267,7 @@ pub(crate) fn add_container(
     for endpoint in endpoints.iter().filter(|e| !e.bridge.is_empty()) {
         route_localnet(&endpoint.bridge);
     }
+    reach_itself(endpoints)?;
     let mut warnings = add_elements(store, &elements)?;
     forget_flows(ports);
     if ports.iter().any(|p| p.host_ip.is_unspecified()) {
@@ -318,6 +319,18 @@ fn forget_flows(ports: &[PublishedPort]) {
         }
     }
     conntrack::forget_udp(&numbers);
+}
+
+fn reach_itself(endpoints: &[Endpoint]) -> Result<()> {
+    let bridged = endpoints
+        .iter()
+        .filter(|e| e.driver == Driver::Bridge && !e.link.is_empty());
+    let requests: Vec<_> = bridged.map(|e| link::set_hairpin(&e.link)).collect();
+    // A link that is not there any more needs nothing.
+    match link::Links::open()?.try_apply(requests) {
+        Err(refused) if refused.errno() != libc::ENODEV => Err(link::explain(refused)),
+        _ => Ok(()),
+    }
 }
 
 /// On our own bridge only. Without it 127.0.0.1 is served by the proxy.

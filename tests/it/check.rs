@@ -38,7 +38,8 @@ fn a_sound_store() {
 
 #[test]
 fn each_damage_is_named() {
-    let damages: [(&str, &dyn Fn(&Host), &str); 7] = [
+    type Spoil<'a> = &'a dyn Fn(&Host);
+    let damages: [(&str, Spoil<'_>, &str); 7] = [
         (
             "content",
             &|host| fs::write(diff(host).join("etc/passwd"), "root::0:0::/:\n").unwrap(),

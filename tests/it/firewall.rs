@@ -1,6 +1,6 @@
 //! The firewall: beside other people's rules, with the administrator's own, without nf_tables, after a flush.
 
-use crate::publish::{listening, serve, tcp, udp};
+use crate::publish::{TOOLS, listening, ready_for_ipv6, serve, tcp, udp};
 use crate::support::Host;
 use crate::support::net::{Net, Place};
 use crate::support::wait_until;
@@ -25,8 +25,11 @@ fn gets_out(host: &Host, net: &Net) -> bool {
     let listener = net
         .client
         .enter(|| std::net::TcpListener::bind((Net::CLIENT, 7000)).unwrap());
-    let line = format!("run --rm busybox nc -w 2 -z {} 7000", Net::CLIENT);
-    let done = host.run(line.as_str()).code == 0;
+    let to = format!("TCP:{}:7000,connect-timeout=2", Net::CLIENT);
+    let mut line = vec!["run", "--rm"];
+    line.extend(TOOLS);
+    line.extend(["busybox", "socat", "-u", "/dev/null", &to]);
+    let done = host.run(line).code == 0;
     drop(listener);
     done
 }
@@ -82,10 +85,11 @@ fn the_administrators_rules_are_passed_by_nobody() {
     let net = Net::around(&host);
     web(&host, &["-p", "8080:80", "-p", "8081:80"]);
     let six = || net.client.enter(|| tcp(&format!("[{}]:8080", Net::HOST6))).is_ok();
+    ready_for_ipv6(&net, 8080);
     assert!(from_outside(&net) && six());
     let table = &host.instance;
     nft(&format!(
-        "add rule inet {table} user iifname up0 ct original proto-dst 8080 drop"
+        "add rule inet {table} user iifname up0 meta l4proto tcp ct original proto-dst 8080 drop"
     ));
     assert!(!from_outside(&net), "over the kernel's way");
     assert!(!six(), "through the proxy");
@@ -159,7 +163,7 @@ fn by_iptables() {
     host.run("network reload --firewall nftables").ok();
     let nat = Place::here().run("iptables -t nat -S").ok().text();
     assert!(!nat.contains("BARGE"), "{nat}");
-    host.run("network reload --firewall pf").fails(1);
+    host.run("network reload --firewall pf").fails(125);
 }
 
 #[test]
@@ -187,11 +191,14 @@ fn internal_networks_lead_nowhere() {
     line.extend(["busybox", "sleep", "1000"]);
     let said = host.run(line).ok();
     assert!(said.err().contains("Published ports are discarded"), "{}", said.err());
-    let out = format!("run --rm --network inner busybox nc -w 1 -z {} 7000", Net::CLIENT);
     let _listener = net
         .client
         .enter(|| std::net::TcpListener::bind((Net::CLIENT, 7000)).unwrap());
-    assert_ne!(host.run(out.as_str()).code, 0);
+    let to = format!("TCP:{}:7000,connect-timeout=1", Net::CLIENT);
+    let mut out = vec!["run", "--rm", "--network", "inner"];
+    out.extend(TOOLS);
+    out.extend(["busybox", "socat", "-u", "/dev/null", &to]);
+    assert_ne!(host.run(out).code, 0);
     host.run("rm -f web").ok();
     host.run("network rm inner").ok();
 }

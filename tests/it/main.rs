@@ -17,6 +17,7 @@ mod check;
 mod commit;
 mod concurrency;
 mod crash;
+mod drivers;
 mod exec;
 mod fetched;
 mod firewall;

@@ -73,6 +73,7 @@ fn a_system_prune() {
     host.run("run --name ended -v /data tiny /tiny write /data/x 12345")
         .ok();
     host.detached("alive", "", "block");
+    host.text("network create unused");
     // What a killed pull leaves.
     fs::create_dir_all(host.root.join("downloads")).unwrap();
     fs::write(host.root.join("downloads").join("0".repeat(64)), "half of it").unwrap();
@@ -80,6 +81,7 @@ fn a_system_prune() {
     for part in [
         "Deleted Containers:\n",
         &format!("deleted: {old}"),
+        "Deleted Networks:\nunused",
         "1 unfinished",
         "Total reclaimed space: ",
     ] {

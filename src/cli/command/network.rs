@@ -392,18 +392,7 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     if !confirm(session, warning, m.on("force"))? {
         return Ok(0);
     }
-    let store = session.store()?;
-    let mut gone = Vec::new();
-    for network in store.networks()? {
-        if network.is_default() || !filters.matches(network.created, &network.labels) {
-            continue;
-        }
-        match remove(&store, &network) {
-            Ok(()) => gone.push(network.name),
-            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Conflict) => {}
-            Err(e) => return Err(e),
-        }
-    }
+    let gone = prune_unused(&session.store()?, &filters)?;
     if !gone.is_empty() {
         session.console.line("Deleted Networks:")?;
         for name in gone {
@@ -481,4 +470,20 @@ fn exists(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         Err(e) if e.kind() == Kind::NotFound => Err(Error::status(1)),
         found => found.map(|_| 0),
     }
+}
+
+/// Removes the networks that no container is connected to. Their names.
+pub(super) fn prune_unused(store: &Store, filters: &Filters) -> Result<Vec<String>> {
+    let mut gone = Vec::new();
+    for network in store.networks()? {
+        if network.is_default() || !filters.matches(network.created, &network.labels) {
+            continue;
+        }
+        match remove(store, &network) {
+            Ok(()) => gone.push(network.name),
+            Err(e) if matches!(e.kind(), Kind::NotFound | Kind::Conflict) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(gone)
 }

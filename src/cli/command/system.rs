@@ -3,6 +3,7 @@
 
 use super::image::{lines, prune_images};
 use super::info;
+use super::network::prune_unused;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
@@ -208,6 +209,7 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let containers = container::prune::containers(&store, &filters)?;
     bytes += containers.bytes;
     say(session, "Deleted Containers:", &containers.names)?;
+    say(session, "Deleted Networks:", &prune_unused(&store, &filters)?)?;
     if volumes {
         let volumes = container::prune::volumes(&store, false, &filters)?;
         bytes += volumes.bytes;
@@ -238,7 +240,9 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
 
 /// What goes, and what that costs.
 fn warning(store: &Store, all: bool, volumes: bool, blobs: bool) -> String {
-    let mut text = String::from("This will remove:\n  - all stopped containers\n");
+    let mut text = String::from(
+        "This will remove:\n  - all stopped containers\n  - all networks not used by at least one container\n",
+    );
     if volumes {
         text.push_str("  - all anonymous volumes not used by at least one container\n");
     }

@@ -74,17 +74,23 @@ fn services(
     Ok(services)
 }
 
-/// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
+/// What a start takes over.
+pub(super) struct Handed {
+    pub(super) ports: Reservation,
+    /// Of its terminal, if it has one.
+    pub(super) size: Option<Size>,
+}
+
+/// Prepares everything and starts the container's first process.
 pub(super) fn start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    ports: Reservation,
-    size: Option<Size>,
+    handed: Handed,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, live, ports, size);
+    let result = try_start(store, config, host, live, handed);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -160,9 +166,9 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    ports: Reservation,
-    size: Option<Size>,
+    handed: Handed,
 ) -> Result<(Parts, Channels, Vec<String>)> {
+    let Handed { ports, size } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;

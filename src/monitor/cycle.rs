@@ -74,17 +74,22 @@ fn services(
     Ok(services)
 }
 
+/// What has been taken for a cycle so far: on networks, as recorded, and of the host's ports.
+pub(super) struct Taken<'a> {
+    pub(super) live: &'a LiveState,
+    pub(super) ports: Reservation,
+}
+
 /// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
 pub(super) fn start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
-    live: &LiveState,
-    ports: Reservation,
+    taken: Taken<'_>,
     size: Option<Size>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, live, ports, size);
+    let result = try_start(store, config, host, taken, size);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -159,10 +164,10 @@ fn try_start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
-    live: &LiveState,
-    ports: Reservation,
+    taken: Taken<'_>,
     size: Option<Size>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
+    let Taken { live, ports } = taken;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;

@@ -186,7 +186,9 @@ impl Monitor {
         if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let started = cycle::start(&self.store, &self.config, &host, &self.live, ports, self.streams.size())?;
+        let live = &self.live;
+        let taken = cycle::Taken { live, ports };
+        let started = cycle::start(&self.store, &self.config, &host, taken, self.streams.size())?;
         let cycle::Started {
             cycle,
             channels,

@@ -37,18 +37,24 @@ pub(crate) fn connect(store: &Store, id: &ContainerId, attachment: &Attachment) 
 pub(crate) fn disconnect(store: &Store, id: &ContainerId, network: &Network) -> Result<()> {
     let config = store.config(id)?;
     own_networks(&config)?;
-    if let Status::Running(_) = status(store, id) {
-        return ask(store, id, &Request::Disconnect(network.id.clone()));
+    let stranger = || {
+        Error::conflict(format!(
+            "container {} is not connected to network {}",
+            config.name, network.name
+        ))
+    };
+    if let Status::Running(live) = status(store, id) {
+        return match live.endpoints.iter().any(|e| e.network_id == network.id) {
+            true => ask(store, id, &Request::Disconnect(network.id.clone())),
+            false => Err(stranger()),
+        };
     }
     let _held = store.lock_container(id)?;
     let mut attachments = store.attachments(&config)?;
     let before = attachments.len();
     attachments.retain(|a| a.network != network.name && a.network != network.id);
     if attachments.len() == before {
-        return Err(Error::conflict(format!(
-            "container {} is not connected to network {}",
-            config.name, network.name
-        )));
+        return Err(stranger());
     }
     store.save_attachments(id, &attachments)
 }

@@ -74,22 +74,23 @@ fn services(
     Ok(services)
 }
 
-/// What has been taken for a cycle so far: on networks, as recorded, and of the host's ports.
-pub(super) struct Taken<'a> {
-    pub(super) live: &'a LiveState,
+/// What a start takes over.
+pub(super) struct Handed {
     pub(super) ports: Reservation,
+    /// Of its terminal, if it has one.
+    pub(super) size: Option<Size>,
 }
 
-/// Prepares everything and starts the container's first process, on a terminal of this size if it has one.
+/// Prepares everything and starts the container's first process.
 pub(super) fn start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
-    taken: Taken<'_>,
-    size: Option<Size>,
+    live: &LiveState,
+    handed: Handed,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
-    let result = try_start(store, config, host, taken, size);
+    let result = try_start(store, config, host, live, handed);
     match result {
         Ok((parts, channels, warnings)) => {
             let Parts {
@@ -164,10 +165,10 @@ fn try_start(
     store: &Store,
     config: &ContainerConfig,
     host: &cgroup::Host,
-    taken: Taken<'_>,
-    size: Option<Size>,
+    live: &LiveState,
+    handed: Handed,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Taken { live, ports } = taken;
+    let Handed { ports, size } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;

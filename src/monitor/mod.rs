@@ -186,9 +186,9 @@ impl Monitor {
         if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
-        let live = &self.live;
-        let taken = cycle::Taken { live, ports };
-        let started = cycle::start(&self.store, &self.config, &host, taken, self.streams.size())?;
+        let size = self.streams.size();
+        let handed = cycle::Handed { ports, size };
+        let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,
             channels,

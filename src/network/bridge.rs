@@ -16,8 +16,6 @@ const MTU_OPTIONS: [&str; 2] = ["com.docker.network.driver.mtu", "mtu"];
 pub(super) struct Ready {
     /// Its subnet may have changed: chosen anew where another network has taken its place.
     pub(super) network: Network,
-    /// The bridge, or the parent of macvlan and ipvlan links.
-    pub(super) link: Link,
     /// What a person should know: things of the host's that were changed.
     pub(super) notices: Vec<String>,
 }
@@ -31,22 +29,22 @@ pub(super) fn ensure(store: &Store, links: &mut Links, network: Network) -> Resu
         return foreign(store, links, network);
     }
     let found = links.find(&network.link)?;
-    let (network, link) = match found {
-        Some(link) if link.up && link.bridge => (network, link),
+    let network = match found {
+        Some(link) if link.up && link.bridge => network,
         _ => {
             let held = store.lock_networks()?;
             make(store, links, network, &held)?
         }
     };
     let notices = forwarding(links, &network)?;
-    Ok(Ready { network, link, notices })
+    Ok(Ready { network, notices })
 }
 
-fn make(store: &Store, links: &mut Links, network: Network, held: &NetworksLock) -> Result<(Network, Link)> {
+fn make(store: &Store, links: &mut Links, network: Network, held: &NetworksLock) -> Result<Network> {
     let name = network.link.clone();
     let link = match links.find(&name)? {
         Some(link) if !link.bridge => return Err(no_bridge(&network)),
-        Some(link) if link.up => return Ok((network, link)),
+        Some(link) if link.up => return Ok(network),
         Some(link) => link,
         None => {
             links.apply(vec![link::add_link(&name, InfoKind::Bridge)])?;
@@ -77,7 +75,7 @@ fn make(store: &Store, links: &mut Links, network: Network, held: &NetworksLock)
         .apply(requests)
         .with_context(|| format!("set up network {}", network.name))?;
     sys::stop_point("bridge-up");
-    Ok((network, Link { mtu, up: true, ..link }))
+    Ok(network)
 }
 
 fn no_bridge(network: &Network) -> Error {
@@ -153,7 +151,7 @@ fn foreign(store: &Store, links: &mut Links, mut network: Network) -> Result<Rea
         network.subnets = subnets;
         store.save_network(&network, &store.lock_networks()?)?;
     }
-    Ok(Ready { network, link, notices })
+    Ok(Ready { network, notices })
 }
 
 pub(super) fn existing_bridge(links: &mut Links, name: &str) -> Result<Link> {
@@ -209,7 +207,7 @@ fn parent(store: &Store, links: &mut Links, network: Network) -> Result<Ready> {
     let found = links.find(&network.link)?;
     if let Some(link) = found {
         if link.up || network.foreign_link {
-            return Ok(Ready { network, link, notices });
+            return Ok(Ready { network, notices });
         }
     } else if network.foreign_link {
         return Err(Error::not_found(format!(
@@ -224,7 +222,7 @@ fn parent(store: &Store, links: &mut Links, network: Network) -> Result<Ready> {
     let made = links.find(&network.link)?;
     let link = made.ok_or_else(|| Error::other(format!("link {} has gone at once", network.link)))?;
     links.apply(vec![link::set_up(link.index, &network.link)])?;
-    Ok(Ready { network, link, notices })
+    Ok(Ready { network, notices })
 }
 
 /// Containers get out only if the host forwards (F175).

@@ -120,7 +120,8 @@ fn wishes_are_checked() {
     assert!(leases(&s.store, &net.id).iter().all(|(_, h)| *h == a));
     // Its own from before a crash, and one that was never written to its end.
     assert_eq!(s.wanted(&net, &a, "10.9.0.77").unwrap(), "10.9.0.77");
-    std::fs::File::create(s.store.leases_dir(&net.id).join("10.9.0.78")).unwrap();
+    let cut_short = s.store.leases_dir(&net.id).join("10.9.0.78");
+    file::write_new(&cut_short, b"", Durability::Volatile).unwrap();
     assert_eq!(s.wanted(&net, &b, "10.9.0.78").unwrap(), "10.9.0.78");
 }
 

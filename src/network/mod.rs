@@ -73,11 +73,18 @@ pub(crate) fn reserve(
         return Ok(reserved);
     }
     let mut links = Links::open()?;
+    let mut taken = existing.to_vec();
     for attachment in attachments {
-        let result = reserve_one(store, &mut links, id, attachment, existing, &mut reserved);
-        if let Err(e) = result {
-            let freed = free_leases(store, id, &reserved.endpoints);
-            return Err(freed.err().map_or(e.clone(), |second| e.and(&second)));
+        match reserve_one(store, &mut links, id, attachment, &taken) {
+            Ok((endpoint, notices)) => {
+                taken.push(endpoint.clone());
+                reserved.endpoints.push(endpoint);
+                reserved.notices.extend(notices);
+            }
+            Err(e) => {
+                let freed = free_leases(store, id, &reserved.endpoints);
+                return Err(freed.err().map_or(e.clone(), |second| e.and(&second)));
+            }
         }
     }
     Ok(reserved)
@@ -88,24 +95,18 @@ fn reserve_one(
     links: &mut Links,
     id: &ContainerId,
     attachment: &Attachment,
-    existing: &[Endpoint],
-    reserved: &mut Reserved,
-) -> Result<()> {
+    taken: &[Endpoint],
+) -> Result<(Endpoint, Vec<String>)> {
     let network = find(store, &attachment.network)?;
-    let ready = bridge::ensure(store, links, network)?;
-    reserved.notices.extend(ready.notices);
-    let network = ready.network;
-    reserved.notices.extend(rules::ensure_network(store, &network)?);
+    let bridge::Ready { network, mut notices } = bridge::ensure(store, links, network)?;
+    notices.extend(rules::ensure_network(store, &network)?);
     let wish = Wish {
         v4: attachment.ip.map(IpAddr::V4),
         v6: attachment.ip6.map(IpAddr::V6),
     };
     let leased = ipam::lease(store, &network, id, wish)?;
     sys::stop_point("lease-taken");
-    let taken = existing.iter().chain(&reserved.endpoints);
-    let endpoint = endpoint(id, attachment, &network, &leased, &taken.cloned().collect::<Vec<_>>());
-    reserved.endpoints.push(endpoint);
-    Ok(())
+    Ok((endpoint(id, attachment, &network, &leased, taken), notices))
 }
 
 /// By name or id; the default network is made on first use.

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -53,6 +54,20 @@ static int copy(int from, int to) {
     if (n < 0 || write_all(to, buffer, (size_t)n) < 0) return -1;
   }
   return 0;
+}
+
+/* A server of SCTP on port a[0]: says hello to everyone. */
+static int verb_sctp(char **a) {
+  struct sockaddr_in any = {.sin_family = AF_INET, .sin_port = htons((unsigned short)atoi(a[0]))};
+  int server = socket(AF_INET, SOCK_STREAM, IPPROTO_SCTP);
+  if (server < 0 || bind(server, (struct sockaddr *)&any, sizeof any) < 0 || listen(server, 8) < 0) return fail("listen");
+  dprintf(1, "listening\n");
+  for (;;) {
+    int client = accept(server, 0, 0);
+    if (client < 0) return fail("accept");
+    write_all(client, "hello", 5);
+    close(client);
+  }
 }
 
 static int verb_exit(char **a) { return a[0] ? atoi(a[0]) : 0; }
@@ -576,7 +591,7 @@ static const struct {
     {"burst", verb_burst},     {"lines", verb_lines},   {"ticks", verb_ticks},     {"tty", verb_tty},
     {"winch", verb_winch},     {"keys", verb_keys},     {"orphans", verb_orphans}, {"leave", verb_leave},
     {"spawn", verb_spawn},     {"memory", verb_memory}, {"spin", verb_spin},       {"limits", verb_limits},
-    {"refused", verb_refused}, {"engine", verb_engine},
+    {"refused", verb_refused}, {"engine", verb_engine}, {"sctp", verb_sctp},
 };
 
 int main(int argc, char **argv) {

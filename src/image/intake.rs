@@ -100,6 +100,13 @@ struct Waiting {
     label: Option<String>,
 }
 
+/// Where a layer belongs, and what it has to be, if that is known.
+#[derive(Clone, Copy)]
+pub(super) struct Slot {
+    pub(super) parent: Option<ChainId>,
+    pub(super) diff_id: Option<DiffId>,
+}
+
 /// An unpacked layer, and what its bytes were.
 pub(super) struct Unpacked {
     staged: StagedLayer,
@@ -179,6 +186,7 @@ impl<'a> Intake<'a> {
                 });
             }
         }
+        let slot = Slot { parent, diff_id };
         match source {
             LayerSource::Staged { staged, diff_id, size } => {
                 let record = LayerRecord {
@@ -187,65 +195,58 @@ impl<'a> Intake<'a> {
                     size,
                     blobs: Vec::new(),
                 };
-                self.keep(staged, record, Vec::new(), None, None)
+                self.keep(staged, record, Vec::new(), None)
             }
             LayerSource::Tar(input) => {
                 let unpacked = self.unpack(input)?;
-                self.keep_unpacked(unpacked, parent, diff_id, None, None)
+                self.keep_unpacked(unpacked, slot, None, None)
             }
             LayerSource::Blob {
                 input,
                 expected,
                 media_type,
-            } => self.blob(parent, diff_id, input, expected, media_type),
+            } => self.blob(slot, input, expected, media_type),
         }
     }
 
     fn blob(
         &self,
-        parent: Option<ChainId>,
-        diff_id: Option<DiffId>,
+        slot: Slot,
         input: &mut (dyn Read + Send),
         expected: Option<(Digest, u64)>,
         media_type: Option<&str>,
     ) -> Result<LayerDone> {
-        let named = expected.map(|(digest, _)| digest).or(diff_id.map(|d| d.0));
+        let named = expected.map(|(digest, _)| digest).or(slot.diff_id.map(|d| d.0));
         let label = named.map(|digest| Layer::new(self.progress, &digest.hex()));
         let staged = self.store.stage_file()?;
         let mut tee = Tee::new(input, expected.map(|(_, size)| size)).into_file(staged.file());
         tee.layer = label.as_ref();
         let unpacked = tee.unpack_checked(self, expected.map(|(digest, _)| digest))?;
-        let (digest, size) = (tee.digest(), tee.count);
-        let done = self.keep_blob(unpacked, parent, diff_id, staged, (digest, size), media_type)?;
+        let blob = LayerBlob {
+            digest: tee.digest(),
+            size: tee.count,
+            media_type: media_type.unwrap_or_default().to_owned(),
+        };
+        let done = self.keep_blob(unpacked, slot, staged, blob)?;
         if let Some(label) = &label {
             label.step(Step::Loaded);
         }
         Ok(done)
     }
 
-    fn keep_blob(
-        &self,
-        unpacked: Unpacked,
-        parent: Option<ChainId>,
-        diff_id: Option<DiffId>,
-        staged: StagedFile,
-        (digest, size): (Digest, u64),
-        media_type: Option<&str>,
-    ) -> Result<LayerDone> {
+    fn keep_blob(&self, unpacked: Unpacked, slot: Slot, staged: StagedFile, mut blob: LayerBlob) -> Result<LayerDone> {
         let Some(own) = media_type_of(unpacked.compression) else {
-            return self.keep_unpacked(unpacked, parent, diff_id, None, None);
+            return self.keep_unpacked(unpacked, slot, None, None);
         };
         if unpacked.compression != compress::Format::Plain {
-            self.claim(&[], &[digest])?;
+            self.claim(&[], &[blob.digest])?;
             let held = self.store.lock_shared()?;
-            self.store.commit_blob(staged, &digest, &held)?;
+            self.store.commit_blob(staged, &blob.digest, &held)?;
         }
-        let blob = LayerBlob {
-            digest,
-            size,
-            media_type: media_type.unwrap_or(own).to_owned(),
-        };
-        self.keep_unpacked(unpacked, parent, diff_id, Some(blob), None)
+        if blob.media_type.is_empty() {
+            own.clone_into(&mut blob.media_type);
+        }
+        self.keep_unpacked(unpacked, slot, Some(blob), None)
     }
 
     /// Into a staged directory, whatever its compression.
@@ -265,29 +266,27 @@ impl<'a> Intake<'a> {
         })
     }
 
-    /// `expected` is checked; `blob` is its compressed form, in place or to be rebuilt.
+    /// `blob` is its compressed form, in place or to be rebuilt; `lock`, that nobody else brings it, and its label.
     pub(super) fn keep_unpacked(
         &self,
         unpacked: Unpacked,
-        parent: Option<ChainId>,
-        expected: Option<DiffId>,
+        slot: Slot,
         blob: Option<LayerBlob>,
         lock: Option<(LayerLock, String)>,
     ) -> Result<LayerDone> {
         let layer::Unpacked { diff_id, size, implied } = unpacked.inner;
-        if let Some(expected) = expected.filter(|expected| *expected != diff_id) {
+        if let Some(expected) = slot.diff_id.filter(|expected| *expected != diff_id) {
             return Err(Error::other(format!(
                 "layer has the diff id {diff_id}, its image says {expected}"
             )));
         }
         let record = LayerRecord {
-            parent,
+            parent: slot.parent,
             diff_id,
             size,
             blobs: blob.into_iter().collect(),
         };
-        let (lock, label) = lock.unzip();
-        self.keep(unpacked.staged, record, implied, lock, label)
+        self.keep(unpacked.staged, record, implied, lock)
     }
 
     fn keep(
@@ -295,9 +294,9 @@ impl<'a> Intake<'a> {
         staged: StagedLayer,
         record: LayerRecord,
         implied: Vec<Vec<u8>>,
-        lock: Option<LayerLock>,
-        label: Option<String>,
+        lock: Option<(LayerLock, String)>,
     ) -> Result<LayerDone> {
+        let (lock, label) = lock.unzip();
         let done = LayerDone {
             chain: record.chain_id(),
             diff_id: record.diff_id,

@@ -200,7 +200,7 @@ impl Auth {
             return Err(Error::other(format!("{}: invalid token", realm.host)));
         }
         // A little early, so that it does not expire on the way; clocks need not agree.
-        let life = granted.expires_in.unwrap_or(SHORTEST).max(SHORTEST).min(86_400);
+        let life = granted.expires_in.unwrap_or(SHORTEST).clamp(SHORTEST, 86_400);
         Ok(Ok(Token {
             value,
             until: asked + Duration::from_secs(life - life / 10),

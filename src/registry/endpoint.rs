@@ -146,7 +146,7 @@ impl Endpoint {
                 Ok(answer) => return Ok(answer),
                 Err(trouble) => trouble,
             };
-            if !call.payload.is_repeatable() || !self.pause(&trouble, progress) {
+            if !self.pause(&trouble, progress) {
                 return Err(trouble.error);
             }
             progress.failures += 1;
@@ -172,8 +172,7 @@ impl Endpoint {
             let used = self.auth.header(call.scopes);
             let answer = self.exchange(call, used.as_deref())?;
             if answer.status == 401 {
-                let again = !challenged && call.payload.is_repeatable();
-                let renewed = again
+                let renewed = !challenged
                     && self
                         .auth
                         .respond(&self.client, &answer, call.scopes, used.as_deref())
@@ -229,13 +228,7 @@ impl Endpoint {
                 decided(url.https);
                 Ok(answer)
             }
-            Err(trouble)
-                if undecided
-                    && url.https
-                    && trouble.perhaps_plain
-                    && self.trust != Trust::Proven
-                    && call.payload.is_repeatable() =>
-            {
+            Err(trouble) if undecided && url.https && trouble.perhaps_plain && self.trust != Trust::Proven => {
                 let plain = Url { https: false, ..url };
                 let answer = self.send(call, plain, authorization)?;
                 decided(false);

@@ -66,8 +66,6 @@ pub(crate) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// A body of a known size that can be had again.
     Again(Repeatable<'a>),
-    /// A body of unknown size, once.
-    Once(&'a mut dyn Read),
 }
 
 /// What can be sent as often as it takes.
@@ -79,11 +77,6 @@ pub(crate) struct Repeatable<'a> {
 }
 
 impl Payload<'_> {
-    /// Whether the request can be made a second time.
-    pub(crate) fn is_repeatable(&self) -> bool {
-        !matches!(self, Payload::Once(_))
-    }
-
     /// The same, for one request out of several.
     pub(crate) fn reborrow(&mut self) -> Payload<'_> {
         match self {
@@ -94,7 +87,6 @@ impl Payload<'_> {
                 open: &mut *body.open,
                 sent: body.sent,
             }),
-            Payload::Once(reader) => Payload::Once(&mut **reader),
         }
     }
 }
@@ -242,9 +234,6 @@ impl Client {
                 next.host
             )));
         }
-        if !ask.payload.is_repeatable() {
-            return Err(Error::other(format!("{host} redirects in the middle of an upload")));
-        }
         Ok(())
     }
 
@@ -282,7 +271,6 @@ impl Client {
                         .map_err(|_| invalid())?,
                 )
             }
-            Payload::Once(reader) => agent.run(request.body(SendBody::from_reader(*reader)).map_err(|_| invalid())?),
         };
         let response: Response<Body> = sent.map_err(|e| explain(e, &host))?;
         let (parts, body) = response.into_parts();

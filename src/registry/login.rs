@@ -3,7 +3,7 @@
 use crate::error::{Context as _, Error, Result};
 use crate::model::reference::DEFAULT_HOST;
 use crate::registry::config::{Config, Serves, Source};
-use crate::registry::credentials::{Credentials, Found, HUB_KEY, Keyring, Saved, normalise};
+use crate::registry::credentials::{Credentials, HUB_KEY, Keyring, Saved, normalise};
 use crate::registry::endpoint::{Call, Endpoint, Trust};
 use crate::registry::remote::{Access, HUB_API};
 use crate::registry::text::clean;
@@ -64,7 +64,7 @@ impl Logins {
     }
 
     /// The credentials that would be used for `server`.
-    pub(crate) fn known(&self, server: &Server, warn: &dyn Fn(&str)) -> Result<Option<Found>> {
+    pub(crate) fn known(&self, server: &Server, warn: &dyn Fn(&str)) -> Result<Option<Credentials>> {
         self.keyring.find(&server.host, &server.repository, warn)
     }
 

@@ -20,10 +20,9 @@ mod tls;
 mod url;
 mod v2;
 
-pub(crate) use endpoint::Notice;
-pub(crate) use remote::{Access, Action, Fetched, Head, Mount, Remote, Selector, Wanted};
+pub(crate) use remote::{Access, Action, Mount, Remote, Selector, Wanted};
 pub(crate) use v2::blob::BlobReader;
-pub(crate) use v2::upload::{Blob, Upload};
+pub(crate) use v2::upload::Blob;
 
 use crate::error::Result;
 use crate::model::reference::Reference;

@@ -54,8 +54,6 @@ pub(crate) enum Selector<'a> {
 pub(crate) struct Head {
     /// `None`: it does not say.
     pub(crate) digest: Option<Digest>,
-    pub(crate) media_type: Option<String>,
-    pub(crate) size: Option<u64>,
 }
 
 /// A manifest.
@@ -191,13 +189,6 @@ impl Remote {
         }
     }
 
-    /// For a blob whose digest is known only when it has been sent.
-    pub(crate) fn begin_upload(&self) -> Result<Upload> {
-        match self {
-            Remote::V2(r) => r.begin_upload(),
-        }
-    }
-
     pub(crate) fn put_manifest(&self, which: Selector<'_>, media_type: &str, bytes: &[u8]) -> Result<()> {
         match self {
             Remote::V2(r) => r.put_manifest(which, media_type, bytes),
@@ -233,9 +224,7 @@ impl Access {
         let credentials = match &self.credentials {
             // They are for the registry that was named, not for mirrors of it.
             Some(given) if !source.mirror => Some(given.clone()),
-            _ => keyring
-                .find(&source.host, &source.repository, &warn)?
-                .map(|found| found.credentials),
+            _ => keyring.find(&source.host, &source.repository, &warn)?,
         };
         let trust = Trust::of(&source.host, source.insecure, self.tls_verify);
         let host = match source.host.as_str() {

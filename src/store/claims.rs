@@ -60,6 +60,7 @@ impl Claimed {
 impl Store {
     pub(crate) fn claim(&self) -> Result<Claim> {
         self.sweep_left_overs()?;
+        self.sweep_downloads()?;
         Ok(Claim { stage: self.stage()? })
     }
 

@@ -153,6 +153,7 @@ impl Store {
 
     /// Deletes the partial blobs that nobody fetches. How many, and their bytes.
     pub(crate) fn prune_downloads(&self) -> Result<(usize, u64)> {
+        self.sweep_downloads()?;
         let (mut count, mut bytes) = (0, 0);
         for (_, path) in self.download_paths()? {
             let Ok(file) = File::open(&path) else { continue };
@@ -164,6 +165,21 @@ impl Store {
             }
         }
         Ok((count, bytes))
+    }
+
+    /// Deletes what dead processes left that has no bytes in it.
+    pub(super) fn sweep_downloads(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.downloads_root()) else {
+            return Ok(());
+        };
+        for path in entries.flatten().map(|e| e.path()) {
+            let Ok(file) = File::open(&path) else { continue };
+            if file.metadata()?.size() == 0 && lock::try_exclusive(&file)? && staging::in_place(&path, &file) {
+                // Whoever opened it meanwhile sees that it is no longer in place.
+                let _ = std::fs::remove_file(&path);
+            }
+        }
+        Ok(())
     }
 
     fn download_paths(&self) -> Result<Vec<(Digest, PathBuf)>> {

@@ -62,11 +62,6 @@ impl Store {
         }
     }
 
-    /// Stores an image whose layers are in place, for good. `config` is the configuration, byte for byte.
-    pub(crate) fn put_image(&self, record: &ImageRecord, config: &[u8], held: &StoreLock) -> Result<()> {
-        self.put_named_image(record, &[config], held, |_| ())
-    }
-
     /// Stores an image whose layers are in place, and changes the tags, for good. `blobs`: its configuration, then its
     /// manifests and indexes. Where the image is known, only the manifests are new. All of it with one journal commit.
     pub(crate) fn put_named_image(

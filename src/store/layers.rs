@@ -82,11 +82,6 @@ impl StagedLayer {
             record,
         })
     }
-
-    /// Where it is until it is committed.
-    pub(crate) fn path(&self) -> PathBuf {
-        self.stage.path().join("diff")
-    }
 }
 
 /// A layer that waits for its image.
@@ -97,14 +92,8 @@ pub(crate) struct SealedLayer {
 }
 
 impl SealedLayer {
-    /// Puts it in place; if it is there already, this one is dropped.
-    pub(crate) fn commit(self, store: &Store, held: &StoreLock) -> Result<ChainId> {
-        let id = self.place(store, held)?;
-        file::sync_dir(&store.layers_root())?;
-        Ok(id)
-    }
-
-    /// The same, but its name is on the disk only with the next sync of the store: as that of an image is.
+    /// Puts it in place; if it is there already, this one is dropped. Its name is on the disk with the next sync of the
+    /// store, as that of an image is.
     pub(crate) fn place(self, store: &Store, held: &StoreLock) -> Result<ChainId> {
         let id = self.record.chain_id();
         if !self.stage.commit(&store.layers_root().join(id.hex()))? {

@@ -54,7 +54,7 @@ mod volumes;
 
 pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
-pub(crate) use downloads::{Download, LayerLock, Partial};
+pub(crate) use downloads::{Download, LayerLock};
 pub(crate) use file::Durability;
 pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;

@@ -226,13 +226,10 @@ impl Tags {
 }
 
 /// `false` if it wasn't there.
-fn remove_from<K: Ord, Q: Ord + ?Sized>(
-    all: &mut BTreeMap<String, BTreeMap<K, Target>>,
-    repository: &str,
-    key: &Q,
-) -> bool
+fn remove_from<K, Q>(all: &mut BTreeMap<String, BTreeMap<K, Target>>, repository: &str, key: &Q) -> bool
 where
-    K: std::borrow::Borrow<Q>,
+    K: Ord + std::borrow::Borrow<Q>,
+    Q: Ord + ?Sized,
 {
     let Some(targets) = all.get_mut(repository) else {
         return false;

@@ -35,6 +35,8 @@ mod process;
 mod proxy;
 mod prune;
 mod publish;
+mod pull;
+mod push;
 mod readme_2013;
 mod registry;
 mod removal;

@@ -585,3 +585,44 @@ fn a_broken_download_goes_on() {
     proxy.fail("GET", &blob, 99, Fault::CutAfter(0));
     refused(&host, ["pull", "--retry", "1", &name], &["has cut the connection"]);
 }
+
+#[test]
+fn uploads_go_on() {
+    let host = Host::bare();
+    let registry = Registry::new(&host);
+    let proxy = Faults::before(&registry);
+    let tar = Tar::new().file("noise", 0o644, noise(9_000_000)).bytes();
+    let image = registry.publish_layer("a", "1", &tar);
+    pull(&host, &image.name).ok();
+    let push = |repository: &str| {
+        let target = proxy.name(&format!("{repository}:1"));
+        host.text(["tag", &image.name, &target]);
+        proxy.seen();
+        barge(&host, ["push", &target]).run().ok();
+        let lines = proxy.lines();
+        let patches = lines.iter().filter(|l| l.starts_with("PATCH")).count();
+        // What arrived is what was pulled.
+        host.text(["rmi", &target]);
+        barge(
+            &host,
+            ["pull", "-q", &registry.name(&format!("{repository}@{}", image.digest))],
+        )
+        .run()
+        .ok();
+        patches
+    };
+    assert_eq!(push("whole"), 0);
+    // What stands before the registry does not take so much at once: the layer goes in pieces.
+    let layer = image.layer.0.replace(':', "%3A");
+    proxy.fail("PUT", &layer, 1, Fault::status(413));
+    assert_eq!(push("pieces"), 2);
+    // The second piece breaks: the first stays there.
+    proxy.fail("PUT", &layer, 1, Fault::status(413));
+    proxy.fail("PATCH", "/blobs/uploads/", 1, Fault::Slow(4096));
+    proxy.fail("PATCH", "/blobs/uploads/", 1, Fault::status(503));
+    assert_eq!(push("broken"), 3);
+    proxy.clear();
+    proxy.fail("PUT", "/blobs/uploads/", 1, Fault::status(500));
+    proxy.fail("PUT", "/manifests/", 1, Fault::busy(0));
+    assert_eq!(push("again"), 0);
+}

@@ -67,7 +67,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             let e = Error::other(format!("not logged into {}", server.name()));
             return Err(e.with_hint(format!("looked into {}", logins.places())));
         };
-        session.console.line(&found.credentials.username)?;
+        session.console.line(&found.username)?;
         return Ok(0);
     }
     if m.text("password").is_some() {
@@ -76,7 +76,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         }
         console.note("WARNING! Using --password via the CLI is insecure. Use --password-stdin.");
     }
-    let stored = known.map(|found| found.credentials);
+    let stored = known;
     let given = Given {
         username: m.text("username"),
         password: m.text("password"),

@@ -7,9 +7,10 @@ use crate::error::{Context, Error, Result};
 use crate::image::save::{Output, Save, save};
 use crate::model::platform::Platform;
 use clap::{ArgMatches, Command, ValueHint};
-use rustix::fs::{Mode, OFlags, open};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, linkat, open};
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -108,20 +109,36 @@ fn into_file(path: &Path, write: impl FnOnce(&mut Output<'_>) -> Result<()>) -> 
     let mut staged = path.as_os_str().to_owned();
     staged.push(format!(".{}.part", std::process::id()));
     let staged = PathBuf::from(staged);
-    let file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&staged)
-        .with_context(said)?;
-    let mut output = Output::tar(Box::new(file));
+    // Without a name, where the file system can: then nothing is left of a save that is stopped.
+    let parent = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let nameless = OFlags::TMPFILE | OFlags::WRONLY | OFlags::CLOEXEC;
+    let mode = Mode::from_raw_mode(0o600);
+    let (file, is_nameless) = match open(parent.unwrap_or(Path::new(".")), nameless, mode) {
+        Ok(file) => (File::from(file), true),
+        Err(_) => {
+            let mut options = File::options();
+            let file = options.write(true).create_new(true).mode(0o600).open(&staged);
+            (file.with_context(said)?, false)
+        }
+    };
+    let mut output = Output::tar(Box::new(file.try_clone().with_context(said)?));
     let done = write(&mut output)
         .and_then(|()| output.finish())
+        .and_then(|()| match is_nameless {
+            true => give_name(&file, &staged).with_context(said),
+            false => Ok(()),
+        })
         .and_then(|()| rustix::fs::rename(&staged, path).with_context(said));
     if done.is_err() {
         let _ = std::fs::remove_file(&staged);
     }
     done
+}
+
+fn give_name(file: &File, path: &Path) -> rustix::io::Result<()> {
+    // linkat(2) with AT_EMPTY_PATH needs a capability; this way needs /proc.
+    let from = format!("/proc/self/fd/{}", file.as_raw_fd());
+    linkat(CWD, from, CWD, path, AtFlags::SYMLINK_FOLLOW)
 }
 
 /// A new directory, or an empty one.

@@ -4,7 +4,7 @@
 use super::partial::Partial;
 use super::plan::Job;
 use crate::error::{Context, Error, Result};
-use crate::image::intake::{Intake, Tee, Unpacked};
+use crate::image::intake::{Intake, Slot, Tee, Unpacked};
 use crate::image::progress::{Layer, Progress, Step};
 use crate::layer::compress;
 use crate::model::digest::Digest;
@@ -181,9 +181,13 @@ impl Bring<'_> {
             media_type: descriptor.media_type.clone(),
         };
         let digest: Digest = descriptor.digest;
-        let label = Some((lock, digest.hex()));
+        let lock = Some((lock, digest.hex()));
+        let slot = Slot {
+            parent: self.job.parent,
+            diff_id: Some(self.job.diff_id),
+        };
         self.intake
-            .keep_unpacked(unpacked, self.job.parent, Some(self.job.diff_id), Some(blob), label)
+            .keep_unpacked(unpacked, slot, Some(blob), lock)
             .with_context(|| format!("layer {digest}"))?;
         Ok(())
     }

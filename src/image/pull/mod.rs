@@ -97,6 +97,8 @@ struct From<'a> {
     /// What the name is known by.
     digest: Digest,
     index: Option<&'a [u8]>,
+    /// Indexes on the way.
+    depth: usize,
 }
 
 /// What a manifest that is known here leads to.
@@ -157,10 +159,14 @@ impl Pull<'_> {
                 "manifest digest mismatch: got {digest}, want {wanted}"
             )));
         }
-        let from = From { digest, index: None };
+        let from = From {
+            digest,
+            index: None,
+            depth: 0,
+        };
         let id = match self.options.all_platforms {
             true => self.every_platform(name, &served)?,
-            false => self.bring(name, &served, from, 0)?,
+            false => self.bring(name, &served, from)?,
         };
         self.say_status(name, &digest, before != self.known(name)?);
         Ok(id)
@@ -289,49 +295,44 @@ impl Pull<'_> {
         })
     }
 
-    fn bring(&self, name: &Reference, served: &Served, from: From<'_>, depth: usize) -> Result<ImageId> {
+    fn bring(&self, name: &Reference, served: &Served, from: From<'_>) -> Result<ImageId> {
         match &served.manifest {
             Manifest::Image(image) => self.image(name, served, image, from),
             Manifest::Index(index) => {
                 let platform = self.platform();
                 let chosen = index.choose(&platform).ok_or_else(|| index.none_for(&platform))?;
-                self.entry(name, served, chosen, from, depth)
+                self.entry(name, served, chosen, from)
             }
             Manifest::Schema1(schema1) => self.schema1(name, schema1, from.digest),
             Manifest::Artifact(artifact) => Err(artifact.refusal(&name.to_string())),
         }
     }
 
-    fn entry(
-        &self,
-        name: &Reference,
-        served: &Served,
-        entry: &Descriptor,
-        from: From<'_>,
-        depth: usize,
-    ) -> Result<ImageId> {
-        if depth >= DEEPEST_INDEX {
+    fn entry(&self, name: &Reference, served: &Served, entry: &Descriptor, from: From<'_>) -> Result<ImageId> {
+        if from.depth >= DEEPEST_INDEX {
             return Err(Error::other(format!("{name}: its indexes never come to an image")));
         }
         let chosen = self.fetch(Selector::Digest(&entry.digest), Some(entry))?;
         let from = From {
             index: Some(&served.bytes),
+            depth: from.depth + 1,
             ..from
         };
-        self.bring(name, &chosen, from, depth + 1)
+        self.bring(name, &chosen, from)
     }
 
     fn every_platform(&self, name: &Reference, served: &Served) -> Result<ImageId> {
         let from = From {
             digest: served.digest,
             index: None,
+            depth: 0,
         };
         let Manifest::Index(index) = &served.manifest else {
-            return self.bring(name, served, from, 0);
+            return self.bring(name, served, from);
         };
         let mut last = None;
         for entry in in_order(index, &self.platform()) {
-            last = Some(self.entry(name, served, entry, from, 0)?);
+            last = Some(self.entry(name, served, entry, from)?);
         }
         last.ok_or_else(|| index.none_for(&self.platform()))
     }

@@ -66,7 +66,7 @@ impl<'a> Partial<'a> {
         (self.wanted.size > 0).then_some(self.wanted.size)
     }
 
-    fn from_registry(&mut self, buffer: &mut [u8]) -> Result<usize> {
+    fn fetch(&mut self, buffer: &mut [u8]) -> Result<usize> {
         if self.size() == Some(self.done) {
             return Ok(0);
         }
@@ -97,7 +97,7 @@ impl Read for Partial<'_> {
                 .min(buffer.len());
             self.download.file().read_at(&mut buffer[..most], self.done)?
         } else {
-            let n = self.from_registry(buffer).map_err(|e| {
+            let n = self.fetch(buffer).map_err(|e| {
                 self.failed = true;
                 io::Error::other(e.to_string())
             })?;

@@ -7,7 +7,7 @@ use crate::error::{Context, Result};
 use crate::format::descriptor::Descriptor;
 use crate::format::media;
 use crate::format::schema1::Schema1;
-use crate::image::intake::{Intake, NewImage, Tee, Unpacked};
+use crate::image::intake::{Intake, NewImage, Slot, Tee, Unpacked};
 use crate::image::progress::{Layer, Step};
 use crate::layer::compress;
 use crate::model::digest::Digest;
@@ -79,7 +79,8 @@ impl Pull<'_> {
             size,
             media_type: wanted.media_type,
         };
-        let done = intake.keep_unpacked(unpacked, parent, None, Some(blob), None)?;
+        let slot = Slot { parent, diff_id: None };
+        let done = intake.keep_unpacked(unpacked, slot, Some(blob), None)?;
         layer.step(Step::Complete);
         Ok((done.chain, done.diff_id))
     }

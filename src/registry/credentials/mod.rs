@@ -68,12 +68,6 @@ pub(crate) struct Keyring {
     helpers: Vec<String>,
 }
 
-/// Where an entry was found.
-pub(crate) struct Found {
-    pub(crate) credentials: Credentials,
-    pub(crate) file: PathBuf,
-}
-
 /// The variables that say where the files are.
 pub(crate) struct Places<'a> {
     pub(crate) authfile: Option<&'a Path>,
@@ -134,22 +128,16 @@ impl Keyring {
 
     /// What is known for `repository` at `host`. A file that can't be read, or is no JSON, says so to `warn`, and the
     /// next one is asked (F230).
-    pub(crate) fn find(&self, host: &str, repository: &str, warn: &dyn Fn(&str)) -> Result<Option<Found>> {
+    pub(crate) fn find(&self, host: &str, repository: &str, warn: &dyn Fn(&str)) -> Result<Option<Credentials>> {
         for name in &self.helpers {
             if let Some(credentials) = helper::get(name, &helper_key(host))? {
-                return Ok(Some(Found {
-                    credentials,
-                    file: format!("docker-credential-{name}").into(),
-                }));
+                return Ok(Some(credentials));
             }
         }
         for file in &self.files {
             match file.find(host, repository) {
                 Ok(Some(credentials)) => {
-                    return Ok(Some(Found {
-                        credentials,
-                        file: file.path.clone(),
-                    }));
+                    return Ok(Some(credentials));
                 }
                 Ok(None) => {}
                 Err(e) => warn(&e.to_string()),

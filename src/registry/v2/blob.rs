@@ -104,11 +104,6 @@ struct Body {
 }
 
 impl BlobReader {
-    /// The size of the whole blob, if anybody said.
-    pub(crate) fn size(&self) -> Option<u64> {
-        self.size
-    }
-
     /// Opens a new body at the position, after `trouble` perhaps, waiting as the rules say.
     fn heal(&mut self, mut trouble: Option<Trouble>) -> Result<()> {
         self.body = None;

@@ -57,18 +57,12 @@ impl Repository {
         let found = self.first(which, &Method::HEAD, accept, |site, answer| match answer.status {
             200 => Ok(Some(Head {
                 digest: answer.header("docker-content-digest").and_then(|d| d.parse().ok()),
-                media_type: answer.media_type(),
-                size: answer.length(),
             })),
             404 if site.place.mirror => Err(self.unknown(which, answer)),
             404 => Ok(None),
             401 | 403 => Err(self.failed(site, &format!("look for {}", self.shown(which)), answer)),
             // Some proxies don't know HEAD: fetching will tell.
-            _ => Ok(Some(Head {
-                digest: None,
-                media_type: None,
-                size: None,
-            })),
+            _ => Ok(Some(Head { digest: None })),
         });
         found.with_context(|| self.shown(which))
     }

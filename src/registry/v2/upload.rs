@@ -1,5 +1,5 @@
-//! Blobs sent: mounted from another repository where that works, in one PUT where the digest is known, streamed where it
-//! is not. An upload that breaks goes on where the registry says it stopped.
+//! Blobs sent: mounted from another repository where that works, in one PUT where that is taken, in pieces where it is
+//! too much at once. An upload that breaks goes on, in pieces, where the registry says it stopped.
 
 use crate::error::{Context as _, Error, Result};
 use crate::model::digest::Digest;
@@ -12,6 +12,10 @@ use crate::registry::url::{Url, escape};
 use crate::registry::v2::{Repository, Site, scope};
 use std::io::{self, Read};
 use std::sync::Arc;
+
+/// Bytes of a request where a blob goes in several: more than the 5 MiB some registries want at least, and little enough
+/// to be held in memory.
+const PIECE: u64 = 8 << 20;
 
 /// An upload that the registry has begun.
 pub(crate) struct Upload {
@@ -137,47 +141,69 @@ pub(crate) struct Blob<'a> {
 impl Upload {
     /// Everything that is not there yet, and the end of it.
     fn attempt(&mut self, blob: &mut Blob<'_>) -> Result<(), Trouble> {
-        let offset = self.sent;
-        let (size, told) = (blob.size, blob.sent);
-        let open = &mut *blob.open;
-        let mut from_offset = || -> Result<Box<dyn Read + Send>> {
-            let mut reader = open()?;
-            let skipped = io::copy(&mut reader.by_ref().take(offset), &mut io::sink())?;
-            match skipped == offset {
-                true => Ok(reader),
-                false => Err(Error::other("what is to be sent has become shorter")),
-            }
-        };
-        let finish = self.location.clone().with_query("digest", &blob.digest.to_string());
-        let (method, url) = match offset {
-            0 => (Method::PUT, &finish),
-            _ => (Method::PATCH, &self.location),
-        };
-        let told_all = |n: u64| told(offset + n);
-        let mut call = Call::new(method, To::Url(url), &self.site.scopes)
+        if self.sent == 0 && self.whole(blob)? {
+            return Ok(());
+        }
+        self.pieces(blob)?;
+        self.close(blob.digest).map_err(Trouble::fatal)
+    }
+
+    /// All of it in one request; whether the registry takes so much at once.
+    fn whole(&mut self, blob: &mut Blob<'_>) -> Result<bool, Trouble> {
+        let url = self.location.clone().with_query("digest", &blob.digest.to_string());
+        let told = |n: u64| (blob.sent)(n);
+        let mut call = Call::new(Method::PUT, To::Url(&url), &self.site.scopes)
             .header("content-type", "application/octet-stream")
             .payload(Payload::Again(Repeatable {
-                size: size - offset,
-                open: &mut from_offset,
-                sent: &told_all,
+                size: blob.size,
+                open: &mut *blob.open,
+                sent: &told,
             }));
-        if offset > 0 {
-            call = call.header("content-range", format!("{offset}-{}", size.saturating_sub(1)));
-        }
         let answer = self.site.place.endpoint.attempt(&mut call)?;
         match answer.status {
-            200..300 if offset == 0 => {
-                answer.drain();
-                Ok(())
-            }
             200..300 => {
-                self.location = location(&answer).map_err(Trouble::fatal)?;
                 answer.drain();
-                self.sent = size;
-                self.close(blob.digest).map_err(Trouble::fatal)
+                Ok(true)
+            }
+            // What stands before the registry has a limit.
+            413 => {
+                answer.drain();
+                Ok(false)
             }
             _ => Err(Trouble::fatal(self.site.place.endpoint.failed("refused", answer))),
         }
+    }
+
+    /// What is missing, in several requests.
+    fn pieces(&mut self, blob: &mut Blob<'_>) -> Result<(), Trouble> {
+        let read = |e: io::Error| Trouble::fatal(Error::from(e));
+        let mut reader = (blob.open)().map_err(Trouble::fatal)?;
+        io::copy(&mut reader.by_ref().take(self.sent), &mut io::sink()).map_err(read)?;
+        let mut piece = Vec::new();
+        while self.sent < blob.size {
+            piece.clear();
+            reader.by_ref().take(PIECE).read_to_end(&mut piece).map_err(read)?;
+            let length = u64::try_from(piece.len()).unwrap_or(u64::MAX);
+            if length == 0 {
+                return Err(Trouble::fatal(Error::other("what is to be sent has become shorter")));
+            }
+            let range = format!("{}-{}", self.sent, self.sent + length - 1);
+            let mut call = Call::new(Method::PATCH, To::Url(&self.location), &self.site.scopes)
+                .header("content-type", "application/octet-stream")
+                .header("content-range", range)
+                .payload(Payload::Bytes(&piece));
+            let answer = self.site.place.endpoint.attempt(&mut call)?;
+            match answer.status {
+                200..300 => {
+                    self.location = location(&answer).map_err(Trouble::fatal)?;
+                    answer.drain();
+                    self.sent += length;
+                    (blob.sent)(self.sent);
+                }
+                _ => return Err(Trouble::fatal(self.site.place.endpoint.failed("refused", answer))),
+            }
+        }
+        Ok(())
     }
 
     /// Asks how much the registry has of it.
@@ -191,33 +217,6 @@ impl Upload {
         self.location = location(&answer).ok()?;
         self.sent = there;
         Some(there)
-    }
-
-    /// Sends all of `body` as it comes, in one request; how many bytes that were. It can't be repeated.
-    pub(crate) fn stream(&mut self, body: &mut dyn Read) -> Result<u64> {
-        let mut counter = Counter { inner: body, count: 0 };
-        let call = Call::new(Method::PATCH, To::Url(&self.location), &self.site.scopes)
-            .header("content-type", "application/octet-stream")
-            .payload(Payload::Once(&mut counter));
-        let answer = self.site.ask(call).with_context(|| format!("push to {}", self.name))?;
-        match answer.status {
-            200..300 => {
-                self.location = location(&answer).with_context(|| format!("push to {}", self.name))?;
-                answer.drain();
-                self.sent += counter.count;
-                Ok(counter.count)
-            }
-            _ => Err(self
-                .site
-                .place
-                .endpoint
-                .failed(&format!("push to {}", self.name), answer)),
-        }
-    }
-
-    /// Says what the digest of what was sent is.
-    pub(crate) fn finish(self, digest: &Digest) -> Result<()> {
-        self.close(digest)
     }
 
     fn close(&self, digest: &Digest) -> Result<()> {
@@ -263,19 +262,6 @@ fn uploaded(range: &str) -> Option<u64> {
     let end: u64 = end.trim().parse().ok()?;
     // Nothing is 0-0 as well as one byte is: sending that one again costs nothing.
     (start.trim() == "0").then_some(if end == 0 { 0 } else { end + 1 })
-}
-
-struct Counter<'a> {
-    inner: &'a mut dyn Read,
-    count: u64,
-}
-
-impl Read for Counter<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.count += u64::try_from(n).unwrap_or(u64::MAX);
-        Ok(n)
-    }
 }
 
 #[cfg(test)]

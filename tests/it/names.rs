@@ -256,6 +256,20 @@ fn a_container_that_was_killed_has_no_name_any_more() {
 }
 
 #[test]
+fn a_renamed_container_has_the_new_name() {
+    let host = with_network();
+    let _outside = Outside::at("127.0.0.2");
+    sleeper(&host, "web", "--network net --dns 127.0.0.2");
+    sleeper(&host, "old", "--network net --network-alias alias");
+    host.run("rename old new").ok();
+    let address = address(&host, "new", "net");
+    for name in ["new", "alias"] {
+        assert_eq!(dig(&host, "web", name), [address.as_str()]);
+    }
+    assert_eq!(dig(&host, "web", "old"), ["9.9.9.9"]);
+}
+
+#[test]
 fn an_alias_of_many_has_many_addresses() {
     let host = with_network();
     sleeper(&host, "web", "--network net");

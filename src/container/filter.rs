@@ -152,7 +152,9 @@ impl Test {
             Test::Ancestor(None) => return false,
             Test::Ancestor(Some((id, layers))) => {
                 return entry.summary.as_ref().is_some_and(|summary| {
-                    summary.image.id == *id || (!layers.is_empty() && summary.image.layers.starts_with(layers))
+                    let of_image = summary.image.layers.len().saturating_sub(summary.image.committed);
+                    summary.image.id == *id
+                        || (!layers.is_empty() && summary.image.layers[..of_image].starts_with(layers))
                 });
             }
             Test::As(filter) => filter,

@@ -1,5 +1,6 @@
 //! A directory tree ↔ a tar: unpacking and packing, whiteouts, compression, overlay mounts.
 
+pub(crate) mod changes;
 pub(crate) mod compress;
 pub(crate) mod copy;
 pub(crate) mod gzip;

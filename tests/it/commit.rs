@@ -285,3 +285,26 @@ fn a_commit_and_everything_else_at_once() {
     });
     host.text("rm c");
 }
+
+#[test]
+fn a_diff_tells_what_docker_tells() {
+    let host = Host::busybox();
+    let script = "echo x > /new; rm /etc/group; mkdir -p /d/e; echo y >> /etc/passwd; rm -r /home; mkdir /home; \
+        chmod 700 /var; echo hi > /var/v; rm /bin/wget; ln -s x /bin/wget; echo ready; exec sleep 1000";
+    host.run(["run", "-d", "--name", "c", "-v", "/data", "busybox", "sh", "-c", script])
+        .ok();
+    host.wait_log("c", "ready");
+    let expected = "C /bin\nC /bin/wget\nA /d\nA /d/e\nA /data\nC /etc\nD /etc/group\nC /etc/passwd\nC /home\n\
+        A /new\nC /var\nA /var/v";
+    assert_eq!(host.text("diff c"), expected);
+    host.text("stop -t 0 c");
+    assert_eq!(host.text("diff c"), expected);
+    // Committed, it is still what the container has changed.
+    host.text("commit c made");
+    assert_eq!(host.text("diff c"), expected);
+    host.text("rm -v c");
+    host.run(["run", "--name", "c", "made", "true"]).ok();
+    assert_eq!(host.text("diff c"), "");
+    host.run("diff nobody").fails(1);
+    host.text("rm -v c");
+}

@@ -1,8 +1,8 @@
 //! `container`: the commands for containers under their noun, and those that have no other name.
 
 use super::{
-    attach, commit, create, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start, stats,
-    stop, top,
+    attach, commit, create, diff, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start,
+    stats, stop, top,
 };
 use super::{unpause, update, wait};
 use crate::cli::argument::{Values, word};
@@ -23,6 +23,7 @@ pub(super) const SPEC: Spec = Spec {
         attach::SPEC.under_noun("attach"),
         commit::SPEC.under_noun("commit"),
         create::SPEC.under_noun("create"),
+        diff::SPEC.under_noun("diff"),
         exec::SPEC.under_noun("exec"),
         EXISTS,
         export::SPEC.under_noun("export"),

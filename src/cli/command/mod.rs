@@ -6,6 +6,7 @@ mod commit;
 mod completion;
 mod container;
 mod create;
+mod diff;
 mod exec;
 mod export;
 mod help;
@@ -59,6 +60,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     completion::SPEC,
     container::SPEC,
     create::SPEC,
+    diff::SPEC,
     exec::SPEC,
     export::SPEC,
     help::SPEC,

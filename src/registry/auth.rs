@@ -180,7 +180,7 @@ impl Auth {
             _ => None,
         };
         let answer = match identity {
-            Some(token) => self.by_identity(client, &realm, service, &wanted, token),
+            Some(token) => Auth::by_identity(client, &realm, service, &wanted, token),
             None => self.by_password(client, &realm, service, &wanted),
         };
         let asked = Instant::now();
@@ -232,7 +232,6 @@ impl Auth {
 
     /// POST of a refresh token (distribution's "Token Authentication", OAuth2).
     fn by_identity(
-        &self,
         client: &Client,
         realm: &Url,
         service: Option<&str>,

@@ -599,7 +599,7 @@ fn a_broken_download_goes_on() {
         let of_layer = seen.iter().filter(|s| s.method == "GET" && s.path.contains(&blob));
         of_layer.map(|s| s.range.clone().unwrap_or_default()).collect()
     };
-    let mut check = |faults: &[Fault], want: &[&str]| {
+    let check = |faults: &[Fault], want: &[&str]| {
         for fault in faults {
             proxy.fail("GET", &blob, 1, fault.clone());
         }
@@ -616,6 +616,8 @@ fn a_broken_download_goes_on() {
     );
     check(&[Fault::StallAfter(2_000_000)], &["", "bytes=2000000-"]);
     check(&[Fault::CutAfter(0), Fault::CutAfter(0)], &["", "", ""]);
+    // More than there is, and no length: what is behind the end is nobody's.
+    check(&[Fault::Extra(1000)], &[""]);
     // A server that does not know ranges sends all of it again.
     check(&[Fault::CutAfter(1_000_000), Fault::NoRange], &["", "bytes=1000000-"]);
     check(
@@ -650,6 +652,7 @@ fn uploads_go_on() {
     let proxy = Faults::before(&registry);
     let tar = Tar::new().file("noise", 0o644, noise(9_000_000)).bytes();
     let image = registry.publish_layer("a", "1", &tar);
+    let before = registry.blobs();
     pull(&host, &image.name).ok();
     let push = |repository: &str| {
         let target = proxy.name(&format!("{repository}:1"));
@@ -682,4 +685,6 @@ fn uploads_go_on() {
     proxy.fail("PUT", "/blobs/uploads/", 1, Fault::status(500));
     proxy.fail("PUT", "/manifests/", 1, Fault::busy(0));
     assert_eq!(push("again"), 0);
+    // Nothing was compressed again, or sent as something else.
+    assert_eq!(registry.blobs(), before);
 }

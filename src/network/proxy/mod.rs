@@ -170,6 +170,8 @@ struct Shared {
     pipes: Pipes,
     /// One read's worth; made when it is needed, dropped when nobody is connected.
     scratch: Vec<u8>,
+    /// Of it, what one read of a connection may take now.
+    chunk: usize,
 }
 
 pub(crate) struct Proxy {
@@ -195,6 +197,7 @@ impl Proxy {
             sockets: Sockets::new(inside),
             pipes: Pipes::default(),
             scratch: Vec::new(),
+            chunk: CHUNK,
         };
         let proxy = Proxy {
             shared,
@@ -291,7 +294,7 @@ impl Proxy {
 
     /// One side of a connection is ready.
     fn serve(&mut self, place: Place, token: Token, flags: EventFlags) {
-        let chunk = (HELD / self.connections.len().max(1)).clamp(SMALLEST, CHUNK);
+        self.shared.chunk = (HELD / self.connections.len().max(1)).clamp(SMALLEST, CHUNK);
         let Some(connection) = self.connections.get_mut(place) else {
             return;
         };
@@ -299,7 +302,7 @@ impl Proxy {
             self.shared.scratch = vec![0; CHUNK];
         }
         let by_client = matches!(token, Token::Client(_));
-        let step = connection.ready(place, by_client, flags, chunk, &mut self.shared);
+        let step = connection.ready(place, by_client, flags, &mut self.shared);
         if let tcp::Step::Ended = step {
             if let Some(gone) = self.connections.remove(place) {
                 gone.end(&mut self.shared.pipes);
@@ -323,7 +326,7 @@ impl Proxy {
             self.shared.scratch = vec![0; CHUNK];
         }
         if let Some(listener) = self.listeners.get(index as usize) {
-            self.flows.from_clients(index, listener, now, &mut self.shared);
+            self.flows.serve_clients(index, listener, now, &mut self.shared);
         }
     }
 
@@ -340,7 +343,7 @@ impl Proxy {
                 if self.shared.scratch.is_empty() {
                     self.shared.scratch = vec![0; CHUNK];
                 }
-                self.flows.from_server(place, &self.listeners, now, &mut self.shared);
+                self.flows.serve_answers(place, &self.listeners, now, &mut self.shared);
             }
         }
     }

@@ -96,7 +96,7 @@ impl Flows {
     }
 
     /// Datagrams have come to a port of the host.
-    pub(super) fn from_clients(&mut self, index: u32, listener: &Listener, now: Instant, shared: &mut Shared) {
+    pub(super) fn serve_clients(&mut self, index: u32, listener: &Listener, now: Instant, shared: &mut Shared) {
         for _ in 0..TURNS {
             let mut scratch = std::mem::take(&mut shared.scratch);
             let received = receive(&listener.socket, &mut scratch);
@@ -145,7 +145,7 @@ impl Flows {
     }
 
     /// The container answers a client.
-    pub(super) fn from_server(&mut self, place: Place, listeners: &[Listener], now: Instant, shared: &mut Shared) {
+    pub(super) fn serve_answers(&mut self, place: Place, listeners: &[Listener], now: Instant, shared: &mut Shared) {
         let Some(flow) = self.table.get_mut(place) else { return };
         let Some(listener) = listeners.get(flow.key.listener as usize) else {
             return;

@@ -300,6 +300,7 @@ fn encode(credentials: &Credentials) -> Map<String, Value> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // the files of a test are nobody's state
 mod tests {
     use super::*;
     use crate::store::testing::Scratch;

@@ -28,10 +28,7 @@ fn message(kind: u8, family: u8, flags: u16, object: String) -> Message {
 /// Table, chains, sets and rules. Repeated, it puts the rules back as they should be, and leaves elements and the
 /// administrator's chain alone.
 pub(crate) fn base(table: &str) -> Vec<Message> {
-    let mut all = Vec::new();
-    let mut m = message(NEW_TABLE, INET, CREATE, format!("table inet {table}"));
-    m.text(1, table).number(2, 0);
-    all.push(m);
+    let mut all = vec![new_table(table, Some(0))];
     for (name, hook) in CHAINS {
         all.push(chain(table, name, *hook));
     }
@@ -53,13 +50,26 @@ pub(crate) fn base(table: &str) -> Vec<Message> {
     all
 }
 
+/// Only the socket that made the table can change it, and it goes with that socket (NFT_TABLE_F_OWNER, Linux 5.12).
+pub(crate) const OWNED: u32 = 2;
+
+/// Without flags a table that is there already stays as it is.
+pub(crate) fn new_table(table: &str, flags: Option<u32>) -> Message {
+    let mut m = message(NEW_TABLE, INET, CREATE, format!("table inet {table}"));
+    m.text(1, table);
+    if let Some(flags) = flags {
+        m.number(2, flags);
+    }
+    m
+}
+
 pub(crate) fn remove_table(table: &str) -> Message {
     let mut m = message(DEL_TABLE, INET, 0, format!("table inet {table}"));
     m.text(1, table);
     m
 }
 
-fn chain(table: &str, name: &str, hook: Option<Hook>) -> Message {
+pub(crate) fn chain(table: &str, name: &str, hook: Option<Hook>) -> Message {
     let mut m = message(NEW_CHAIN, INET, CREATE, format!("chain {name} in table inet {table}"));
     m.text(1, table).text(3, name);
     if let Some(hook) = hook {
@@ -155,7 +165,7 @@ pub(crate) fn remove(table: &str, element: &Element) -> Message {
     element_message(DEL_ELEMENT, table, element, 0)
 }
 
-fn new_rule(table: &str, rule: &Rule) -> Message {
+pub(crate) fn new_rule(table: &str, rule: &Rule) -> Message {
     let object = format!("rule '{}' in chain {} of table inet {table}", rule.text, rule.chain);
     let mut m = message(NEW_RULE, INET, CREATE | APPEND, object);
     m.text(1, table).text(2, rule.chain);
@@ -263,6 +273,11 @@ fn expressions(m: &mut Message, op: &Op) {
         Op::Network { offset, length, to } => payload(m, NETWORK_HEADER, *offset, *length, *to),
         Op::DestinationPort(r) => payload(m, TRANSPORT_HEADER, 2, 2, *r),
         Op::Mask(r, bits) => mask(m, *r, bits),
+        Op::Load(r, value) => expression(m, "immediate", |m| {
+            m.number(1, register(*r)).nested(2, |m| {
+                m.bytes(1, value);
+            });
+        }),
         Op::Equal(r, value) => compare(m, *r, 0, value),
         Op::NotEqual(r, value) => compare(m, *r, 1, value),
         Op::In(r, set) => lookup(m, *r, set, None, false),

@@ -40,6 +40,8 @@ pub(crate) enum Op {
     DestinationPort(Register),
     /// Bits of a register's first bytes.
     Mask(Register, Vec<u8>),
+    /// A constant goes to a register.
+    Load(Register, Vec<u8>),
     Equal(Register, Vec<u8>),
     NotEqual(Register, Vec<u8>),
     In(Register, &'static str),
@@ -83,7 +85,7 @@ pub(crate) struct Hook {
 const PREROUTING: u32 = 0;
 const INPUT: u32 = 1;
 pub(crate) const FORWARD: u32 = 2;
-const OUTPUT: u32 = 3;
+pub(crate) const OUTPUT: u32 = 3;
 const POSTROUTING: u32 = 4;
 
 pub(crate) const CHAINS: &[(&str, Option<Hook>)] = &[

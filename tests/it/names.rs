@@ -332,6 +332,54 @@ fn a_responder_comes_with_a_network() {
     );
 }
 
+/// Port 53 is the container's own, on all its addresses, and names are found all the same.
+#[test]
+fn a_container_may_be_a_name_server() {
+    let host = with_network();
+    host.run("network create other").ok();
+    let outside = Outside::at("127.0.0.2");
+    sleeper(&host, "db", "--network net --dns 127.0.0.2");
+    // Debian's busybox listens over TCP alone.
+    host.run("run -d --name first --network net busybox nc -l -p 53").ok();
+    let heard = |kind: &str| file(&host, "first", &format!("/proc/net/{kind}")).contains("0000:0035 ");
+    wait_until("it listens", || heard("tcp") || heard("tcp6"));
+    let db = address(&host, "db", "net");
+    for more in ["", "+tcp", "+tcp +short"] {
+        assert_eq!(dig(&host, "first", &format!("db {more}")), [db.as_str()]);
+    }
+
+    sleeper(&host, "later", "--dns 127.0.0.2");
+    let place = Place::of(host.init_pid("later"));
+    let own = place.enter(|| Outside::at("0.0.0.0"));
+    for round in 1..=3 {
+        host.run("network connect net later").ok();
+        if round == 2 {
+            host.run("network connect other later").ok();
+            host.run("network disconnect other later").ok();
+        }
+        assert_eq!(dig(&host, "later", "db"), [db.as_str()]);
+        assert_eq!(dig(&host, "later", "db +tcp"), [db.as_str()]);
+        assert!(host.text("exec later nslookup db").contains(&db));
+        let before = (own.asked(), outside.asked());
+        assert_eq!(
+            dig(&host, "later", "long.example").len(),
+            100,
+            "truncated, then over TCP"
+        );
+        assert!(outside.asked() > before.1);
+        assert_eq!(own.asked(), before.0);
+        let here = address(&host, "later", "net");
+        for at in ["127.0.0.1", &here] {
+            let said = place.run(&format!("dig @{at} +short +tries=1 +time=6 db")).ok();
+            assert_eq!(said.text().trim(), "9.9.9.9", "{at}");
+        }
+        let said = inside(&host, "db", &format!("dig @{here} +short +tries=1 +time=6 x.y"));
+        assert_eq!(said.ok().text().trim(), "9.9.9.9", "from a neighbour");
+        host.run("network disconnect net later").ok();
+    }
+    place.enter(|| drop(own));
+}
+
 #[test]
 fn the_outside_is_asked_over_udp_and_tcp() {
     let host = with_network();

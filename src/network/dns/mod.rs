@@ -1,14 +1,16 @@
-//! Names between containers: a responder inside each container's own network namespace, at 127.0.0.11, port 53, UDP and
-//! TCP, served by the container's monitor. It answers for who shares a network with it, from the state directory
+//! Names between containers: a responder inside each container's own network namespace, asked at 127.0.0.11, port 53, UDP
+//! and TCP, served by the container's monitor. It answers for who shares a network with it, from the state directory
 //! (`book`), and has everything else answered by the host's servers (`upstream`).
 //!
 //! Only its own container can talk to it, and all that container can do is keep its own monitor busy: each turn does a
 //! bounded amount of work, and what is under way is bounded in number and size.
 //!
-//! A container may serve DNS itself. Our sockets are bound to the one address, and let others share the port
-//! (SO_REUSEADDR, SO_REUSEPORT); the kernel gives a datagram to the socket with the more exact address.
+//! A container may serve DNS itself, on every address of its own: port 53 is left to it. Our sockets have ports of the
+//! kernel's choice, and the namespace's firewall leads there what is sent to port 53 of the one address (`redirect`). Only
+//! where it can't, the port is ours.
 
 mod book;
+mod redirect;
 mod tcp;
 mod upstream;
 mod wire;
@@ -22,6 +24,7 @@ use crate::model::network::Endpoint;
 use crate::network::resolv;
 use crate::network::service::Service;
 use crate::store::Store;
+use crate::sys::nfnetlink::Channel;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
@@ -82,26 +85,49 @@ impl Token {
 pub(crate) struct Sockets {
     udp: UdpSocket,
     tcp: TcpListener,
+    /// The way from port 53 is its own, and goes with it; there is none where the port itself could only be taken.
+    _way: Option<Channel>,
 }
 
 /// Called in the namespace that is to be served; its loopback need not be up yet.
 pub(crate) fn sockets() -> Result<Sockets> {
+    redirected().or_else(|why| {
+        let hint = format!("with nf_tables in the kernel the container could have this port too ({why})");
+        bound(PORT).map_err(|e| e.with_hint(hint))
+    })
+}
+
+/// Any two ports, and the way to them from the one that is asked.
+fn redirected() -> Result<Sockets> {
+    let mut sockets = bound(0)?;
+    let udp = sockets.udp.local_addr().context("find the responder's port")?;
+    let tcp = sockets.tcp.local_addr().context("find the responder's port")?;
+    sockets._way = Some(redirect::open(udp, tcp)?);
+    Ok(sockets)
+}
+
+/// Port 0: of the kernel's choice, one each.
+fn bound(port: u16) -> Result<Sockets> {
     let make = |kind| -> std::io::Result<OwnedFd> {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = rustix::net::socket_with(AddressFamily::INET, kind, flags, None)?;
-        sockopt::set_socket_reuseaddr(&socket, true)?;
-        sockopt::set_socket_reuseport(&socket, true)?;
+        if port != 0 {
+            // The kernel gives a datagram to the socket with the more exact address, if both allow it.
+            sockopt::set_socket_reuseaddr(&socket, true)?;
+            sockopt::set_socket_reuseport(&socket, true)?;
+        }
         sockopt::set_ip_freebind(&socket, true)?;
-        rustix::net::bind(&socket, &SocketAddr::from((resolv::RESPONDER, PORT)))?;
+        rustix::net::bind(&socket, &SocketAddr::from((resolv::RESPONDER, port)))?;
         Ok(socket)
     };
-    let what = || format!("serve names at {}:{PORT}", resolv::RESPONDER);
+    let what = || format!("serve names at {}:{port}", resolv::RESPONDER);
     let udp = make(SocketType::DGRAM).with_context(what)?;
     let tcp = make(SocketType::STREAM).with_context(what)?;
     rustix::net::listen(&tcp, 16).with_context(what)?;
     Ok(Sockets {
         udp: udp.into(),
         tcp: tcp.into(),
+        _way: None,
     })
 }
 

@@ -450,19 +450,102 @@ fn hostile_clients() {
     });
 }
 
-/// Another socket may have the port, and does not get our questions.
+fn nft(line: &str) -> String {
+    let output = std::process::Command::new("nft")
+        .args(line.split(' '))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "nft {line}: {output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// Bound as strictly as can be: no sharing.
+fn own_server() -> (UdpSocket, TcpListener) {
+    let all = (Ipv4Addr::UNSPECIFIED, PORT);
+    (UdpSocket::bind(all).unwrap(), TcpListener::bind(all).unwrap())
+}
+
+/// The whole port is the container's, and questions to the one address get to us all the same.
 #[test]
 fn a_name_server_in_the_container_may_listen() {
     alone(|| {
         let s = Scratch::new();
         put(&s, "web", "net", "10.0.0.2");
+        let before = own_server();
         serving(&s, &[endpoint("net", "10.0.0.1")], &asking(&["127.0.0.2"]), || {
-            let own = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None).unwrap();
-            sockopt::set_socket_reuseaddr(&own, true).unwrap();
-            rustix::net::bind(&own, &SocketAddr::from(([0, 0, 0, 0], 53))).unwrap();
-            for _ in 0..20 {
+            for round in 0..2 {
+                let unconnected = UdpSocket::bind("127.0.0.1:0").unwrap();
+                unconnected.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
+                unconnected.send_to(&question(7, "web", wire::A), HERE).unwrap();
+                let (n, from) = unconnected.recv_from(&mut [0; 512]).unwrap();
+                assert!(n > 0);
+                assert_eq!(from, HERE.parse().unwrap(), "round {round}");
                 assert_eq!(summary(&ask("web", wire::A)), found("10.0.0.2"));
+                let mut stream = TcpStream::connect(HERE).unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), HERE.parse().unwrap());
+                let said = ask_tcp(&mut stream, &question(3, "web", wire::A));
+                assert_eq!(summary(&said), found("10.0.0.2"));
+                // What the container does with its own firewall.
+                nft("flush ruleset");
             }
+            let mut buffer = [0; 512];
+            let own = UdpSocket::bind("127.0.0.1:0").unwrap();
+            own.send_to(b"mine", "127.0.0.1:53").unwrap();
+            assert_eq!(before.0.recv(&mut buffer).unwrap(), 4);
         });
+        drop(before);
+        own_server();
+    });
+}
+
+#[test]
+fn the_way_to_the_responder_is_a_table_of_its_own() {
+    alone(|| {
+        nft("add table ip barge-names");
+        nft("add table inet barge-names");
+        nft("add chain inet barge-names output { type filter hook output priority 0 ; policy drop ; }");
+        for _ in 0..2 {
+            let begin = Instant::now();
+            let sockets = sockets().unwrap();
+            println!("{} µs", begin.elapsed().as_micros());
+            let (udp, tcp) = (sockets.udp.local_addr().unwrap(), sockets.tcp.local_addr().unwrap());
+            let flat = nft("list ruleset").split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(
+                flat.starts_with("table ip barge-names { } table inet barge-names {"),
+                "{flat}"
+            );
+            let rules = format!(
+                "chain output {{ type nat hook output priority -101; policy accept; \
+                 ip daddr 127.0.0.11 udp dport 53 dnat ip to {udp} \
+                 ip daddr 127.0.0.11 tcp dport 53 dnat ip to {tcp} }} }}"
+            );
+            assert!(flat.ends_with(&rules), "{flat}");
+            drop(sockets);
+            assert_eq!(
+                nft("list tables"),
+                "table ip barge-names\n",
+                "the way ends with its sockets"
+            );
+        }
+    });
+}
+
+/// nf_tables refuses here because another socket owns the table.
+#[test]
+fn without_a_way_there_the_port_itself_is_taken() {
+    alone(|| {
+        let elsewhere = "127.0.0.11:9".parse().unwrap();
+        let owner = redirect::open(elsewhere, elsewhere).unwrap();
+        let taken = sockets().unwrap();
+        assert_eq!(taken.udp.local_addr().unwrap(), HERE.parse().unwrap());
+        assert_eq!(taken.tcp.local_addr().unwrap(), HERE.parse().unwrap());
+        drop(taken);
+        let own = own_server();
+        let e = sockets().err().unwrap();
+        assert_eq!(e.to_string(), "serve names at 127.0.0.11:53: address already in use");
+        let hint = e.hint().unwrap();
+        assert!(hint.contains("nf_tables") && hint.contains("not permitted"), "{hint}");
+        drop((own, owner));
+        assert_ne!(sockets().unwrap().udp.local_addr().unwrap().port(), PORT);
     });
 }

@@ -50,8 +50,9 @@ pub(crate) fn base(table: &str) -> Vec<Message> {
     all
 }
 
-/// Only the socket that made the table can change it, and it goes with that socket (NFT_TABLE_F_OWNER, Linux 5.12).
-pub(crate) const OWNED: u32 = 2;
+/// Only the socket that made the table can change it (NFT_TABLE_F_OWNER); closed, it leaves the table as one of nobody's
+/// (NFT_TABLE_F_PERSIST, Linux 6.9).
+pub(crate) const OWNED: u32 = 2 | 4;
 
 /// Without flags a table that is there already stays as it is.
 pub(crate) fn new_table(table: &str, flags: Option<u32>) -> Message {

@@ -85,7 +85,7 @@ impl Token {
 pub(crate) struct Sockets {
     udp: UdpSocket,
     tcp: TcpListener,
-    /// The way from port 53 is its own, and goes with it; there is none where the port itself could only be taken.
+    /// The owner of the way from port 53; there is none where the port itself had to be taken.
     _way: Option<Channel>,
 }
 

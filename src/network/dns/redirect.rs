@@ -14,11 +14,13 @@ const CHAIN: &str = "output";
 /// Before the container's own translations (dstnat, -100): the first one that fits a connection is the one it gets.
 const PRIORITY: i32 = -101;
 
-/// In the namespace of the calling thread, in one transaction; there till the channel is closed.
+/// In the namespace of the calling thread, in one transaction. While the channel is open nobody else can change the table:
+/// many firewalls begin with `nft flush ruleset`. It goes with the namespace, which costs nobody a wait; to remove it
+/// takes 10 ms, and so does the end of an owner whose tables don't persist.
 pub(super) fn open(udp: SocketAddr, tcp: SocketAddr) -> Result<Channel> {
     let mut channel = Channel::open().context("open netlink of the container's firewall")?;
     let done = match channel.transact(batch(udp, tcp, nft::OWNED)) {
-        // Linux before 5.12 has no owners: `nft flush ruleset` in the container closes the way.
+        // Linux before 6.9: a flush in the container closes the way.
         Err(Refusal {
             errno: Errno::EINVAL | Errno::EOPNOTSUPP,
             ..
@@ -30,7 +32,7 @@ pub(super) fn open(udp: SocketAddr, tcp: SocketAddr) -> Result<Channel> {
 }
 
 /// Whatever a table of this name held before is gone.
-fn batch(udp: SocketAddr, tcp: SocketAddr, flags: u32) -> Vec<Message> {
+pub(super) fn batch(udp: SocketAddr, tcp: SocketAddr, flags: u32) -> Vec<Message> {
     let hook = Hook {
         kind: "nat",
         hook: OUTPUT,

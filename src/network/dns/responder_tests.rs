@@ -505,9 +505,7 @@ fn the_way_to_the_responder_is_a_table_of_its_own() {
         nft("add table inet barge-names");
         nft("add chain inet barge-names output { type filter hook output priority 0 ; policy drop ; }");
         for _ in 0..2 {
-            let begin = Instant::now();
             let sockets = sockets().unwrap();
-            println!("{} µs", begin.elapsed().as_micros());
             let (udp, tcp) = (sockets.udp.local_addr().unwrap(), sockets.tcp.local_addr().unwrap());
             let flat = nft("list ruleset").split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(
@@ -521,11 +519,6 @@ fn the_way_to_the_responder_is_a_table_of_its_own() {
             );
             assert!(flat.ends_with(&rules), "{flat}");
             drop(sockets);
-            assert_eq!(
-                nft("list tables"),
-                "table ip barge-names\n",
-                "the way ends with its sockets"
-            );
         }
     });
 }
@@ -546,6 +539,10 @@ fn without_a_way_there_the_port_itself_is_taken() {
         let hint = e.hint().unwrap();
         assert!(hint.contains("nf_tables") && hint.contains("not permitted"), "{hint}");
         drop((own, owner));
+        // As Linux before 6.9 has it: owned by nobody.
+        let mut channel = Channel::open().unwrap();
+        channel.transact(redirect::batch(elsewhere, elsewhere, 0)).unwrap();
+        assert!(nft("list ruleset").contains("tcp dport 53 dnat ip to 127.0.0.11:9"));
         assert_ne!(sockets().unwrap().udp.local_addr().unwrap().port(), PORT);
     });
 }

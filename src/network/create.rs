@@ -173,19 +173,7 @@ fn refuse_overlaps(store: &Store, links: &mut Links, new: &NewNetwork) -> Result
             }
         }
     }
-    let routes = links.routes()?;
-    for ours in &new.subnets {
-        let clash = routes
-            .iter()
-            .find(|r| r.to.length() >= ours.subnet.length() && r.to.overlaps(&ours.subnet));
-        if let Some(route) = clash {
-            return Err(Error::conflict(format!(
-                "Pool overlaps with other one on this address space: {} with the host's route to {}",
-                ours.subnet, route.to
-            )));
-        }
-    }
-    Ok(())
+    bridge::refuse_routed(links, None, &new.subnets)
 }
 
 fn record(store: &Store, new: NewNetwork, link: String, foreign: bool, held: &NetworksLock) -> Result<Network> {
@@ -250,6 +238,8 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     let held = store.lock_networks()?;
     let network = store.network(&network.id)?;
+    // Until the record is gone nobody gets an address; afterwards nobody does either (`ipam::lease`).
+    let leases = store.lock_leases(&network.id)?;
     let in_use: Vec<_> = super::leases(store, &network.id)
         .into_iter()
         .map(|(_, id)| id)
@@ -273,5 +263,5 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     crate::sys::stop_point("network-link-removed");
     super::rules::remove_network(store, &network)?;
-    store.drop_network(&network, &held)
+    store.drop_network(&network, &held, leases)
 }

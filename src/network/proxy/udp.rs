@@ -67,7 +67,6 @@ impl Flows {
         self.table.len() == 0
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -95,8 +94,15 @@ impl Flows {
         }
     }
 
-    /// Datagrams have come to a port of the host.
-    pub(super) fn from_clients(&mut self, index: u32, listener: &Listener, now: Instant, shared: &mut Shared) {
+    /// Datagrams have come to a port of the host. There may be `room` flows.
+    pub(super) fn from_clients(
+        &mut self,
+        index: u32,
+        listener: &Listener,
+        room: usize,
+        now: Instant,
+        shared: &mut Shared,
+    ) {
         for _ in 0..TURNS {
             let mut scratch = std::mem::take(&mut shared.scratch);
             let received = receive(&listener.socket, &mut scratch);
@@ -106,7 +112,7 @@ impl Flows {
                     client,
                     at,
                 };
-                if let Some(flow) = self.flow(key, listener, now, shared) {
+                if let Some(flow) = self.flow(key, listener, room.min(MOST), now, shared) {
                     flow.last = now;
                     pass_on(&flow.socket, &scratch[..length]);
                 }
@@ -118,18 +124,25 @@ impl Flows {
         }
     }
 
-    fn flow(&mut self, key: Key, listener: &Listener, now: Instant, shared: &mut Shared) -> Option<&mut Flow> {
+    fn flow(
+        &mut self,
+        key: Key,
+        listener: &Listener,
+        most: usize,
+        now: Instant,
+        shared: &mut Shared,
+    ) -> Option<&mut Flow> {
         if let Some(place) = self.by_key.get(&key).copied() {
             return self.table.get_mut(place);
         }
-        if self.table.len() >= MOST {
+        if self.table.len() >= most {
             // One look a second, however many strangers knock.
             let looked = self.crowded.is_some_and(|at| now < at + Duration::from_secs(1));
             if !looked {
                 self.crowded = Some(now);
                 self.forget(now, SHORT);
             }
-            if self.table.len() >= MOST {
+            if self.table.len() >= most {
                 return None;
             }
         }

@@ -1,14 +1,18 @@
 //! `rmi`: takes names away, and the image with the last one. All is decided and done under the store's exclusive lock;
 //! what is out of the store then only has to be deleted, which takes time and needs no lock.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::image::list::summaries;
 use crate::image::removal::{Options, Request, State, Step, User, asks_for_users, plan};
 use crate::image::resolve::{by_name, resolve_id};
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::reference::Reference;
 use crate::store::{Dropped, Store, StoreLock, Tags};
+use crate::sys;
+use crate::sys::clone::Fork;
 use std::collections::{BTreeMap, BTreeSet};
+use std::os::fd::AsFd as _;
+use std::time::Duration;
 
 /// Says whether a container runs.
 pub(crate) type Runs<'a> = &'a dyn Fn(&ContainerId) -> bool;
@@ -51,6 +55,36 @@ impl Removal {
 
     pub(crate) fn delete(self) -> Result<()> {
         self.dropped.delete()
+    }
+}
+
+/// Most images' files are deleted before anybody notices the wait.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Deletes what was removed. What takes longer than a moment goes on in a child that nobody waits for. It has the locks
+/// of what it deletes; if it is killed, a later command deletes the rest.
+pub(crate) fn delete(removals: Vec<Removal>) -> Result<()> {
+    match sys::clone::clone3(0, None) {
+        Ok(Fork::Child) => {
+            // The caller's terminal and pipes are not kept open for this.
+            let _ = sys::process::leave_session();
+            let failed = removals
+                .into_iter()
+                .map(Removal::delete)
+                .any(|deleted| deleted.is_err());
+            sys::process::exit_now(i32::from(failed));
+        }
+        Ok(Fork::Parent { pidfd, .. }) => {
+            // The child's to delete from here on.
+            removals.into_iter().for_each(std::mem::forget);
+            let in_time = sys::process::pidfd_wait(pidfd.as_fd(), Some(PATIENCE))?;
+            match in_time && sys::process::reap(pidfd.as_fd())?.code() != 0 {
+                true => Err(Error::other("some files of what was removed can't be deleted")
+                    .with_hint("later commands try again; `barge system df` shows what is left")),
+                false => Ok(()),
+            }
+        }
+        Err(_) => removals.into_iter().try_for_each(Removal::delete),
     }
 }
 

@@ -90,14 +90,20 @@ pub(crate) fn compose(mut earlier: Changes, later: Changes) -> Changes {
                 .range([&path[..], b"/"].concat()..[&path[..], b"0"].concat())
                 .map(|(p, _)| p.clone())
                 .collect();
-            inside.iter().for_each(|p| drop(earlier.remove(p)));
+            for path in inside {
+                earlier.remove(&path);
+            }
         }
-        match (before, change) {
-            (Some(Change::Added), Change::Deleted) => drop(earlier.remove(&path)),
-            (Some(Change::Added), Change::Changed) => {}
-            (Some(Change::Deleted), Change::Added) => drop(earlier.insert(path, Change::Changed)),
-            (_, change) => drop(earlier.insert(path, change)),
-        }
+        let now = match (before, change) {
+            (Some(Change::Added), Change::Deleted) => {
+                earlier.remove(&path);
+                continue;
+            }
+            (Some(Change::Added), Change::Changed) => Change::Added,
+            (Some(Change::Deleted), Change::Added) => Change::Changed,
+            (_, change) => change,
+        };
+        earlier.insert(path, now);
     }
     earlier
 }

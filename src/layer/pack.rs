@@ -158,6 +158,14 @@ enum Marks {
     None,
 }
 
+/// What a member has beside its kind and what stat(2) says of it.
+#[derive(Default)]
+struct More<'a> {
+    link: &'a [u8],
+    size: u64,
+    xattrs: &'a [Xattr],
+}
+
 struct Packer<'a> {
     sink: Sink<'a>,
     chunk: Vec<u8>,
@@ -215,7 +223,15 @@ impl<'a> Packer<'a> {
 
     fn directory(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8], stat: &Stat) -> Result<()> {
         let xattrs = xattr::of_archives(dir, name.to_bytes())?;
-        self.member(path, Kind::Directory, b"", stat, 0, &xattrs)?;
+        self.member(
+            path,
+            Kind::Directory,
+            stat,
+            More {
+                xattrs: &xattrs,
+                ..More::default()
+            },
+        )?;
         if self.marks == Marks::Overlay && whiteout::is_opaque(dir, name.to_bytes())? {
             let below: &[u8] = if path == b"." { b"" } else { path };
             self.marker(&join(below, b".wh..wh..opq"))?;
@@ -255,7 +271,16 @@ impl<'a> Packer<'a> {
         {
             let first = first.clone();
             let xattrs = xattr::of_archives(dir, name.to_bytes())?;
-            return self.member(path, Kind::HardLink, &first, &stat, 0, &xattrs);
+            return self.member(
+                path,
+                Kind::HardLink,
+                &stat,
+                More {
+                    link: &first,
+                    size: 0,
+                    xattrs: &xattrs,
+                },
+            );
         }
         if kind == Kind::File {
             self.file(dir, name, path)?;
@@ -265,7 +290,16 @@ impl<'a> Packer<'a> {
                 _ => Vec::new(),
             };
             let xattrs = xattr::of_archives(dir, name.to_bytes())?;
-            self.member(path, kind, &link, &stat, 0, &xattrs)?;
+            self.member(
+                path,
+                kind,
+                &stat,
+                More {
+                    link: &link,
+                    size: 0,
+                    xattrs: &xattrs,
+                },
+            )?;
             self.size += link.len() as u64;
         }
         if stat.st_nlink > 1 {
@@ -283,7 +317,16 @@ impl<'a> Packer<'a> {
         }
         let size = u64::try_from(stat.st_size).unwrap_or_default();
         let xattrs = xattr::of_archives(dir, name.to_bytes())?;
-        self.member(path, Kind::File, b"", &stat, size, &xattrs)?;
+        self.member(
+            path,
+            Kind::File,
+            &stat,
+            More {
+                link: b"",
+                size,
+                xattrs: &xattrs,
+            },
+        )?;
         self.content(&file, size)?;
         if let Some(recorder) = self.recorder.as_mut().filter(|_| size > 0) {
             recorder.content(path, 0, size)?;
@@ -316,7 +359,8 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn member(&mut self, path: &[u8], kind: Kind, link: &[u8], stat: &Stat, size: u64, xattrs: &[Xattr]) -> Result<()> {
+    fn member(&mut self, path: &[u8], kind: Kind, stat: &Stat, more: More<'_>) -> Result<()> {
+        let More { link, size, xattrs } = more;
         let device = match kind {
             Kind::Node(FileType::CharacterDevice | FileType::BlockDevice) => (major(stat.st_rdev), minor(stat.st_rdev)),
             _ => (0, 0),

@@ -161,7 +161,8 @@ impl Auth {
             .ok_or_else(|| Error::other("the challenge names no realm"))
             .with_context(what)?;
         let realm = from.join(realm).with_context(what)?;
-        if !realm.https && from.https && !is_loopback(&realm.host) {
+        // A registry of this machine is no reason to send a password over the network in clear, either.
+        if !realm.https && (from.https || is_loopback(&from.host)) && !is_loopback(&realm.host) {
             return Err(Error::other(format!(
                 "{} wants its tokens asked for over plain http",
                 from.host
@@ -179,7 +180,7 @@ impl Auth {
             _ => None,
         };
         let answer = match identity {
-            Some(token) => self.by_identity(client, &realm, service, &wanted, token),
+            Some(token) => Auth::by_identity(client, &realm, service, &wanted, token),
             None => self.by_password(client, &realm, service, &wanted),
         };
         let asked = Instant::now();
@@ -231,7 +232,6 @@ impl Auth {
 
     /// POST of a refresh token (distribution's "Token Authentication", OAuth2).
     fn by_identity(
-        &self,
         client: &Client,
         realm: &Url,
         service: Option<&str>,

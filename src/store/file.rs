@@ -66,6 +66,7 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> st
         .create(true)
         .truncate(true)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW)
         .open(path)?;
     file.write_all(bytes)?;
     if durability == Durability::Synced {

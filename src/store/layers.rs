@@ -140,7 +140,6 @@ impl Store {
     }
 
     pub(crate) fn stage_layer(&self) -> Result<StagedLayer> {
-        self.sweep_left_overs()?;
         let stage = self.stage()?;
         let diff = stage.path().join("diff");
         DirBuilder::new()

@@ -11,7 +11,6 @@ const NLM_F_REQUEST: u16 = 1;
 const NLM_F_ACK: u16 = 4;
 const NLM_F_DUMP: u16 = 0x300;
 pub(crate) const CREATE: u16 = 0x400;
-pub(crate) const EXCLUSIVE: u16 = 0x200;
 pub(crate) const APPEND: u16 = 0x800;
 
 const NLMSG_ERROR: u16 = 2;

@@ -352,6 +352,16 @@ pub(crate) fn exit_now(code: i32) -> ! {
     unsafe { libc::_exit(code) }
 }
 
+/// A session of its own, and nothing of the caller's as standard streams.
+pub(crate) fn leave_session() -> io::Result<()> {
+    rustix::process::setsid()?;
+    let null = rustix::fs::open("/dev/null", rustix::fs::OFlags::RDWR, rustix::fs::Mode::empty())?;
+    for stream in 0..3 {
+        dup_onto(null.as_fd(), stream)?;
+    }
+    Ok(())
+}
+
 /// A new, empty session keyring, so that no key of the caller's is seen (keyctl(2), KEYCTL_JOIN_SESSION_KEYRING).
 pub(crate) fn new_session_keyring() -> io::Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_long = 1;

@@ -176,9 +176,7 @@ fn loopback_is_the_hosts_own() {
     assert!(tcp("[::1]:8080").is_ok());
     assert!(tcp(&format!("{}:8080", Net::HOST)).is_err());
     // The neighbour on the wire sends packets for 127.0.0.1 our way, and this host lets such packets in (CVE-2020-8558).
-    for file in ["/proc/sys/net/ipv4/conf/all/route_localnet"] {
-        std::fs::write(file, "1").unwrap();
-    }
+    std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap();
     for line in [
         "nft add table ip wire",
         "nft add chain ip wire seen { type filter hook prerouting priority -400 ; }",
@@ -242,8 +240,8 @@ fn a_taken_port_is_refused_by_name() {
     host.run("run --rm -p 127.0.0.1:8080:80 tiny /tiny exit 0").fails(125);
     let _ours = TcpListener::bind("127.0.0.1:9999").unwrap();
     let refused = host.run("run --rm -p 9999:80 tiny /tiny exit 0").fails(125);
-    let text = format!("failed: port is already allocated (by it-");
-    assert!(refused.err().contains(&text), "{}", refused.err());
+    let text = "failed: port is already allocated (by it-";
+    assert!(refused.err().contains(text), "{}", refused.err());
     // The other protocol is another port.
     host.run("run --rm -p 8080:80/udp tiny /tiny exit 0").ok();
     let refused = host.run("run --rm -p 192.0.2.77:80:80 tiny /tiny exit 0").fails(125);

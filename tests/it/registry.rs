@@ -267,6 +267,63 @@ fn redirects_do_not_carry_credentials_away() {
     assert!(!err.contains(PASSWORD), "{err}");
 }
 
+/// What is not the registry asks for credentials, with a realm of its own (CVE-2020-15157).
+#[test]
+fn nobody_else_is_given_credentials() {
+    let host = Host::bare();
+    let image = Registry::new(&host).publish("a", "1");
+    let setup = Setup {
+        password: true,
+        ..Setup::default()
+    };
+    let registry = Registry::start(&host, setup);
+    let proxy = Faults::before(&registry);
+    let seen = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let log = seen.clone();
+    let elsewhere = Service::start(0, move |request, stream| {
+        let asked = format!("{} {} {:?}", request.method, request.path, request.headers);
+        log.lock().unwrap().push(asked);
+        let own = request.header("host").unwrap_or_default().to_owned();
+        let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"x\"");
+        match request.path.starts_with("/token") {
+            true => respond(stream, 200, &[], br#"{"token":"t"}"#),
+            false => respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}"),
+        }
+    });
+    let to = format!("http://127.0.0.1:{}/cdn", elsewhere.port());
+    proxy.fail("GET", &image.layer.0, 99, Fault::Redirect(to.clone()));
+    let name = image.name.replace(&registry.host, &proxy.host);
+    let creds = format!("{USER}:{PASSWORD}");
+    let output = barge(&host, ["pull", "--creds", &creds, &name]).run().fails(1);
+    assert!(!output.err().contains(PASSWORD), "{}", output.err());
+    let log = seen.lock().unwrap().join("\n");
+    assert!(log.contains("/cdn") && !log.contains("/token"), "{log}");
+    assert!(!log.to_lowercase().contains("authorization"), "{log}");
+
+    // A refresh token is posted to who asks for it, and to nobody that one names.
+    seen.lock().unwrap().clear();
+    let realm = Service::start(0, move |request, stream| match request.path.as_str() {
+        "/token" => respond(stream, 307, &[("Location", &format!("{to}/token"))], b""),
+        _ => {
+            let own = request.header("host").unwrap_or_default().to_owned();
+            let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"x\"");
+            respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}");
+        }
+    });
+    let there = format!("127.0.0.1:{}", realm.port());
+    let auth = base64::prelude::BASE64_STANDARD.encode("u:");
+    let json = serde_json::json!({"auths": {&there: {"auth": auth, "identitytoken": "it-is-secret"}}});
+    let file = home(&host).join(".docker/config.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, json.to_string()).unwrap();
+    refused(
+        &host,
+        ["pull", &format!("{there}/a:1")],
+        &["redirects what is for it alone"],
+    );
+    assert!(seen.lock().unwrap().is_empty(), "{:?}", seen.lock().unwrap());
+}
+
 #[test]
 fn busy_registries_are_waited_for() {
     let host = Host::bare();
@@ -542,7 +599,7 @@ fn a_broken_download_goes_on() {
         let of_layer = seen.iter().filter(|s| s.method == "GET" && s.path.contains(&blob));
         of_layer.map(|s| s.range.clone().unwrap_or_default()).collect()
     };
-    let mut check = |faults: &[Fault], want: &[&str]| {
+    let check = |faults: &[Fault], want: &[&str]| {
         for fault in faults {
             proxy.fail("GET", &blob, 1, fault.clone());
         }
@@ -559,6 +616,8 @@ fn a_broken_download_goes_on() {
     );
     check(&[Fault::StallAfter(2_000_000)], &["", "bytes=2000000-"]);
     check(&[Fault::CutAfter(0), Fault::CutAfter(0)], &["", "", ""]);
+    // More than there is, and no length: what is behind the end is nobody's.
+    check(&[Fault::Extra(1000)], &[""]);
     // A server that does not know ranges sends all of it again.
     check(&[Fault::CutAfter(1_000_000), Fault::NoRange], &["", "bytes=1000000-"]);
     check(
@@ -593,6 +652,7 @@ fn uploads_go_on() {
     let proxy = Faults::before(&registry);
     let tar = Tar::new().file("noise", 0o644, noise(9_000_000)).bytes();
     let image = registry.publish_layer("a", "1", &tar);
+    let before = registry.blobs();
     pull(&host, &image.name).ok();
     let push = |repository: &str| {
         let target = proxy.name(&format!("{repository}:1"));
@@ -625,4 +685,6 @@ fn uploads_go_on() {
     proxy.fail("PUT", "/blobs/uploads/", 1, Fault::status(500));
     proxy.fail("PUT", "/manifests/", 1, Fault::busy(0));
     assert_eq!(push("again"), 0);
+    // Nothing was compressed again, or sent as something else.
+    assert_eq!(registry.blobs(), before);
 }

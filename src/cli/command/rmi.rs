@@ -9,7 +9,7 @@ use crate::container::status::status;
 use crate::error::{Kind, Result};
 use crate::image::remote::Remote;
 use crate::image::removal::Options;
-use crate::image::remove::remove;
+use crate::image::remove::{delete, remove};
 use crate::model::state::Status;
 use clap::{ArgMatches, Command};
 
@@ -79,9 +79,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         }
     }
     // The images are gone since their lines were said; their files need some more time.
-    for removal in removed {
-        removal.delete()?;
-    }
+    delete(removed)?;
     Ok(code)
 }
 

@@ -220,7 +220,7 @@ fn an_implied_directory_is_what_it_is_below() {
     assert_eq!(seen("tmp"), of(middle.join("tmp")));
     assert_eq!(seen("tmp/deep"), of(base.join("tmp/deep")));
     assert_eq!(seen("tmp/deep/new"), (0o755, 0, 0, 0));
-    assert_eq!(xattr::all(dir.as_fd(), b"tmp").unwrap(), [mark.clone()]);
+    assert_eq!(xattr::all(dir.as_fd(), b"tmp").unwrap(), std::slice::from_ref(&mark));
     // Opaque in between: what is below does not show.
     let opaque: OwnedFd = File::open(middle.join("tmp")).unwrap().into();
     whiteout::make_opaque(opaque.as_fd()).unwrap();

@@ -362,6 +362,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::disallowed_methods)] // damage is made by hand
     fn damage_is_passed_over() {
         let s = Scratch::new();
         let id = put(&s, "web", "10.0.0.1", &[]);

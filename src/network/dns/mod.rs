@@ -157,7 +157,7 @@ impl Responder {
                 Decision::Silence => {}
                 Decision::Forward(question) => {
                     let order = self.servers.order();
-                    if !self.flights.begin(&self.epoll, client, message, question, order) {
+                    if !self.flights.begin(&self.epoll, client, (message, question), order) {
                         let query = wire::parse(message).ok();
                         wire::refuse(message, query.as_ref(), wire::rcode::SERVER, &mut self.out);
                         let _ = self.sockets.udp.send_to(&self.out, client);
@@ -191,7 +191,7 @@ impl Responder {
                 let buffer = &mut self.buffer;
                 let delivery = self
                     .flights
-                    .receive(&self.epoll, slot, number, &mut self.servers, buffer);
+                    .receive(&self.epoll, (slot, number), &mut self.servers, buffer);
                 self.deliver(delivery);
             }
             Token::Client(slot) | Token::Upstream(slot) => self.converse(Some(slot)),

@@ -153,13 +153,12 @@ pub(super) struct Delivery {
 }
 
 impl Flights {
-    /// Asks the first server. `false` if there is no room.
+    /// Asks the first server what stands in the message, up to the end of its question. `false` if there is no room.
     pub(super) fn begin(
         &mut self,
         epoll: &OwnedFd,
         client: SocketAddr,
-        message: &[u8],
-        question: usize,
+        (message, question): (&[u8], usize),
         order: Vec<SocketAddr>,
     ) -> bool {
         let client_id = wire::id(message);
@@ -201,8 +200,7 @@ impl Flights {
     pub(super) fn receive(
         &mut self,
         epoll: &OwnedFd,
-        slot: usize,
-        socket: usize,
+        (slot, socket): (usize, usize),
         servers: &mut Servers,
         buffer: &mut [u8],
     ) -> Option<Delivery> {

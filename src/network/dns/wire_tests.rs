@@ -82,7 +82,8 @@ fn hostile_messages() {
     let mut response = good.clone();
     response[2] |= 0x80;
     assert_eq!(parse(&response), Err(Fault::Drop));
-    let cases: [(&str, fn(&mut Vec<u8>)); 7] = [
+    type Change = fn(&mut Vec<u8>);
+    let cases: [(&str, Change); 7] = [
         ("no question", |m| m[5] = 0),
         ("many questions", |m| m[4] = 0xff),
         ("pointer to itself", |m| {

@@ -174,6 +174,10 @@ struct Shared {
     pipes: Pipes,
     /// One read's worth; made when it is needed, dropped when nobody is connected.
     scratch: Vec<u8>,
+    /// Of it, what one read of a connection may take now.
+    chunk: usize,
+    /// How many flows there may be now.
+    flows: usize,
 }
 
 /// What the limit of open files leaves; of a small one, half.
@@ -208,6 +212,8 @@ impl Proxy {
             sockets: Sockets::new(inside),
             pipes: Pipes::default(),
             scratch: Vec::new(),
+            chunk: CHUNK,
+            flows: 0,
         };
         let proxy = Proxy {
             shared,
@@ -315,7 +321,7 @@ impl Proxy {
 
     /// One side of a connection is ready.
     fn serve(&mut self, place: Place, token: Token, flags: EventFlags) {
-        let chunk = (HELD / self.connections.len().max(1)).clamp(SMALLEST, CHUNK);
+        self.shared.chunk = (HELD / self.connections.len().max(1)).clamp(SMALLEST, CHUNK);
         let Some(connection) = self.connections.get_mut(place) else {
             return;
         };
@@ -323,7 +329,7 @@ impl Proxy {
             self.shared.scratch = vec![0; CHUNK];
         }
         let by_client = matches!(token, Token::Client(_));
-        let step = connection.ready(place, by_client, flags, chunk, &mut self.shared);
+        let step = connection.ready(place, by_client, flags, &mut self.shared);
         if let tcp::Step::Ended = step {
             if let Some(gone) = self.connections.remove(place) {
                 gone.end(&mut self.shared.pipes);
@@ -346,9 +352,9 @@ impl Proxy {
         if self.shared.scratch.is_empty() {
             self.shared.scratch = vec![0; CHUNK];
         }
-        let room = self.room.saturating_sub(self.connections.len() * PER_CONNECTION);
+        self.shared.flows = self.room.saturating_sub(self.connections.len() * PER_CONNECTION);
         if let Some(listener) = self.listeners.get(index as usize) {
-            self.flows.from_clients(index, listener, room, now, &mut self.shared);
+            self.flows.serve_clients(index, listener, now, &mut self.shared);
         }
     }
 
@@ -365,7 +371,7 @@ impl Proxy {
                 if self.shared.scratch.is_empty() {
                     self.shared.scratch = vec![0; CHUNK];
                 }
-                self.flows.from_server(place, &self.listeners, now, &mut self.shared);
+                self.flows.serve_answers(place, &self.listeners, now, &mut self.shared);
             }
         }
     }

@@ -97,16 +97,9 @@ impl Connection {
         }
     }
 
-    /// Moves what can be moved, `chunk` bytes at a time.
-    pub(super) fn ready(
-        &mut self,
-        place: Place,
-        by_client: bool,
-        flags: EventFlags,
-        chunk: usize,
-        shared: &mut Shared,
-    ) -> Step {
-        match self.go_on(place, by_client, flags, chunk, shared) {
+    /// Moves what can be moved.
+    pub(super) fn ready(&mut self, place: Place, by_client: bool, flags: EventFlags, shared: &mut Shared) -> Step {
+        match self.go_on(place, by_client, flags, shared) {
             Ok(step) => step,
             Err(_) => {
                 reset(self.client.socket.as_fd());
@@ -116,14 +109,7 @@ impl Connection {
         }
     }
 
-    fn go_on(
-        &mut self,
-        place: Place,
-        by_client: bool,
-        flags: EventFlags,
-        chunk: usize,
-        shared: &mut Shared,
-    ) -> Result<Step, Errno> {
+    fn go_on(&mut self, place: Place, by_client: bool, flags: EventFlags, shared: &mut Shared) -> Result<Step, Errno> {
         let side = if by_client { &self.client } else { &self.server };
         if flags.contains(EventFlags::ERR) {
             rustix::net::sockopt::socket_error(&side.socket)??;
@@ -133,8 +119,8 @@ impl Connection {
             self.connecting = false;
         }
         let (client, server) = (self.client.socket.as_fd(), self.server.socket.as_fd());
-        let up = self.up.pump(client, server, chunk, shared)?;
-        let down = self.down.pump(server, client, chunk, shared)?;
+        let up = self.up.pump(client, server, shared)?;
+        let down = self.down.pump(server, client, shared)?;
         if (up, down) == (Waits::Done, Waits::Done) {
             return Ok(Step::Ended);
         }
@@ -176,13 +162,7 @@ impl Side {
 }
 
 impl Half {
-    fn pump(
-        &mut self,
-        from: BorrowedFd<'_>,
-        to: BorrowedFd<'_>,
-        chunk: usize,
-        shared: &mut Shared,
-    ) -> Result<Waits, Errno> {
+    fn pump(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, shared: &mut Shared) -> Result<Waits, Errno> {
         for _ in 0..TURNS {
             if !self.flush(to)? {
                 return Ok(Waits::ToWrite);
@@ -204,7 +184,7 @@ impl Half {
             }
             let read = match &self.pipe {
                 Some(pipe) => self.fill(from, pipe.write.as_fd()),
-                None => self.copy(from, to, chunk, &mut shared.scratch),
+                None => self.copy(from, to, shared.chunk, &mut shared.scratch),
             };
             match read {
                 Ok(0) => self.ended = true,

@@ -163,7 +163,9 @@ fn echo(mut stream: TcpStream) {
 }
 
 fn pattern(length: usize) -> Vec<u8> {
-    (0..length).map(|i| ((i * 31) >> 3) as u8).collect()
+    (0..length)
+        .map(|i| (((i * 31) >> 3) & 0xff).try_into().unwrap())
+        .collect()
 }
 
 /// Sends `length` bytes that come back, closing its end in between.

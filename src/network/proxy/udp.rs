@@ -94,15 +94,8 @@ impl Flows {
         }
     }
 
-    /// Datagrams have come to a port of the host. There may be `room` flows.
-    pub(super) fn from_clients(
-        &mut self,
-        index: u32,
-        listener: &Listener,
-        room: usize,
-        now: Instant,
-        shared: &mut Shared,
-    ) {
+    /// Datagrams have come to a port of the host.
+    pub(super) fn serve_clients(&mut self, index: u32, listener: &Listener, now: Instant, shared: &mut Shared) {
         for _ in 0..TURNS {
             let mut scratch = std::mem::take(&mut shared.scratch);
             let received = receive(&listener.socket, &mut scratch);
@@ -112,7 +105,7 @@ impl Flows {
                     client,
                     at,
                 };
-                if let Some(flow) = self.flow(key, listener, room.min(MOST), now, shared) {
+                if let Some(flow) = self.flow(key, listener, now, shared) {
                     flow.last = now;
                     pass_on(&flow.socket, &scratch[..length]);
                 }
@@ -124,17 +117,11 @@ impl Flows {
         }
     }
 
-    fn flow(
-        &mut self,
-        key: Key,
-        listener: &Listener,
-        most: usize,
-        now: Instant,
-        shared: &mut Shared,
-    ) -> Option<&mut Flow> {
+    fn flow(&mut self, key: Key, listener: &Listener, now: Instant, shared: &mut Shared) -> Option<&mut Flow> {
         if let Some(place) = self.by_key.get(&key).copied() {
             return self.table.get_mut(place);
         }
+        let most = shared.flows.min(MOST);
         if self.table.len() >= most {
             // One look a second, however many strangers knock.
             let looked = self.crowded.is_some_and(|at| now < at + Duration::from_secs(1));
@@ -158,7 +145,7 @@ impl Flows {
     }
 
     /// The container answers a client.
-    pub(super) fn from_server(&mut self, place: Place, listeners: &[Listener], now: Instant, shared: &mut Shared) {
+    pub(super) fn serve_answers(&mut self, place: Place, listeners: &[Listener], now: Instant, shared: &mut Shared) {
         let Some(flow) = self.table.get_mut(place) else { return };
         let Some(listener) = listeners.get(flow.key.listener as usize) else {
             return;

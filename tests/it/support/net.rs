@@ -111,11 +111,6 @@ impl Place {
         self.enter(|| command(line).run())
     }
 
-    /// Starts one there.
-    pub fn spawn(&self, line: &str) -> super::Process {
-        self.enter(|| command(line).spawn())
-    }
-
     pub fn ip(&self, line: &str) {
         self.enter(|| ip(line));
     }

@@ -47,9 +47,7 @@ pub enum Tls {
 
 pub struct Registry {
     pub host: String,
-    pub port: u16,
     pub dir: PathBuf,
-    pub authority: Option<Authority>,
     pub tokens: Option<TokenServer>,
     _process: Process,
 }
@@ -67,7 +65,9 @@ impl Registry {
         let dir = host.scratch().join(format!("registry-{port}"));
         fs::create_dir_all(&dir).unwrap();
         let address = format!("127.0.0.1:{port}");
-        let authority = (setup.tls != Tls::None).then(|| Authority::new(&dir, setup.tls == Tls::Expired));
+        if setup.tls != Tls::None {
+            Authority::new(&dir, setup.tls == Tls::Expired);
+        }
         let tokens = setup
             .tokens
             .then(|| TokenServer::start(&dir, port + 1000, setup.password));
@@ -87,9 +87,7 @@ impl Registry {
         wait_until("docker-registry to listen", || TcpStream::connect(&address).is_ok());
         Registry {
             host: address,
-            port,
             dir,
-            authority,
             tokens,
             _process: process,
         }

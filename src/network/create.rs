@@ -143,7 +143,8 @@ fn host_link(links: &mut Links, new: &NewNetwork) -> Result<(String, bool)> {
 /// A link's name that means nothing else to iptables, where `+` is a pattern and `-j` a flag.
 fn is_plain(name: &str) -> bool {
     let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    link::is_valid_name(name) && name.bytes().all(good) && !name.starts_with(['-', '.'])
+    let all_links = matches!(name, "all" | "default"); // in /proc/sys/net
+    link::is_valid_name(name) && name.bytes().all(good) && !name.starts_with(['-', '.']) && !all_links
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -284,7 +285,18 @@ mod tests {
         for good in ["br0", "barge0-a.b_c"] {
             assert!(is_plain(good), "{good}");
         }
-        for bad in ["", "br+", "-j", "a\"b", "a!b", "a b", ".", "..", "0123456789abcdef"] {
+        for bad in [
+            "",
+            "br+",
+            "-j",
+            "a\"b",
+            "a!b",
+            "a b",
+            ".",
+            "..",
+            "all",
+            "0123456789abcdef",
+        ] {
             assert!(!is_plain(bad), "{bad}");
         }
     }

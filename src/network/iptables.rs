@@ -291,6 +291,8 @@ pub(crate) fn add(store: &Store, elements: &[Element]) -> Result<()> {
     .unwrap_or_default();
     let all_known = bridges.iter().all(|b| known.contains(&format!("-i {b} ")));
     if !all_known || known.is_empty() {
+        // Of several first starts at once, one after the other: each looks first whether the ways in are there.
+        let _held = store.lock_networks()?;
         let mut all = crate::network::rules::recorded(store)?;
         all.extend(
             elements

@@ -615,3 +615,22 @@ fn a_network_by_its_id_is_the_same_one() {
     host.text("network disconnect back a");
     host.text("network rm back");
 }
+
+#[test]
+fn a_connection_that_fails_leaves_nothing() {
+    let host = Host::busybox();
+    host.text("network create back");
+    stays(&host, "a", "");
+    let before = leases(&host);
+    // The container has a name server of its own, which shares its port with nobody.
+    let inside = Place::of(host.init_pid("a"));
+    let taken = inside.enter(|| std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
+    host.run("network connect back a").fails(1).says(&["127.0.0.11:53"]);
+    assert_eq!(leases(&host), before);
+    let networks = host.text(["inspect", "-f", "{{json .NetworkSettings.Networks}}", "a"]);
+    assert!(!networks.contains("back"), "{networks}");
+    assert!(!inside.run("ip link").ok().text().contains("eth1"));
+    drop(taken);
+    host.text("network connect back a");
+    assert!(inside.run("ip link").ok().text().contains("eth1"));
+}

@@ -205,13 +205,13 @@ fn initialise(root: &Path) -> Result<()> {
             .mode(0o710)
             .create(root.join(directory))?;
     }
-    for name in ["lock", "tags.lock"] {
-        lock::open_lock_file(&root.join(name))?;
-    }
-    match file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced) {
-        // Another process was at the same moment at the same file, and has put it in place.
-        Err(_) if root.join("format").exists() => Ok(()),
-        other => other,
+    lock::open_lock_file(&root.join("tags.lock"))?;
+    let alone = lock::open_lock_file(&root.join("lock"))?;
+    lock::wait_alone(&alone)?;
+    match root.join("format").exists() {
+        // Another process was faster.
+        true => Ok(()),
+        false => file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced),
     }
 }
 

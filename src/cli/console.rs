@@ -1,6 +1,7 @@
 //! What a command says: data on stdout, everything else on stderr. Stdout is buffered, and flushed once at the end.
 
 use crate::error::{Error, Kind, Result};
+use crate::output::terminal::clean_lines;
 use std::io::{BufWriter, IsTerminal, Stdout, Write};
 
 pub(crate) struct Console {
@@ -42,7 +43,7 @@ impl Console {
 
     /// A remark on stderr.
     pub(crate) fn note(&self, text: &str) {
-        say(&format!("{text}\n"));
+        say(&format!("{}\n", clean_lines(text)));
     }
 }
 
@@ -51,8 +52,13 @@ pub(crate) fn report(error: &Error) {
     if matches!(error.kind(), Kind::Status(_) | Kind::BrokenPipe) {
         return;
     }
-    let hint = error.hint().map(|h| format!("  hint: {h}\n")).unwrap_or_default();
-    say(&format!("barge: {error}\n{hint}"));
+    // Whatever foreign text got into it on the way.
+    let hint = error.hint().map(|h| format!("  hint: {}\n", clean_lines(h)));
+    say(&format!(
+        "barge: {}\n{}",
+        clean_lines(&error.to_string()),
+        hint.unwrap_or_default()
+    ));
 }
 
 /// Text on stderr, in one piece. Nobody can be told if that fails.

@@ -19,6 +19,7 @@ mod prune;
 mod resource;
 mod security;
 mod session;
+mod settings;
 mod tree;
 mod usage;
 mod view;

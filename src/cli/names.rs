@@ -65,12 +65,12 @@ fn bad(text: &str, flag: &str, why: &str) -> Error {
     Error::usage(format!("invalid argument {text:?} for \"--{flag}\" flag: {why}"))
 }
 
-fn server(text: &str) -> Result<IpAddr> {
+pub(crate) fn server(text: &str) -> Result<IpAddr> {
     let address = text.trim().parse();
     address.map_err(|_| bad(text, "dns", &format!("{} is not an ip address", text.escape_debug())))
 }
 
-fn domain(text: &str) -> Result<String> {
+pub(crate) fn domain(text: &str) -> Result<String> {
     if text == "." {
         return Ok(text.to_owned());
     }
@@ -92,7 +92,7 @@ fn is_label(label: &str) -> bool {
 }
 
 /// One word of resolv.conf's, and nothing that makes a second line of it.
-fn option(text: &str) -> Result<String> {
+pub(crate) fn option(text: &str) -> Result<String> {
     match !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic()) {
         true => Ok(text.to_owned()),
         false => Err(bad(text, "dns-option", "want one word, such as ndots:2")),

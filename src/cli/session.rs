@@ -2,12 +2,15 @@
 
 use crate::cli::argument::Values as _;
 use crate::cli::console::{self, Console};
-use crate::container::config::NetworkArg;
+use crate::cli::names;
+use crate::cli::settings::Settings;
+use crate::container::config::{NetworkArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::store::Store;
 use clap::ArgMatches;
 use std::ffi::OsStr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 const ROOT: &str = "/var/lib/barge";
@@ -22,6 +25,8 @@ pub(crate) struct Session {
     run_root: PathBuf,
     /// `-b`: what stands for the default network.
     bridge: Option<String>,
+    /// `--dns`, before the command.
+    dns: Vec<IpAddr>,
 }
 
 impl Session {
@@ -33,16 +38,37 @@ impl Session {
             root: directory(m.raw("root"), "BARGE_ROOT", ROOT)?,
             run_root: directory(m.raw("run-root"), "BARGE_RUN_ROOT", RUN_ROOT)?,
             bridge: bridge(m.text("bridge"), std::env::var("BARGE_BRIDGE").ok())?,
+            dns: dns(m.texts("dns"), std::env::var("BARGE_DNS").ok())?,
         })
     }
 
-    /// The network of a container that asks for none.
-    pub(crate) fn default_network(&self) -> NetworkArg {
-        match self.bridge.as_deref() {
-            None => NetworkArg::Default,
-            Some("none") => NetworkArg::None,
-            Some(bridge) => NetworkArg::Bridge(bridge.to_owned()),
+    /// What a new container does not ask for is as the administrator has it: by the options of the top level, else the
+    /// environment, else the settings (F172).
+    pub(crate) fn complete(&self, args: &mut RunArgs) -> Result<()> {
+        let settings = Settings::read()?;
+        if args.network == NetworkArg::Default {
+            args.network = match bridge(self.bridge.as_deref(), settings.bridge)?.as_deref() {
+                None => NetworkArg::Default,
+                Some("none") => NetworkArg::None,
+                Some(bridge) => NetworkArg::Bridge(bridge.to_owned()),
+            };
         }
+        // The files of another container's, or of the host's, are as they are.
+        if matches!(args.network, NetworkArg::Container(_) | NetworkArg::Host) {
+            return Ok(());
+        }
+        let names = &mut args.names;
+        let dns = Some(self.dns.clone()).filter(|d| !d.is_empty()).or(settings.dns);
+        if names.dns.is_empty() {
+            names.dns = dns.unwrap_or_default();
+        }
+        if names.dns_search.is_empty() {
+            names.dns_search = settings.dns_search.unwrap_or_default();
+        }
+        if names.dns_options.is_empty() {
+            names.dns_options = settings.dns_option.unwrap_or_default();
+        }
+        Ok(())
     }
 
     /// Whether there is a store already.
@@ -126,7 +152,16 @@ impl Session {
     }
 }
 
-/// An absolute path: the store records and names things by it.
+fn dns<'a>(flags: impl Iterator<Item = &'a str>, environment: Option<String>) -> Result<Vec<IpAddr>> {
+    let given: Vec<IpAddr> = flags.map(names::server).collect::<Result<_>>()?;
+    if !given.is_empty() {
+        return Ok(given);
+    }
+    let environment = environment.unwrap_or_default();
+    let words = environment.split([',', ' ']).filter(|w| !w.is_empty());
+    words.map(names::server).collect()
+}
+
 fn bridge(flag: Option<&str>, environment: Option<String>) -> Result<Option<String>> {
     let given = flag.map(str::to_owned).or(environment).filter(|b| !b.is_empty());
     match given {
@@ -137,6 +172,7 @@ fn bridge(flag: Option<&str>, environment: Option<String>) -> Result<Option<Stri
     }
 }
 
+/// An absolute path: the store records and names things by it.
 fn directory(option: Option<&OsStr>, variable: &str, default: &str) -> Result<PathBuf> {
     let given = option
         .map(OsStr::to_owned)

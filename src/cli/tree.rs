@@ -143,6 +143,10 @@ fn root() -> Command {
         )
         .arg(argument::flag("debug", "Say more: `info` does").short('D'))
         .arg(
+            argument::list("dns", "ADDRESS", "Name server of new containers instead of the host's")
+                .long_help("Name server of new containers that ask for none, instead of the host's. BARGE_DNS says the same, with commas between several."),
+        )
+        .arg(
             argument::bytes("root", "DIR", "Where images, containers and volumes are kept [default: /var/lib/barge]")
                 .short('g')
                 .long_help("Where images, containers and volumes are kept. BARGE_ROOT says the same; the default is /var/lib/barge."),

@@ -390,6 +390,15 @@ impl<'a> Intake<'a> {
         self.commit(&committing)
     }
 
+    /// Puts in place what can be, unless that is being done. To be called while another process is waited for: it may
+    /// wait for a layer that is ready here, and nobody else would put it in place.
+    pub(super) fn commit_ready(&self) -> Result<()> {
+        match self.committing.try_lock() {
+            Ok(committing) => self.commit(&committing),
+            Err(_) => Ok(()),
+        }
+    }
+
     /// Makes the image of layers that were taken in, or found there, and names it. Survives a power cut when it
     /// returns. May be called for several images.
     pub(crate) fn finish(&self, new: &NewImage<'_>) -> Result<ImageId> {
@@ -667,6 +676,27 @@ mod tests {
         let mut unread = std::io::empty();
         let done = second.layer(None, Some(diff), LayerSource::Tar(&mut unread)).unwrap();
         assert_eq!(done.size, 1);
+    }
+
+    /// Two pulls that have one layer each, and wait for the other's.
+    #[test]
+    fn a_layer_that_is_ready_is_not_kept_from_others() {
+        let s = Scratch::new();
+        let tar = tar_of(&[("a", "1")]);
+        let chain = ChainId::of(None, DiffId(Digest::of(&tar)));
+        let intake = Intake::new(&s, &Silent).unwrap();
+        let mut busy = || Err(Error::other("busy"));
+        let lock = s.lock_layer(&chain, &mut busy).unwrap();
+        let slot = Slot {
+            parent: None,
+            diff_id: None,
+        };
+        let unpacked = intake.unpack(&mut &tar[..]).unwrap();
+        let lock = Some((lock, String::new()));
+        intake.keep_unpacked(unpacked, slot, None, lock).unwrap();
+        assert!(s.lock_layer(&chain, &mut busy).is_err() && !s.has_layer(&chain));
+        intake.commit_ready().unwrap();
+        assert!(s.lock_layer(&chain, &mut busy).is_ok() && s.has_layer(&chain));
     }
 
     #[test]

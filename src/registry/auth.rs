@@ -161,7 +161,8 @@ impl Auth {
             .ok_or_else(|| Error::other("the challenge names no realm"))
             .with_context(what)?;
         let realm = from.join(realm).with_context(what)?;
-        if !realm.https && from.https && !is_loopback(&realm.host) {
+        // A registry of this machine is no reason to send a password over the network in clear, either.
+        if !realm.https && (from.https || is_loopback(&from.host)) && !is_loopback(&realm.host) {
             return Err(Error::other(format!(
                 "{} wants its tokens asked for over plain http",
                 from.host

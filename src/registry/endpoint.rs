@@ -173,6 +173,7 @@ impl Endpoint {
             let answer = self.exchange(call, used.as_deref())?;
             if answer.status == 401 {
                 let renewed = !challenged
+                    && self.is_own(&answer.url)
                     && self
                         .auth
                         .respond(&self.client, &answer, call.scopes, used.as_deref())
@@ -192,6 +193,12 @@ impl Endpoint {
                 Some(reason) => Err(self.passing(reason, answer)),
             };
         }
+    }
+
+    /// Whether an answer is the registry's own. Where it sent us, or what an image says of a foreign layer, may ask for
+    /// credentials as it likes: a challenge of theirs would name a realm of their choice (CVE-2020-15157).
+    fn is_own(&self, url: &Url) -> bool {
+        Url::new(self.is_https(), &self.host, "/").same_origin(url)
     }
 
     fn passing(&self, reason: Reason, answer: Answer) -> Trouble {
@@ -218,7 +225,11 @@ impl Endpoint {
                 path: path.to_owned(),
                 ..base
             },
-            To::Url(url) => url.clone(),
+            // One that stands behind a proxy for TLS does not know its own scheme.
+            To::Url(url) => Url {
+                https: url.https || (self.https.get() == Some(&true) && url.host == base.host),
+                ..url.clone()
+            },
         };
         let decided = |https: bool| {
             let _ = self.https.set(https);

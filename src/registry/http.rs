@@ -212,6 +212,16 @@ impl Client {
                 ask.method = Method::GET;
                 ask.payload = Payload::Empty;
             }
+            // What is posted may be a token (blobs and manifests are not posted).
+            if !next.same_origin(&ask.url)
+                && ask.method == Method::POST
+                && matches!(ask.payload, Payload::Bytes(bytes) if !bytes.is_empty())
+            {
+                return Err(Trouble::fatal(Error::other(format!(
+                    "{} redirects what is for it alone to {}",
+                    ask.url.host, next.host
+                ))));
+            }
             seen.push(next.clone());
             ask.url = next;
         }

@@ -144,7 +144,7 @@ impl Store {
         }
         drop((names, references));
         if durability == Durability::Synced {
-            file::sync_dirs(&self.names_root(), &self.containers_root())?;
+            file::sync_dirs(&[&self.names_root()], &self.containers_root())?;
         }
         Ok(())
     }

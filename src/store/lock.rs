@@ -225,16 +225,6 @@ pub(super) fn open_lock_file(path: &Path) -> std::io::Result<File> {
         .open(path)
 }
 
-/// Takes the whole lock of `file`, for a store that is being made: nobody holds it for long.
-pub(super) fn wait_alone(file: &File) -> std::io::Result<()> {
-    loop {
-        match fs2::FileExt::lock_exclusive(file) {
-            Err(e) if e.kind() == ErrorKind::Interrupted => {}
-            done => return done,
-        }
-    }
-}
-
 /// Takes the whole lock of `file` if it is free.
 pub(super) fn try_exclusive(file: &File) -> Result<bool> {
     try_lock(file, Mode::Exclusive)

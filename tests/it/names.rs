@@ -256,6 +256,20 @@ fn a_container_that_was_killed_has_no_name_any_more() {
 }
 
 #[test]
+fn a_renamed_container_has_the_new_name() {
+    let host = with_network();
+    let _outside = Outside::at("127.0.0.2");
+    sleeper(&host, "web", "--network net --dns 127.0.0.2");
+    sleeper(&host, "old", "--network net --network-alias alias");
+    host.run("rename old new").ok();
+    let address = address(&host, "new", "net");
+    for name in ["new", "alias"] {
+        assert_eq!(dig(&host, "web", name), [address.as_str()]);
+    }
+    assert_eq!(dig(&host, "web", "old"), ["9.9.9.9"]);
+}
+
+#[test]
 fn an_alias_of_many_has_many_addresses() {
     let host = with_network();
     sleeper(&host, "web", "--network net");
@@ -431,6 +445,49 @@ fn wishes_about_name_servers() {
     assert_eq!(dig(&host, "web", "db.a.example"), [address(&host, "db", "net")]);
     let shown = host.text(["inspect", "-f", "{{json .HostConfig.DnsSearch}}", "web"]);
     assert_eq!(shown, "[\"a.example\"]");
+}
+
+/// F172: by the settings, the environment, and the option before the command; a container's own wish wins.
+#[test]
+fn name_servers_for_every_container() {
+    let host = Host::busybox();
+    let settings = host.scratch().join("etc");
+    std::fs::create_dir_all(settings.join("config.d")).unwrap();
+    std::fs::write(
+        settings.join("config.toml"),
+        "dns = ['10.0.0.1']\ndns-search = ['a.example']\n",
+    )
+    .unwrap();
+    let show = |before: &str, flags: &str| {
+        let line = format!("{before} run --rm {flags} busybox cat /etc/resolv.conf");
+        let run = host.barge(line.as_str()).env("BARGE_CONFIG", settings.as_os_str());
+        run.run()
+    };
+    let all = "nameserver 10.0.0.1\nsearch a.example";
+    assert!(show("", "").ok().text().starts_with(all));
+    std::fs::write(settings.join("config.d/50.toml"), "dns = ['10.0.0.3', '10.0.0.4']\n").unwrap();
+    assert!(
+        show("", "")
+            .ok()
+            .text()
+            .starts_with("nameserver 10.0.0.3\nnameserver 10.0.0.4\nsearch a.example")
+    );
+    assert!(
+        show("--dns 10.0.0.5", "")
+            .ok()
+            .text()
+            .starts_with("nameserver 10.0.0.5\nsearch")
+    );
+    assert!(
+        show("-dns=10.0.0.5", "-dns 10.0.0.6")
+            .ok()
+            .text()
+            .starts_with("nameserver 10.0.0.6\n")
+    );
+    std::fs::write(settings.join("config.d/60.toml"), "\nnonsense = 1\n").unwrap();
+    show("", "")
+        .fails(125)
+        .says(&["60.toml: line 2: unknown field `nonsense`"]);
 }
 
 #[test]

@@ -267,6 +267,94 @@ fn redirects_do_not_carry_credentials_away() {
     assert!(!err.contains(PASSWORD), "{err}");
 }
 
+/// `--creds` of a push are for where it goes to, not for where what is pushed comes from.
+#[test]
+fn credentials_are_for_one_registry() {
+    let host = Host::bare();
+    let source = Registry::new(&host);
+    let name = source.publish("a", "1").name;
+    let proxy = Faults::before(&source);
+    let from = name.replace(&source.host, &proxy.host);
+    let target = Service::start(0, |request, stream| match request.method.as_str() {
+        "POST" => respond(stream, 202, &[("Location", "/v2/up")], b""),
+        "PUT" => {
+            request.body();
+            respond(stream, 201, &[], b"");
+        }
+        _ => respond(stream, 404, &[], b"{}"),
+    });
+    barge(&host, ["manifest", "create", "team/list", &from]).run().ok();
+    // Asks for credentials, so that whoever has some for it would send them.
+    let challenge = vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())];
+    proxy.fail("GET", "/blobs/", 1, Fault::Answer(401, challenge, b"{}".to_vec()));
+    let to = format!("127.0.0.1:{}/team/list:1", target.port());
+    let creds = format!("{USER}:{PASSWORD}");
+    barge(&host, ["manifest", "push", "--creds", &creds, "team/list", &to])
+        .run()
+        .fails(1);
+    assert!(proxy.seen().iter().all(|s| s.authorization.is_none()));
+    barge(&host, ["manifest", "push", "--creds", &creds, "team/list", &to])
+        .run()
+        .ok();
+}
+
+/// What is not the registry asks for credentials, with a realm of its own (CVE-2020-15157).
+#[test]
+fn nobody_else_is_given_credentials() {
+    let host = Host::bare();
+    let image = Registry::new(&host).publish("a", "1");
+    let setup = Setup {
+        password: true,
+        ..Setup::default()
+    };
+    let registry = Registry::start(&host, setup);
+    let proxy = Faults::before(&registry);
+    let seen = std::sync::Arc::<std::sync::Mutex<Vec<String>>>::default();
+    let log = seen.clone();
+    let elsewhere = Service::start(0, move |request, stream| {
+        let asked = format!("{} {} {:?}", request.method, request.path, request.headers);
+        log.lock().unwrap().push(asked);
+        let own = request.header("host").unwrap_or_default().to_owned();
+        let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"x\"");
+        match request.path.starts_with("/token") {
+            true => respond(stream, 200, &[], br#"{"token":"t"}"#),
+            false => respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}"),
+        }
+    });
+    let to = format!("http://127.0.0.1:{}/cdn", elsewhere.port());
+    proxy.fail("GET", &image.layer.0, 99, Fault::Redirect(to.clone()));
+    let name = image.name.replace(&registry.host, &proxy.host);
+    let creds = format!("{USER}:{PASSWORD}");
+    let output = barge(&host, ["pull", "--creds", &creds, &name]).run().fails(1);
+    assert!(!output.err().contains(PASSWORD), "{}", output.err());
+    let log = seen.lock().unwrap().join("\n");
+    assert!(log.contains("/cdn") && !log.contains("/token"), "{log}");
+    assert!(!log.to_lowercase().contains("authorization"), "{log}");
+
+    // A refresh token is posted to who asks for it, and to nobody that one names.
+    seen.lock().unwrap().clear();
+    let realm = Service::start(0, move |request, stream| match request.path.as_str() {
+        "/token" => respond(stream, 307, &[("Location", &format!("{to}/token"))], b""),
+        _ => {
+            let own = request.header("host").unwrap_or_default().to_owned();
+            let challenge = format!("Bearer realm=\"http://{own}/token\",service=\"x\"");
+            respond(stream, 401, &[("WWW-Authenticate", &challenge)], b"{}");
+        }
+    });
+    let there = format!("127.0.0.1:{}", realm.port());
+    let auth = base64::prelude::BASE64_STANDARD.encode("u:");
+    let json = serde_json::json!({"auths": {&there: {"auth": auth, "identitytoken": "it-is-secret"}}});
+    let file = home(&host).join(".docker/config.json");
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(&file, json.to_string()).unwrap();
+    refused(
+        &host,
+        ["pull", &format!("{there}/a:1")],
+        &["redirects what is for it alone"],
+    );
+    assert!(seen.lock().unwrap().is_empty(), "{:?}", seen.lock().unwrap());
+}
+
 #[test]
 fn busy_registries_are_waited_for() {
     let host = Host::bare();
@@ -423,9 +511,17 @@ fn policies_are_honoured_or_refused() {
     );
     fs::write(&file, only).unwrap();
     pull(&host, &name).ok();
+    let archive = host.scratch().join("a.tar").display().to_string();
+    host.text(["save", "-o", &archive, &name]);
     host.text(["rmi", &name]);
     registry.publish("b", "1");
     refused(&host, ["pull", &registry.name("b:1")], &["rejected"]);
+    // An archive comes by a way of its own.
+    refused(&host, ["load", "-i", &archive], &["policy.json", "rejected"]);
+    let files =
+        r#"{"default":[{"type":"reject"}],"transports":{"docker-archive":{"":[{"type":"insecureAcceptAnything"}]}}}"#;
+    fs::write(&file, files).unwrap();
+    barge(&host, ["load", "-i", &archive]).run().ok();
 }
 
 #[test]

@@ -4,7 +4,6 @@ use crate::cli::container as flags;
 use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::container::config::NetworkArg;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
 
@@ -29,9 +28,7 @@ fn define(command: Command) -> Command {
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut args = flags::run_args(m, false)?;
-    if args.network == NetworkArg::Default {
-        args.network = session.default_network();
-    }
+    session.complete(&mut args)?;
     let config = fetch::of(m)?.create(&session.store()?, &args)?;
     session.console.line(config.id.as_str())?;
     Ok(0)

@@ -6,7 +6,6 @@ use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::attach::{DetachKeys, End, Options};
-use crate::container::config::NetworkArg;
 use crate::container::start;
 use crate::error::{Error, Result};
 use clap::{Arg, ArgMatches, Command};
@@ -68,9 +67,7 @@ pub(super) fn code_of(end: End) -> u8 {
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let detach = m.on("detach");
     let mut args = flags::run_args(m, detach)?;
-    if args.network == NetworkArg::Default {
-        args.network = session.default_network();
-    }
+    session.complete(&mut args)?;
     let detach_keys = keys_of(m)?;
     if args.tty && args.attach.stdin && !std::io::stdin().is_terminal() {
         let error = Error::usage("the input device is not a TTY");

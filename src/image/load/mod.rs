@@ -29,11 +29,13 @@ use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::registry::check_policy_of_files;
 use crate::store::{LayerBlob, Store};
 use archive::{Archive, Content};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, Read, Seek, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -103,10 +105,22 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
 
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     let planned = match archive.read(format::docker_archive::MANIFEST)? {
-        Some(list) if is_list(&list) => docker::plan(archive, &list)?,
-        Some(manifest) if archive.find(format::layout::INDEX)?.is_none() => layout::plan_flat(archive, &manifest)?,
-        _ if archive.find(format::layout::INDEX)?.is_some() => layout::plan(archive)?,
-        _ => v1::plan(archive)?,
+        Some(list) if is_list(&list) => {
+            check_policy_of_files("docker-archive")?;
+            docker::plan(archive, &list)?
+        }
+        Some(manifest) if archive.find(format::layout::INDEX)?.is_none() => {
+            check_policy_of_files("dir")?;
+            layout::plan_flat(archive, &manifest)?
+        }
+        _ if archive.find(format::layout::INDEX)?.is_some() => {
+            check_policy_of_files(if archive.is_directory() { "oci" } else { "oci-archive" })?;
+            layout::plan(archive)?
+        }
+        _ => {
+            check_policy_of_files("docker-archive")?;
+            v1::plan(archive)?
+        }
     };
     match planned.is_empty() {
         true => Err(Error::other("the archive has no image")),
@@ -302,6 +316,7 @@ fn keep_blob(store: &Store, archive: &Archive, item: &Work<'_>) -> Result<()> {
     if found != digest {
         return Err(Error::other(format!("digest mismatch: got {found}, want {digest}")));
     }
+    check_is_of(staged.file(), &item.diff_id)?;
     let held = store.lock_shared()?;
     store.commit_blob(staged, &digest, &held)?;
     let blob = LayerBlob {
@@ -310,6 +325,27 @@ fn keep_blob(store: &Store, archive: &Archive, item: &Work<'_>) -> Result<()> {
         media_type: item.place.media_type.clone().unwrap_or_default(),
     };
     store.add_layer_blob(&item.chain, blob, &held)
+}
+
+/// Other images have the layer, too, and would be pushed with what an archive says is its compressed form.
+fn check_is_of(mut blob: &File, diff_id: &DiffId) -> Result<()> {
+    blob.rewind().context("read blob")?;
+    let mut hasher = Sha256::new();
+    let mut tar = crate::layer::compress::reader(blob)?;
+    let mut buffer = vec![0; 256 * 1024];
+    loop {
+        match tar.read(&mut buffer).context("read blob")? {
+            0 => break,
+            n => hasher.update(&buffer[..n]),
+        }
+    }
+    let found = Digest::from_hasher(hasher);
+    match found == diff_id.0 {
+        true => Ok(()),
+        false => Err(Error::other(format!(
+            "layer has the diff id {found}, its image says {diff_id}"
+        ))),
+    }
 }
 
 /// The images of one name are its platforms; what the name stood for before is replaced.

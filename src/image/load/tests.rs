@@ -203,3 +203,43 @@ fn try_plan(store: &Scratch, path: &PathBuf, bytes: &[u8]) -> Result<()> {
     }
     Ok(())
 }
+
+/// An archive can't give a layer that is here already a compressed form that is another layer's.
+#[test]
+fn a_compressed_form_is_of_the_layer() {
+    let s = Scratch::new();
+    let gzip = |bytes: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    };
+    let layer = tar_of(&[("file".to_owned(), b"content".to_vec())]);
+    let other = tar_of(&[("file".to_owned(), b"evil".to_vec())]);
+    let load_with = |packed: Vec<u8>| {
+        let config = json!({"os": "linux", "architecture": "amd64",
+            "rootfs": {"type": "layers", "diff_ids": [Digest::of(&layer)]}});
+        let mut files = Vec::new();
+        let config = blob(&mut files, format::media::OCI_CONFIG, config.to_string().into_bytes());
+        let layers = [blob(&mut files, format::media::OCI_LAYER_GZIP, packed)];
+        let manifest = json!({"schemaVersion": 2, "config": config, "layers": layers}).to_string();
+        let entry = blob(&mut files, format::media::OCI_MANIFEST, manifest.into_bytes());
+        let index = json!({"schemaVersion": 2, "manifests": [entry]});
+        files.push(("index.json".to_owned(), index.to_string().into_bytes()));
+        let path = s.root().join("archive.tar");
+        std::fs::write(&path, tar_of(&files)).unwrap();
+        let what = Load {
+            input: Input::Path(path),
+            platforms: Vec::new(),
+        };
+        load(&s, &what, &Silent).map(drop)
+    };
+    load_with(gzip(&layer)).unwrap();
+    let e = load_with(gzip(&other)).unwrap_err().to_string();
+    assert!(e.contains("diff id"), "{e}");
+    let chain = ChainId::of(None, DiffId(Digest::of(&layer)));
+    assert_eq!(s.layer(&chain).unwrap().blobs.len(), 1);
+    let mut longer = gzip(&layer);
+    longer.extend(gzip(b""));
+    load_with(longer).unwrap();
+    assert_eq!(s.layer(&chain).unwrap().blobs.len(), 2);
+}

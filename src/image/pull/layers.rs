@@ -91,7 +91,9 @@ impl Bring<'_> {
             }
             match self.stop.load(Ordering::Relaxed) {
                 true => Err(stopped()),
-                false => Ok(()),
+                // Locks are taken parents first but by several threads, so that each of two pulls may have one the
+                // other waits for; those of layers that are ready are free when these are in place.
+                false => self.intake.commit_ready(),
             }
         };
         let lock = store.lock_layer(&self.job.chain, &mut wait)?;

@@ -182,6 +182,11 @@ impl AuthFile {
         let mut bytes = serde_json::to_vec_pretty(&map)?;
         bytes.push(b'\n');
         let owner = std::fs::metadata(&path).ok().map(|m| (m.uid(), m.gid()));
+        // The directory may be somebody else's: what waits there under that name gets no secret.
+        match std::fs::remove_file(dir.join(format!(".{name}.new"))) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).context("remove an unfinished file"),
+            _ => {}
+        }
         file::replace(dir, name, &bytes, Durability::Synced)?;
         // Root's `sudo -E` must not take a user's file away.
         if let Some((uid, gid)) = owner {

@@ -335,6 +335,9 @@ pub(super) fn ambiguous<'a>(kind: &str, prefix: &str, matches: impl Iterator<Ite
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
+    use crate::model::container::*;
+    use crate::model::digest::Digest;
+    use crate::model::id::ImageId;
 
     pub(crate) fn config(name: &str) -> ContainerConfig {
         let image = ImageUse {

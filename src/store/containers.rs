@@ -335,9 +335,6 @@ pub(super) fn ambiguous<'a>(kind: &str, prefix: &str, matches: impl Iterator<Ite
 #[cfg(test)]
 pub(super) mod testing {
     use super::*;
-    use crate::model::container::*;
-    use crate::model::digest::Digest;
-    use crate::model::id::ImageId;
 
     pub(crate) fn config(name: &str) -> ContainerConfig {
         let image = ImageUse {
@@ -379,9 +376,6 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{config, create};
     use super::*;
-    use crate::model::container::*;
-    use crate::model::digest::Digest;
-    use crate::model::id::ImageId;
     use crate::model::time::Timestamp;
     use crate::store::testing::Scratch;
     use std::sync::atomic::{AtomicUsize, Ordering};

@@ -81,7 +81,7 @@ fn bash_is_answered() {
         (&["volume", "cr"], &["create"]),
         (&["run", "--volumes"], &["--volumes-from"]),
         (&["run", "-volumes"], &["--volumes-from"]),
-        (&["run", "-rm", "-i", "--netw"], &["--network"]),
+        (&["run", "-rm", "-i", "--netw"], &["--network", "--network-alias"]),
         (&["-D", "ver"], &["version"]),
         (&["run", "img", "--netw"], &[]),
         (&["nonsense", "x"], &[]),

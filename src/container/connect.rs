@@ -69,7 +69,11 @@ pub(crate) fn members(store: &Store, network: &Network) -> Result<Vec<ContainerC
                 .iter()
                 .any(|a| a.network == network.name || a.network == network.id)
         {
-            members.push(config);
+            // One whose monitor was killed, and that was to go with its end, goes now.
+            let _ = status(store, &id);
+            if store.container_dir(&id).exists() {
+                members.push(config);
+            }
         }
     }
     members.sort_by(|a, b| a.name.cmp(&b.name));

@@ -125,10 +125,7 @@ fn network_mode(store: &Store, wanted: &NetworkArg) -> Result<(NetworkMode, Opti
             let network = network::existing_bridge_network(store, bridge)?;
             (NetworkMode::Networks(vec![Attachment::to(network.name)]), None)
         }
-        NetworkArg::Networks(attachments) => {
-            network::check(store, attachments)?;
-            (NetworkMode::Networks(attachments.clone()), None)
-        }
+        NetworkArg::Networks(attachments) => (NetworkMode::Networks(network::check(store, attachments)?), None),
     })
 }
 

@@ -37,3 +37,31 @@ pub(crate) fn blobs(store: &Store) -> Result<(usize, u64)> {
     let dropped = store.drop_layer_blobs(&held)?;
     Ok((dropped.len(), dropped.iter().map(|(_, size)| size).sum()))
 }
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods)]
+mod tests {
+    use super::*;
+    use crate::image::intake::{Intake, LayerSource};
+    use crate::image::progress::Silent;
+    use crate::store::testing::Scratch;
+
+    #[test]
+    fn what_a_transfer_left_goes_without_any_image() {
+        let s = Scratch::new();
+        let mut tar = tar::Builder::new(Vec::new());
+        let mut header = tar::Header::new_ustar();
+        header.set_size(3);
+        header.set_mode(0o644);
+        tar.append_data(&mut header, "a", &b"abc"[..]).unwrap();
+        let tar = tar.into_inner().unwrap();
+        let intake = Intake::new(&s, &Silent).unwrap();
+        intake.layer(None, None, LayerSource::Tar(&mut &tar[..])).unwrap();
+        intake.commit_all().unwrap();
+        let prune = || images(&s, false, &Filters::default(), &|_| false).unwrap();
+        assert_eq!(prune().bytes(), 0, "it is wanted");
+        drop(intake);
+        assert_eq!(prune().bytes(), 3);
+        assert!(s.layer_ids().unwrap().is_empty());
+    }
+}

@@ -149,7 +149,9 @@ pub(super) fn carry_out(store: &Store, steps: &[Step], held: StoreLock) -> Resul
         }
     }
     crate::sys::stop_point("image-forgotten");
-    let dropped = match layers.is_empty() {
+    // A prune that finds no image still finds what a dead transfer, or one that outlived its image, has left.
+    let only_names = layers.is_empty() && !steps.is_empty();
+    let dropped = match only_names {
         true => Dropped::default(),
         false => store.drop_unreferenced(&held)?,
     };

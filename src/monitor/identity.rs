@@ -55,23 +55,27 @@ pub(super) fn renew(store: &Store, config: &ContainerConfig, old: &[Endpoint], n
     renew_hosts(&dir.join("hosts"), after, |line| ours.contains(&line))
 }
 
-/// The container has got its addresses: those that are linked to it learn them.
-pub(super) fn tell_linked(store: &Store, target: &ContainerId) -> Result<()> {
+/// The container has got its addresses: those that are linked to it learn them. One that is just ending, or whose files
+/// can't be written, keeps nobody else from running.
+pub(super) fn tell_linked(store: &Store, target: &ContainerId) {
     for id in links::linked_to(store, target) {
-        let (Ok(config), Ok(Some(live))) = (store.config(&id), store.live(&id)) else {
-            continue;
-        };
-        let linked = links::linked(store, &config, &live.endpoints, false)?;
-        let of_links: Vec<String> = config.names.links.iter().map(links::names).collect();
-        let after = hosts(&config, &live.endpoints, &linked)?.render();
-        let ours: Vec<&[u8]> = lines(&after).collect();
-        let is_ours = |line: &[u8]| {
-            let names = line.splitn(2, |b| *b == b'\t').nth(1).unwrap_or_default();
-            ours.contains(&line) || of_links.iter().any(|l| l.as_bytes() == names)
-        };
-        renew_hosts(&store.run_dir(&id).join("hosts"), after.clone(), is_ours)?;
+        let _ = tell(store, &id);
     }
-    Ok(())
+}
+
+fn tell(store: &Store, id: &ContainerId) -> Result<()> {
+    let (config, Some(live)) = (store.config(id)?, store.live(id)?) else {
+        return Ok(());
+    };
+    let linked = links::linked(store, &config, &live.endpoints, false)?;
+    let of_links: Vec<String> = config.names.links.iter().map(links::names).collect();
+    let after = hosts(&config, &live.endpoints, &linked)?.render();
+    let ours: Vec<&[u8]> = lines(&after).collect();
+    let is_ours = |line: &[u8]| {
+        let names = line.splitn(2, |b| *b == b'\t').nth(1).unwrap_or_default();
+        ours.contains(&line) || of_links.iter().any(|l| l.as_bytes() == names)
+    };
+    renew_hosts(&store.run_dir(id).join("hosts"), after.clone(), is_ours)
 }
 
 /// `text`, and after it the lines of the file that are not `ours`.

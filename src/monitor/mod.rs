@@ -60,6 +60,7 @@ pub(crate) fn main() -> Result<()> {
     sys::process::close_from(3)?;
     leave_the_caller();
     sys::process::one_heap();
+    stdio::raise_open_files();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
     let mut monitor = match Monitor::new(store, &launch.id) {
@@ -225,9 +226,12 @@ impl Monitor {
 
     /// Takes the rules of the published ports away.
     fn unpublish(&mut self) -> Result<()> {
-        let ports = std::mem::take(&mut self.live.ports);
         let id = self.config.id.as_str();
-        network::rules::remove_container(&self.store, id, &self.live.endpoints, &ports).context("unpublish ports")
+        network::rules::remove_container(&self.store, id, &self.live.endpoints, &self.live.ports)
+            .context("unpublish ports")?;
+        // Until then they are known: releasing the network tries again.
+        self.live.ports.clear();
+        Ok(())
     }
 
     /// Gives back what the container has on networks.

@@ -21,7 +21,7 @@ pub(super) fn service(
     monitor: ProcessRef,
 ) -> Result<Option<Box<dyn Service>>> {
     announce(store, config, endpoints, monitor)?;
-    identity::tell_linked(store, &config.id)?;
+    identity::tell_linked(store, &config.id);
     match wanted(endpoints) {
         true => responder(store, config, endpoints, netns).map(Some),
         false => Ok(None),
@@ -57,7 +57,8 @@ pub(super) fn moved(
     }
     announce(store, config, new, monitor)?;
     identity::renew(store, config, old, new)?;
-    identity::tell_linked(store, &config.id)
+    identity::tell_linked(store, &config.id);
+    Ok(())
 }
 
 fn announce(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint], monitor: ProcessRef) -> Result<()> {

@@ -77,10 +77,16 @@ impl Monitor {
             let recorded = self.enter(self.live.phase.clone());
             return Err(undone.and(recorded).err().map_or(e.clone(), |second| e.and(&second)));
         }
-        let mut notices = reserved.notices;
-        notices.extend(self.republish(&existing)?);
-        self.endpoints_changed(&existing, netns.as_fd())?;
-        Ok(notices)
+        let republished = self.republish(&existing);
+        let told = republished.and_then(|more| self.endpoints_changed(&existing, netns.as_fd()).map(|()| more));
+        match told {
+            Ok(more) => Ok(reserved.notices.into_iter().chain(more).collect()),
+            // A program of the container's may be where its responder should be: then it is on no new network.
+            Err(e) => match new.iter().try_for_each(|n| self.disconnect(&n.network_id, init)) {
+                Ok(()) => Err(e),
+                Err(second) => Err(e.and(&second)),
+            },
+        }
     }
 
     fn disconnect(&mut self, network_id: &str, init: i32) -> Result<()> {

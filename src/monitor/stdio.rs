@@ -18,6 +18,16 @@ pub(super) fn open_files() -> u64 {
     getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(_, hard)| hard.min(OPEN_FILES))
 }
 
+/// The monitor itself may have as many as its programs: connections through the proxy are its own.
+pub(super) fn raise_open_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard.min(OPEN_FILES)
+    {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, hard.min(OPEN_FILES), hard);
+    }
+}
+
 /// All three streams on a terminal, of the right size before the program starts; without `stdin` nothing typed
 /// reaches it.
 pub(super) fn terminal(terminal: Terminal, stdin: bool, size: Option<Size>) -> Result<(ChildStreams, Channels)> {

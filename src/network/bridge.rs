@@ -42,9 +42,15 @@ pub(super) fn ensure(store: &Store, links: &mut Links, network: Network) -> Resu
 
 fn make(store: &Store, links: &mut Links, network: Network, held: &NetworksLock) -> Result<Network> {
     let name = network.link.clone();
-    let link = match links.find(&name)? {
+    let _one_engine = store.lock_subnets()?;
+    let found = links.find(&name)?;
+    match &found {
         Some(link) if !link.bridge => return Err(no_bridge(&network)),
         Some(link) if link.up => return Ok(network),
+        _ => {}
+    }
+    let network = with_free_subnet(store, links, network, held)?;
+    let link = match found {
         Some(link) => link,
         None => {
             links.apply(vec![link::add_link(&name, InfoKind::Bridge)])?;
@@ -53,7 +59,6 @@ fn make(store: &Store, links: &mut Links, network: Network, held: &NetworksLock)
             made.ok_or_else(|| Error::other(format!("link {name} has gone at once")))?
         }
     };
-    let network = with_free_subnet(store, links, network, held)?;
     let mtu = mtu(&network)?.map_or_else(|| uplink_mtu(links), Ok)?;
     sysctl::set_ipv6(&name, "accept_ra", "0");
     let six = network.subnet6().is_some();
@@ -85,11 +90,14 @@ fn no_bridge(network: &Network) -> Error {
     ))
 }
 
-/// A subnet that nobody asked for, and that the host has come to use otherwise since, is given up for a free one: no
-/// container is on a network whose bridge does not exist.
+/// A default subnet that nobody asked for, and that the host has come to use otherwise since, is given up for a free
+/// one: no container is on a network whose bridge does not exist. On other networks containers may have addresses that
+/// were asked for, and so theirs stay.
 fn with_free_subnet(store: &Store, links: &mut Links, mut network: Network, held: &NetworksLock) -> Result<Network> {
     let automatic = network.is_default() && !network.options.contains_key(super::SUBNET_GIVEN);
     let Some(own) = network.subnet4().map(|s| s.subnet).filter(|_| automatic) else {
+        let own = links.find(&network.link)?.map(|l| l.index);
+        refuse_routed(links, own, &network.subnets).with_context(|| format!("network {}", network.name))?;
         return Ok(network);
     };
     let taken = taken(store, links, &network)?;
@@ -101,6 +109,22 @@ fn with_free_subnet(store: &Store, links: &mut Links, mut network: Network, held
     network.subnets.insert(0, free);
     store.save_network(&network, held)?;
     Ok(network)
+}
+
+/// Docker's words: a subnet that the host has a route to by another link would not work.
+pub(super) fn refuse_routed(links: &mut Links, own: Option<u32>, subnets: &[Subnet]) -> Result<()> {
+    let routes = links.routes()?;
+    for ours in subnets.iter().map(|s| s.subnet) {
+        let clash = |r: &&link::Route| r.to.length() >= ours.length() && r.to.overlaps(&ours);
+        let others = routes.iter().filter(|r| own.is_none() || r.link != own);
+        if let Some(route) = others.into_iter().find(clash) {
+            return Err(Error::conflict(format!(
+                "Pool overlaps with other one on this address space: {ours} with the host's route to {}",
+                route.to
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// What other links and other networks use.

@@ -63,6 +63,9 @@ pub(crate) fn existing_bridge_network(store: &Store, bridge: &str) -> Result<Net
             ))),
         };
     }
+    if !is_plain(bridge) {
+        return Err(Error::usage(format!("invalid bridge name '{}'", bridge.escape_debug())));
+    }
     let mut links = Links::open()?;
     let link = bridge::existing_bridge(&mut links, bridge)?;
     let (subnets, _) = bridge::subnets_of(&mut links, &link)?;
@@ -111,7 +114,7 @@ fn host_link(links: &mut Links, new: &NewNetwork) -> Result<(String, bool)> {
         let Some(name) = new.options.get(BRIDGE_NAME) else {
             return Ok((String::new(), false));
         };
-        if !link::is_valid_name(name) {
+        if !is_plain(name) {
             return Err(Error::usage(format!("invalid bridge name '{}'", name.escape_debug())));
         }
         let there = links.find(name)?;
@@ -135,6 +138,13 @@ fn host_link(links: &mut Links, new: &NewNetwork) -> Result<(String, bool)> {
             "invalid subinterface: parent {parent} does not exist"
         ))),
     }
+}
+
+/// A link's name that means nothing else to iptables, where `+` is a pattern and `-j` a flag.
+fn is_plain(name: &str) -> bool {
+    let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+    let all_links = matches!(name, "all" | "default"); // in /proc/sys/net
+    link::is_valid_name(name) && name.bytes().all(good) && !name.starts_with(['-', '.']) && !all_links
 }
 
 fn check_name(name: &str) -> Result<()> {
@@ -173,19 +183,7 @@ fn refuse_overlaps(store: &Store, links: &mut Links, new: &NewNetwork) -> Result
             }
         }
     }
-    let routes = links.routes()?;
-    for ours in &new.subnets {
-        let clash = routes
-            .iter()
-            .find(|r| r.to.length() >= ours.subnet.length() && r.to.overlaps(&ours.subnet));
-        if let Some(route) = clash {
-            return Err(Error::conflict(format!(
-                "Pool overlaps with other one on this address space: {} with the host's route to {}",
-                ours.subnet, route.to
-            )));
-        }
-    }
-    Ok(())
+    bridge::refuse_routed(links, None, &new.subnets)
 }
 
 fn record(store: &Store, new: NewNetwork, link: String, foreign: bool, held: &NetworksLock) -> Result<Network> {
@@ -250,6 +248,8 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     let held = store.lock_networks()?;
     let network = store.network(&network.id)?;
+    // Until the record is gone nobody gets an address; afterwards nobody does either (`ipam::lease`).
+    let leases = store.lock_leases(&network.id)?;
     let in_use: Vec<_> = super::leases(store, &network.id)
         .into_iter()
         .map(|(_, id)| id)
@@ -273,5 +273,31 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     crate::sys::stop_point("network-link-removed");
     super::rules::remove_network(store, &network)?;
-    store.drop_network(&network, &held)
+    store.drop_network(&network, &held, leases)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bridges_names() {
+        for good in ["br0", "barge0-a.b_c"] {
+            assert!(is_plain(good), "{good}");
+        }
+        for bad in [
+            "",
+            "br+",
+            "-j",
+            "a\"b",
+            "a!b",
+            "a b",
+            ".",
+            "..",
+            "all",
+            "0123456789abcdef",
+        ] {
+            assert!(!is_plain(bad), "{bad}");
+        }
+    }
 }

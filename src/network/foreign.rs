@@ -11,7 +11,7 @@ use nix::errno::Errno;
 
 /// Makes the host's other chains let the bridge's traffic through. What can't be done is a warning: the container
 /// runs, and the person may know better.
-pub(crate) fn let_through(bridge: &str) -> Vec<String> {
+pub(crate) fn let_through(store: &Store, bridge: &str) -> Vec<String> {
     let mut channel = match Channel::open() {
         Ok(channel) => channel,
         Err(_) => return Vec::new(),
@@ -21,7 +21,7 @@ pub(crate) fn let_through(bridge: &str) -> Vec<String> {
     };
     let mut warnings = Vec::new();
     for chain in chains.iter().filter(|c| stands_in_the_way(c)) {
-        if let Err(r) = admit(&mut channel, chain, bridge) {
+        if let Err(r) = admit(store, &mut channel, chain, bridge) {
             let hint = match is_firewalld(chain) {
                 true => {
                     format!(": firewall-cmd --permanent --zone=trusted --add-interface={bridge}; firewall-cmd --reload")
@@ -53,11 +53,16 @@ fn is_firewalld(chain: &Chain) -> bool {
     chain.table == "firewalld"
 }
 
-fn admit(channel: &mut Channel, chain: &Chain, bridge: &str) -> Result<(), Refusal> {
-    let rules = nft::rules_of(channel, chain)?;
+fn admit(store: &Store, channel: &mut Channel, chain: &Chain, bridge: &str) -> Result<(), Refusal> {
     let mark = nft::guest_mark(bridge);
-    let wanted = 2 - rules.iter().filter(|r| r.userdata == mark).count().min(2);
-    if wanted == 0 {
+    let complete = |rules: &[nft::Found]| rules.iter().filter(|r| r.userdata == mark).count() >= 2;
+    if complete(&nft::rules_of(channel, chain)?) {
+        return Ok(());
+    }
+    // Of several starts at once, one puts them there.
+    let _held = store.lock_networks().ok();
+    let rules = nft::rules_of(channel, chain)?;
+    if complete(&rules) {
         return Ok(());
     }
     // Before a last rule that ends it for everyone. firewalld decides in chains it jumps to: before all.

@@ -24,6 +24,11 @@ pub(super) fn lease(store: &Store, network: &Network, id: &ContainerId, wish: Wi
         check_wish(network, wanted)?;
     }
     let held = store.lock_leases(&network.id)?;
+    if !store.has_network(&network.id) {
+        // Removed while we waited, and with it the directory of its addresses, which we may have made anew.
+        let _ = std::fs::remove_dir_all(store.leases_dir(&network.id));
+        return Err(Error::not_found(format!("network {} not found", network.name)));
+    }
     let pool = Pool {
         store,
         network,

@@ -36,6 +36,8 @@ impl Scratch {
         let name = Store::random_id().unwrap();
         let dir = std::env::temp_dir().join(format!("barge-ipam-{}", name.short()));
         let store = Store::open(dir.join("root"), dir.join("run")).unwrap();
+        let record = network("10.0.0.0/8", "10.0.0.1", None);
+        store.save_network(&record, &store.lock_networks().unwrap()).unwrap();
         Scratch { store, dir }
     }
 
@@ -161,4 +163,16 @@ fn both_families_or_none() {
     };
     lease(&s.store, &net, &b, taken).unwrap_err();
     assert_eq!(leases(&s.store, &net.id).len(), 2);
+}
+
+#[test]
+fn a_network_that_is_gone_has_no_addresses() {
+    let s = Scratch::new();
+    let net = network("10.1.0.0/24", "10.1.0.1", None);
+    let id = Store::random_id().unwrap();
+    let (held, leases) = (s.store.lock_networks().unwrap(), s.store.lock_leases(&net.id).unwrap());
+    s.store.drop_network(&net, &held, leases).unwrap();
+    let e = lease(&s.store, &net, &id, Wish::default()).unwrap_err().to_string();
+    assert_eq!(e, "network n not found");
+    assert!(s.store.leased_networks().is_empty());
 }

@@ -155,7 +155,9 @@ fn script(elements: &[Element], family: Family, s: &str) -> String {
     }
     out += "COMMIT\n";
     if family == Family::V4 {
-        out += &format!("*raw\n:BARGE-GUARD{s} - [0:0]\n-A BARGE-GUARD{s} ! -i lo -d 127.0.0.0/8 -j DROP\nCOMMIT\n");
+        out += &format!(
+            "*raw\n:BARGE-GUARD{s} - [0:0]\n-A BARGE-GUARD{s} ! -i lo -d 127.0.0.0/8 -j DROP\n-A BARGE-GUARD{s} ! -i lo -s 127.0.0.0/8 -j DROP\nCOMMIT\n"
+        );
     }
     out += &filter(elements, &bridges, s);
     out
@@ -289,6 +291,8 @@ pub(crate) fn add(store: &Store, elements: &[Element]) -> Result<()> {
     .unwrap_or_default();
     let all_known = bridges.iter().all(|b| known.contains(&format!("-i {b} ")));
     if !all_known || known.is_empty() {
+        // Of several first starts at once, one after the other: each looks first whether the ways in are there.
+        let _held = store.lock_networks()?;
         let mut all = crate::network::rules::recorded(store)?;
         all.extend(
             elements
@@ -433,6 +437,7 @@ mod tests {
             "-A BARGE-POST-abc -s 172.17.0.0/16 -j MASQUERADE",
             "-A BARGE-POST-abc -s 172.17.0.0/16 -o barge0 -m conntrack --ctstate DNAT -j MASQUERADE",
             "-A BARGE-GUARD-abc ! -i lo -d 127.0.0.0/8 -j DROP",
+            "-A BARGE-GUARD-abc ! -i lo -s 127.0.0.0/8 -j DROP",
             "-A BARGE-TRAFFIC-abc -j BARGE-USER-abc",
             "-A BARGE-ISOLATE-abc -o barge0 -j DROP",
         ] {

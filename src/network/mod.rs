@@ -98,15 +98,35 @@ fn reserve_one(
     taken: &[Endpoint],
 ) -> Result<(Endpoint, Vec<String>)> {
     let network = find(store, &attachment.network)?;
-    let bridge::Ready { network, mut notices } = bridge::ensure(store, links, network)?;
-    notices.extend(rules::ensure_network(store, &network)?);
     let wish = Wish {
         v4: attachment.ip.map(IpAddr::V4),
         v6: attachment.ip6.map(IpAddr::V6),
     };
+    if network.is_default() || network.foreign_link {
+        // It may get another subnet yet.
+        let (network, notices) = ensure(store, links, network)?;
+        let leased = ipam::lease(store, &network, id, wish)?;
+        sys::stop_point("lease-taken");
+        return Ok((endpoint(id, attachment, &network, &leased, taken), notices));
+    }
+    // Who has an address keeps it from being removed meanwhile.
     let leased = ipam::lease(store, &network, id, wish)?;
     sys::stop_point("lease-taken");
-    Ok((endpoint(id, attachment, &network, &leased, taken), notices))
+    let network_id = network.id.clone();
+    match ensure(store, links, network) {
+        Ok((network, notices)) => Ok((endpoint(id, attachment, &network, &leased, taken), notices)),
+        Err(e) => {
+            let freed = ipam::release(store, &network_id, id, leased.into_iter());
+            Err(freed.err().map_or(e.clone(), |second| e.and(&second)))
+        }
+    }
+}
+
+/// The network's links and rules exist.
+fn ensure(store: &Store, links: &mut Links, network: Network) -> Result<(Network, Vec<String>)> {
+    let bridge::Ready { network, mut notices } = bridge::ensure(store, links, network)?;
+    notices.extend(rules::ensure_network(store, &network)?);
+    Ok((network, notices))
 }
 
 /// By name or id; the default network is made on first use.
@@ -117,19 +137,29 @@ fn find(store: &Store, name: &str) -> Result<Network> {
     }
 }
 
-/// What can be known to be wrong before a container exists: networks that don't, addresses outside of them.
-pub(crate) fn check(store: &Store, attachments: &[Attachment]) -> Result<()> {
+/// What can be known to be wrong before a container exists: networks that don't, or the same one twice, addresses
+/// outside of them. Gives the same with the networks' names, whatever they were called by.
+pub(crate) fn check(store: &Store, attachments: &[Attachment]) -> Result<Vec<Attachment>> {
+    let mut checked: Vec<Attachment> = Vec::with_capacity(attachments.len());
     for attachment in attachments {
+        let mut named = attachment.clone();
         let wishes = [attachment.ip.map(IpAddr::V4), attachment.ip6.map(IpAddr::V6)];
-        if attachment.network == DEFAULT && wishes == [None, None] {
-            continue;
+        if attachment.network != DEFAULT || wishes != [None, None] {
+            let network = find(store, &attachment.network)?;
+            for wish in wishes.into_iter().flatten() {
+                ipam::check_wish(&network, wish)?;
+            }
+            named.network = network.name;
         }
-        let network = find(store, &attachment.network)?;
-        for wish in wishes.into_iter().flatten() {
-            ipam::check_wish(&network, wish)?;
+        if checked.iter().any(|c| c.network == named.network) {
+            return Err(Error::usage(format!(
+                "network {} is specified multiple times",
+                named.network
+            )));
         }
+        checked.push(named);
     }
-    Ok(())
+    Ok(checked)
 }
 
 fn endpoint(

@@ -409,20 +409,14 @@ pub(crate) fn remove_rule(chain: &Chain, handle: u64) -> Message {
     m
 }
 
-/// Keys and comments of a set's elements, as they are in the kernel.
-pub(crate) fn elements(channel: &mut Channel, table: &str, set: &str) -> Result<Vec<(Vec<u8>, String)>, Refusal> {
-    let mut m = message(GET_ELEMENT, INET, 0, format!("set {set} in table inet {table}"));
-    m.text(1, table).text(2, set);
-    let parts = channel.dump(m)?;
-    let mut all = Vec::new();
-    for element in parts
-        .iter()
-        .flat_map(|part| part.nested(3).list().collect::<Vec<Attributes>>())
-    {
-        let key = element.nested(1).get(1).unwrap_or_default().to_vec();
+/// Whose these elements are in the kernel: what their comments say, `None` for what isn't there.
+pub(crate) fn owners(channel: &mut Channel, table: &str, elements: &[Element]) -> Result<Vec<Option<String>>, Refusal> {
+    let questions = elements.iter().map(|e| element_message(GET_ELEMENT, table, e, 0));
+    let found = channel.get(questions.collect())?;
+    let owner = |set: Attributes| {
+        let element = set.nested(3).list().next()?;
         let text = element.get(6).and_then(|u| u.get(2..)).unwrap_or_default();
-        let text = String::from_utf8_lossy(text).trim_end_matches('\0').to_owned();
-        all.push((key, text));
-    }
-    Ok(all)
+        Some(String::from_utf8_lossy(text).trim_end_matches('\0').to_owned())
+    };
+    Ok(found.into_iter().map(|set| set.and_then(owner)).collect())
 }

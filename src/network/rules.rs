@@ -5,7 +5,7 @@
 use crate::error::{Context as _, Error, Result};
 use crate::model::network::{Driver, Endpoint, Network};
 use crate::model::port::{Protocol, PublishedPort};
-use crate::network::ruleset::{Element, Part, SETS, network_elements, port_elements};
+use crate::network::ruleset::{Element, network_elements, port_elements};
 use crate::network::{conntrack, foreign, iptables, link, nft};
 use crate::store::{Durability, Store, file};
 use crate::sys::nfnetlink::{Channel, Message, Refusal};
@@ -235,7 +235,7 @@ pub(crate) fn ensure_network(store: &Store, network: &Network) -> Result<Vec<Str
     }
     let mut warnings = add_elements(store, &elements).with_context(|| format!("network {}", network.name))?;
     if backend(store) == Backend::Nftables {
-        warnings.extend(foreign::let_through(&network.link));
+        warnings.extend(foreign::let_through(store, &network.link));
     }
     Ok(warnings)
 }
@@ -292,22 +292,16 @@ pub(crate) fn remove_container(store: &Store, id: &str, endpoints: &[Endpoint], 
 
 /// Those that bear the container's id in the kernel.
 fn still_own(table: &str, id: &str, elements: Vec<Element>) -> Result<Vec<Element>> {
-    let mut channel = open()?;
-    let mut found = Vec::new();
-    for set in SETS.iter().filter(|s| elements.iter().any(|e| e.set == s.name)) {
-        match nft::elements(&mut channel, table, set.name) {
-            Ok(all) => found.extend(all.into_iter().map(|(key, owner)| (set.name, key, owner))),
-            Err(r) if is_missing(r.errno) => {}
-            Err(r) => return Err(error(&r)),
-        }
-    }
-    let own = |e: &Element| {
-        let key: Vec<u8> = e.key.iter().flat_map(Part::bytes).collect();
-        found
-            .iter()
-            .any(|(set, k, owner)| *set == e.set && *k == key && owner == id)
+    let owners = match nft::owners(&mut open()?, table, &elements) {
+        Ok(owners) => owners,
+        Err(r) if is_missing(r.errno) => return Ok(Vec::new()),
+        Err(r) => return Err(error(&r)),
     };
-    Ok(elements.into_iter().filter(own).collect())
+    let owned = elements.into_iter().zip(owners);
+    Ok(owned
+        .filter(|(_, by)| by.as_deref() == Some(id))
+        .map(|(e, _)| e)
+        .collect())
 }
 
 /// A UDP flow that goes on would keep to where it went before.
@@ -356,7 +350,7 @@ pub(crate) fn reload_all(store: &Store) -> Result<Vec<String>> {
             if network_elements(&network).is_empty() || !PathBuf::from("/sys/class/net").join(&network.link).exists() {
                 continue;
             }
-            warnings.extend(foreign::let_through(&network.link));
+            warnings.extend(foreign::let_through(store, &network.link));
         }
     }
     Ok(warnings)

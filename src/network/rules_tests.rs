@@ -264,6 +264,30 @@ fn iptables_do_the_same() {
     assert_eq!(e.to_string(), "unknown firewall 'pf'");
 }
 
+#[test]
+fn of_many_ports_only_ones_own_go() {
+    own_network();
+    let store = Scratch::new();
+    ensure_network(&store, &network("br1", 1, false)).unwrap();
+    let ports: Vec<_> = (1..=250).map(|n| port("0.0.0.0", 20_000 + n, n, "tcp")).collect();
+    let (ours, theirs) = ([endpoint("172.30.1.2")], [endpoint("172.30.1.3")]);
+    add_container(&store, "ours", &ours, &ports).unwrap();
+    add_container(&store, "theirs", &theirs, &[port("0.0.0.0", 8080, 80, "tcp")]).unwrap();
+    let count = || {
+        program("nft", &["list", "map", "inet", &table(&store), "any4"])
+            .matches(" : 172.30")
+            .count()
+    };
+    assert_eq!(count(), 251);
+    remove_container(&store, "nobody", &ours, &ports).unwrap();
+    assert_eq!(count(), 251);
+    let mut all = ports.clone();
+    all.push(port("0.0.0.0", 8080, 80, "tcp"));
+    all.push(port("0.0.0.0", 9090, 80, "tcp"));
+    remove_container(&store, "ours", &ours, &all).unwrap();
+    assert_eq!(count(), 1);
+}
+
 fn suffix_of(store: &Store) -> String {
     format!("-{}", store.instance().unwrap())
 }

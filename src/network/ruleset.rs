@@ -4,7 +4,7 @@
 //! ```text
 //!  prerouting, output   a port of the host → address and port of a container (maps `any*`, `addr*`)
 //!  postrouting          masquerade: out of our networks, back into them, and from 127.0.0.1 into them
-//!  guard                nothing from a wire gets at 127.0.0.0/8, whatever route_localnet says (CVE-2020-8558)
+//!  guard                nothing from a wire gets at 127.0.0.0/8, or comes from there, whatever route_localnet says (CVE-2020-8558)
 //!  forward              what goes through our bridges: `user` first, then ours, isolated from each other
 //!  input                what the userland proxy serves (IPv6 to IPv4) passes `user` too
 //!  user                 the administrator's: made once, never flushed, never changed
@@ -227,6 +227,19 @@ pub(crate) fn rules() -> Vec<Rule> {
                 Op::NotEqual(0, name("lo")),
                 Op::OnlyIpv4,
                 network(16, 1, 0),
+                Op::Equal(0, vec![127]),
+                Op::Drop,
+            ],
+        ),
+        // Nor does anything on a wire come from there: route_localnet would let a container pass for the host itself.
+        rule(
+            "guard",
+            "iifname != \"lo\" ip saddr 127.0.0.0/8 drop",
+            vec![
+                Op::InterfaceIn(0),
+                Op::NotEqual(0, name("lo")),
+                Op::OnlyIpv4,
+                network(12, 1, 0),
                 Op::Equal(0, vec![127]),
                 Op::Drop,
             ],

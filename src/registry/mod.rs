@@ -20,6 +20,7 @@ mod tls;
 mod url;
 mod v2;
 
+pub(crate) use config::check_policy_of_files;
 pub(crate) use remote::{Access, Action, Mount, Remote, Selector, Wanted};
 pub(crate) use v2::blob::BlobReader;
 pub(crate) use v2::upload::Blob;

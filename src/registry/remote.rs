@@ -209,6 +209,15 @@ impl Remote {
 }
 
 impl Access {
+    /// Without what was given for one registry: credentials and client certificates.
+    pub(crate) fn for_another(&self) -> Access {
+        Access {
+            credentials: None,
+            cert_dir: None,
+            ..self.clone()
+        }
+    }
+
     pub(crate) fn client(&self) -> Arc<Client> {
         let dirs = tls::certificate_dirs(home().as_deref());
         Arc::new(Client::new(dirs, self.cert_dir.clone()))

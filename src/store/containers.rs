@@ -144,7 +144,7 @@ impl Store {
         }
         drop((names, references));
         if durability == Durability::Synced {
-            file::sync_dirs(&self.names_root(), &self.containers_root())?;
+            file::sync_dirs(&[&self.names_root()], &self.containers_root())?;
         }
         Ok(())
     }
@@ -379,9 +379,6 @@ pub(super) mod testing {
 mod tests {
     use super::testing::{config, create};
     use super::*;
-    use crate::model::container::*;
-    use crate::model::digest::Digest;
-    use crate::model::id::ImageId;
     use crate::model::time::Timestamp;
     use crate::store::testing::Scratch;
     use std::sync::atomic::{AtomicUsize, Ordering};

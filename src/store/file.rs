@@ -99,11 +99,11 @@ pub(crate) fn sync_dir(dir: &Path) -> Result<()> {
         .with_context(|| format!("sync {}", dir.display()))
 }
 
-/// The same for two directories, of which `last` was changed last.
-pub(super) fn sync_dirs(first: &Path, last: &Path) -> Result<()> {
+/// The same for several directories, of which `last` was changed last.
+pub(super) fn sync_dirs(before: &[&Path], last: &Path) -> Result<()> {
     let last_open = File::open(last).with_context(|| format!("open {}", last.display()))?;
     if !one_journal(last_open.as_fd()) {
-        sync_dir(first)?;
+        before.iter().try_for_each(|dir| sync_dir(dir))?;
     }
     last_open.sync_all().with_context(|| format!("sync {}", last.display()))
 }

@@ -82,7 +82,8 @@ impl Store {
         }
         let locked = self.lock_tags()?;
         self.write_image(record)?;
-        file::sync_dirs(&self.blobs_root(), &self.images_root())?;
+        // The layers' names, too: they may have been put in place a moment ago, by whomever.
+        file::sync_dirs(&[&self.layers_root(), &self.blobs_root()], &self.images_root())?;
         crate::sys::stop_point("image-committed");
         self.change_locked_tags(&locked, |tags| {
             name(tags);

@@ -100,6 +100,10 @@ impl Store {
         let (mut root, mut run_root) = (std::path::absolute(root)?, std::path::absolute(run_root)?);
         match std::fs::read_to_string(root.join("format")) {
             Ok(format) if format == FORMAT => {}
+            // A power cut may have taken what was in it.
+            Ok(format) if format.is_empty() => {
+                initialise(&root).with_context(|| format!("make store {}", root.display()))?;
+            }
             Ok(format) => {
                 let found = format.trim_end().chars().take(20).collect::<String>();
                 let message = format!(
@@ -205,13 +209,13 @@ fn initialise(root: &Path) -> Result<()> {
             .mode(0o710)
             .create(root.join(directory))?;
     }
-    for name in ["lock", "tags.lock"] {
-        lock::open_lock_file(&root.join(name))?;
-    }
-    match file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced) {
-        // Another process was at the same moment at the same file, and has put it in place.
-        Err(_) if root.join("format").exists() => Ok(()),
-        other => other,
+    lock::open_lock_file(&root.join("tags.lock"))?;
+    // Two at once would write into one file, of which one is in place before the other is done.
+    let alone = lock::open_lock_file(&root.join("lock"))?;
+    rustix::io::retry_on_intr(|| rustix::fs::flock(&alone, rustix::fs::FlockOperation::LockExclusive))?;
+    match std::fs::read_to_string(root.join("format")) {
+        Ok(format) if !format.is_empty() => Ok(()),
+        _ => file::replace(root, "format", FORMAT.as_bytes(), Durability::Synced),
     }
 }
 
@@ -296,6 +300,22 @@ mod tests {
         assert_eq!(again.root(), s.root());
         assert_eq!(again.instance(), s.instance());
         assert_eq!(s.instance().unwrap().len(), 6);
+    }
+
+    #[test]
+    fn several_make_one_store() {
+        let s = Scratch::new();
+        for round in 0..20 {
+            let root = s.root().join(format!("staging/{round}"));
+            let open = || Store::open(root.clone(), s.run_root().to_owned()).map(drop);
+            std::thread::scope(|threads| {
+                let all: Vec<_> = (0..4).map(|_| threads.spawn(open)).collect();
+                all.into_iter().for_each(|one| one.join().unwrap().unwrap());
+            });
+            std::fs::write(root.join("format"), "").unwrap();
+            open().unwrap();
+            assert_eq!(std::fs::read_to_string(root.join("format")).unwrap(), FORMAT);
+        }
     }
 
     #[test]

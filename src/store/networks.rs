@@ -25,6 +25,13 @@ pub(crate) struct LeasesLock {
     _file: File,
 }
 
+/// The right to make links that have subnets, on this host: engines with other roots choose theirs against the host's
+/// routes too.
+#[derive(Debug)]
+pub(crate) struct SubnetsLock {
+    _file: File,
+}
+
 impl Store {
     /// Every network that can be read, by name. The default one is there from its first use on.
     pub(crate) fn networks(&self) -> Result<Vec<Network>> {
@@ -77,7 +84,7 @@ impl Store {
         file::replace(&path, &name, &file::to_json(network)?, Durability::Synced)
     }
 
-    pub(crate) fn drop_network(&self, network: &Network, _held: &NetworksLock) -> Result<()> {
+    pub(crate) fn drop_network(&self, network: &Network, _held: &NetworksLock, leases: LeasesLock) -> Result<()> {
         let path = self.networks_root();
         match std::fs::remove_file(path.join(format!("{}.json", network.id))) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -86,6 +93,7 @@ impl Store {
             _ => {}
         }
         let _ = std::fs::remove_dir_all(self.leases_dir(&network.id));
+        drop(leases);
         file::sync_dir(&path)
     }
 
@@ -93,6 +101,19 @@ impl Store {
         let path = self.run_root().join("networks.lock");
         self.lock_any(&path, "the networks")
             .map(|file| NetworksLock { _file: file })
+    }
+
+    /// On the network namespace itself, the one thing that all engines on a host have in common.
+    pub(crate) fn lock_subnets(&self) -> Result<SubnetsLock> {
+        let path = "/proc/thread-self/ns/net";
+        let file = File::open(path).with_context(|| format!("open {path}"))?;
+        self.wait_for_all(&file, "the subnets of this host")?;
+        Ok(SubnetsLock { _file: file })
+    }
+
+    /// Whether its record is still there.
+    pub(crate) fn has_network(&self, network_id: &str) -> bool {
+        self.networks_root().join(format!("{network_id}.json")).exists()
     }
 
     /// Where the addresses of a network that are in use have a file each; goes with the boot.
@@ -192,8 +213,11 @@ mod tests {
         assert!(s.network("a1a").unwrap() == a);
         let none = s.network("x\n").unwrap_err().to_string();
         assert_eq!(none, r"network x\n not found");
-        s.drop_network(&b, &held).unwrap();
-        s.drop_network(&b, &held).unwrap();
+        for _ in 0..2 {
+            let leases = s.lock_leases(&b.id).unwrap();
+            s.drop_network(&b, &held, leases).unwrap();
+        }
+        assert!(!s.leases_dir(&b.id).exists() && !s.has_network(&b.id) && s.has_network(&a.id));
         assert_eq!(s.networks().unwrap(), [a, c]);
     }
 }

@@ -20,6 +20,8 @@ const BATCH_END: u16 = 0x11;
 /// A nested attribute (NLA_F_NESTED).
 const NESTED: u16 = 0x8000;
 const HEADER: usize = 16;
+/// Questions in one datagram: their answers have room in any receive buffer.
+const GETS: usize = 100;
 /// nfgenmsg: family, version, resource id.
 const GENERIC: usize = 4;
 
@@ -189,6 +191,35 @@ impl Channel {
                 }
             }
         }
+    }
+
+    /// One object for each message, or `None` where there is none. Unlike a dump, this says of each what is so, whoever
+    /// changes others meanwhile.
+    pub(crate) fn get(&mut self, messages: Vec<Message>) -> Result<Vec<Option<Attributes>>, Refusal> {
+        let mut found = Vec::with_capacity(messages.len());
+        for some in messages.chunks(GETS) {
+            let first = self.sequence;
+            let object = some.first().map_or_else(String::new, |m| m.object.clone());
+            let mut datagram = Vec::new();
+            for message in some {
+                datagram.extend(message.clone().finish(self.next(), 0));
+            }
+            self.send(&datagram, &object)?;
+            let start = found.len();
+            found.resize(start + some.len(), None);
+            while self.more() {
+                for answer in self.receive(&object)? {
+                    let at = usize::try_from(answer.sequence.wrapping_sub(first)).unwrap_or(usize::MAX);
+                    let place = found.get_mut(start..).and_then(|f| f.get_mut(at));
+                    match (answer.error.map(Errno::from_raw), place) {
+                        (None, Some(place)) => *place = Some(answer.attributes),
+                        (None | Some(Errno::ENOENT | Errno::UnknownErrno), _) => {}
+                        (Some(errno), _) => return Err(Refusal { errno, object }),
+                    }
+                }
+            }
+        }
+        Ok(found)
     }
 
     /// Everything that matches: the attributes of each object, in the kernel's order.

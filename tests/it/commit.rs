@@ -229,6 +229,8 @@ fn an_export_is_what_the_container_sees_without_volumes() {
     let file = host.scratch().join("c.tar");
     for state in ["running", "stopped"] {
         host.text(["export", "-o", file.to_str().unwrap(), "c"]);
+        let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&file).unwrap().permissions());
+        assert_eq!(mode & 0o777, 0o600, "whoever may read it has the container's secrets");
         let list = host
             .barge("export c")
             .shell(r#""$@" | tar -tv --numeric-owner"#)

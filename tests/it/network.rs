@@ -589,4 +589,48 @@ fn two_engines_do_not_disturb_each_other() {
         ("172.17.0.2", "172.18.0.2")
     );
     assert_ne!(bridge(&one), bridge(&two));
+    // A subnet that was chosen before the other engine took it: said so, and nothing left.
+    one.text("network create late");
+    two.text("network create early");
+    let (late, early) = (inspect_network(&one, "late"), inspect_network(&two, "early"));
+    assert_eq!(late["IPAM"]["Config"], early["IPAM"]["Config"]);
+    stays(&two, "b", "--network early");
+    one.run("run --rm --network late busybox true")
+        .fails(125)
+        .says(&["network late: Pool overlaps with other one on this address space: 172.19.0.0/16"]);
+    two.text("rm -f b");
+    two.text("network rm early");
+    one.run("run --rm --network late busybox true").ok();
+}
+
+#[test]
+fn a_network_by_its_id_is_the_same_one() {
+    let host = Host::busybox();
+    let id = host.text("network create back");
+    host.run(format!("run --rm --network back --network {id} busybox true"))
+        .fails(125)
+        .says(&["network back is specified multiple times"]);
+    host.text(format!("create --name a --network {} busybox true", &id[..12]));
+    host.run("network rm back").fails(1).says(&["has active endpoints"]);
+    host.text("network disconnect back a");
+    host.text("network rm back");
+}
+
+#[test]
+fn a_connection_that_fails_leaves_nothing() {
+    let host = Host::busybox();
+    host.text("network create back");
+    stays(&host, "a", "");
+    let before = leases(&host);
+    // The container has a name server of its own, which shares its port with nobody.
+    let inside = Place::of(host.init_pid("a"));
+    let taken = inside.enter(|| std::net::UdpSocket::bind("0.0.0.0:53").unwrap());
+    host.run("network connect back a").fails(1).says(&["127.0.0.11:53"]);
+    assert_eq!(leases(&host), before);
+    let networks = host.text(["inspect", "-f", "{{json .NetworkSettings.Networks}}", "a"]);
+    assert!(!networks.contains("back"), "{networks}");
+    assert!(!inside.run("ip link").ok().text().contains("eth1"));
+    drop(taken);
+    host.text("network connect back a");
+    assert!(inside.run("ip link").ok().text().contains("eth1"));
 }

@@ -196,6 +196,7 @@ fn loopback_is_the_hosts_own() {
     // Nor from inside a container over the bridge.
     let inside = Place::of(host.init_pid("web"));
     let gateway = host.text(["inspect", "-f", "{{.NetworkSettings.Gateway}}", "web"]);
+    let bridge = host.text(["inspect", "-f", "{{.NetworkSettings.Bridge}}", "web"]);
     inside.enter(|| std::fs::write("/proc/sys/net/ipv4/conf/all/route_localnet", "1").unwrap());
     inside.ip("route del local 127.0.0.0/8 dev lo table local");
     inside.ip("route del local 127.0.0.1 dev lo table local");
@@ -207,6 +208,26 @@ fn loopback_is_the_hosts_own() {
             .enter(|| TcpStream::connect_timeout(&at, Duration::from_millis(500)))
             .is_err()
     );
+    // Nor may it pass for the host itself, where nothing else looks at source addresses.
+    for file in ["all", bridge.as_str()] {
+        std::fs::write(format!("/proc/sys/net/ipv4/conf/{file}/rp_filter"), "0").unwrap();
+    }
+    let trusting = std::net::UdpSocket::bind((gateway.as_str(), 7779)).unwrap();
+    trusting.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+    let spoof = |source: &str| {
+        inside.ip(&format!("address add {source}/32 dev eth0"));
+        inside.enter(|| {
+            let socket = std::net::UdpSocket::bind((source, 0)).unwrap();
+            socket.send_to(b"x", (gateway.as_str(), 7779)).unwrap();
+        });
+    };
+    spoof("127.0.0.2");
+    assert!(
+        trusting.recv_from(&mut [0; 8]).is_err(),
+        "a container passed for the host"
+    );
+    spoof("172.17.0.200");
+    assert!(trusting.recv_from(&mut [0; 8]).is_ok());
 }
 
 #[test]

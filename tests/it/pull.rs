@@ -127,7 +127,10 @@ fn what_was_fetched_before_a_kill_is_not_fetched_again() {
     for signal in [Signal::SIGKILL, Signal::SIGINT] {
         let before = partial(&host);
         faults.fail("GET", "/blobs/", 4, Fault::Slow(20_000));
-        let pull = barge(&host, ["pull", &name]).spawn();
+        // Whoever runs the tests in the background may have it ignored.
+        let pull = barge(&host, ["pull", &name])
+            .wrapped(["env", "--default-signal=INT"])
+            .spawn();
         wait_until("some of the layer", || partial(&host) > before + 300_000);
         kill(pull.pid(), signal);
         pull.wait();

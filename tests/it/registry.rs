@@ -267,6 +267,37 @@ fn redirects_do_not_carry_credentials_away() {
     assert!(!err.contains(PASSWORD), "{err}");
 }
 
+/// `--creds` of a push are for where it goes to, not for where what is pushed comes from.
+#[test]
+fn credentials_are_for_one_registry() {
+    let host = Host::bare();
+    let source = Registry::new(&host);
+    let name = source.publish("a", "1").name;
+    let proxy = Faults::before(&source);
+    let from = name.replace(&source.host, &proxy.host);
+    let target = Service::start(0, |request, stream| match request.method.as_str() {
+        "POST" => respond(stream, 202, &[("Location", "/v2/up")], b""),
+        "PUT" => {
+            request.body();
+            respond(stream, 201, &[], b"");
+        }
+        _ => respond(stream, 404, &[], b"{}"),
+    });
+    barge(&host, ["manifest", "create", "team/list", &from]).run().ok();
+    // Asks for credentials, so that whoever has some for it would send them.
+    let challenge = vec![("WWW-Authenticate".into(), "Basic realm=\"x\"".into())];
+    proxy.fail("GET", "/blobs/", 1, Fault::Answer(401, challenge, b"{}".to_vec()));
+    let to = format!("127.0.0.1:{}/team/list:1", target.port());
+    let creds = format!("{USER}:{PASSWORD}");
+    barge(&host, ["manifest", "push", "--creds", &creds, "team/list", &to])
+        .run()
+        .fails(1);
+    assert!(proxy.seen().iter().all(|s| s.authorization.is_none()));
+    barge(&host, ["manifest", "push", "--creds", &creds, "team/list", &to])
+        .run()
+        .ok();
+}
+
 /// What is not the registry asks for credentials, with a realm of its own (CVE-2020-15157).
 #[test]
 fn nobody_else_is_given_credentials() {
@@ -480,9 +511,17 @@ fn policies_are_honoured_or_refused() {
     );
     fs::write(&file, only).unwrap();
     pull(&host, &name).ok();
+    let archive = host.scratch().join("a.tar").display().to_string();
+    host.text(["save", "-o", &archive, &name]);
     host.text(["rmi", &name]);
     registry.publish("b", "1");
     refused(&host, ["pull", &registry.name("b:1")], &["rejected"]);
+    // An archive comes by a way of its own.
+    refused(&host, ["load", "-i", &archive], &["policy.json", "rejected"]);
+    let files =
+        r#"{"default":[{"type":"reject"}],"transports":{"docker-archive":{"":[{"type":"insecureAcceptAnything"}]}}}"#;
+    fs::write(&file, files).unwrap();
+    barge(&host, ["load", "-i", &archive]).run().ok();
 }
 
 #[test]

@@ -47,7 +47,7 @@ fn program_that_cannot_run_is_126() {
 #[test]
 fn engine_errors_are_125() {
     let host = Host::new();
-    host.run("run --rm none /tiny").fails(125).says(&["none"]);
+    host.run("run --rm --pull never none /tiny").fails(125).says(&["none"]);
     host.run("run --rm --no-such-flag tiny").fails(125);
     host.run("run --rm -w relative tiny /tiny")
         .fails(125)

@@ -151,8 +151,8 @@ fn stats_are_of_what_runs() {
     // Again and again, until it is told to stop.
     let client = host.barge("stats x1").spawn();
     client.wait_for("x1");
-    client.signal(nix::sys::signal::Signal::SIGINT);
-    assert_eq!(client.wait().code, 130);
+    client.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(client.wait().code, 143);
 }
 
 #[test]

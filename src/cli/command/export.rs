@@ -11,6 +11,7 @@ use clap::{ArgMatches, Command, ValueHint};
 use rustix::fs::CWD;
 use std::fs::File;
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 pub(super) const SPEC: Spec = Spec {
@@ -69,13 +70,15 @@ fn to_file(store: &Store, container: &ContainerId, path: &Path) -> Result<()> {
     }
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
-    let part = Part(path.with_file_name(name));
+    let part = path.with_file_name(name);
     let mut out = File::options()
         .write(true)
-        .create(true)
-        .truncate(true)
-        .open(&part.0)
+        // The files of a container, its secrets among them, in a directory that may be everybody's.
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)
         .with_context(said)?;
+    let part = Part(part);
     export(store, container, &mut out)?;
     rustix::fs::renameat(CWD, &part.0, CWD, path).with_context(said)
 }

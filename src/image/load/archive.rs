@@ -99,6 +99,10 @@ impl Archive {
         })
     }
 
+    pub(super) fn is_directory(&self) -> bool {
+        matches!(self.place, Place::Directory(_))
+    }
+
     /// A file's content; `None` if there is no such file.
     pub(super) fn find(&self, path: &str) -> Result<Option<Content>> {
         let (file, members) = match &self.place {

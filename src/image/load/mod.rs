@@ -29,6 +29,7 @@ use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
+use crate::registry::check_policy_of_files;
 use crate::store::{LayerBlob, Store};
 use archive::{Archive, Content};
 use sha2::{Digest as _, Sha256};
@@ -104,10 +105,22 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
 
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     let planned = match archive.read(format::docker_archive::MANIFEST)? {
-        Some(list) if is_list(&list) => docker::plan(archive, &list)?,
-        Some(manifest) if archive.find(format::layout::INDEX)?.is_none() => layout::plan_flat(archive, &manifest)?,
-        _ if archive.find(format::layout::INDEX)?.is_some() => layout::plan(archive)?,
-        _ => v1::plan(archive)?,
+        Some(list) if is_list(&list) => {
+            check_policy_of_files("docker-archive")?;
+            docker::plan(archive, &list)?
+        }
+        Some(manifest) if archive.find(format::layout::INDEX)?.is_none() => {
+            check_policy_of_files("dir")?;
+            layout::plan_flat(archive, &manifest)?
+        }
+        _ if archive.find(format::layout::INDEX)?.is_some() => {
+            check_policy_of_files(if archive.is_directory() { "oci" } else { "oci-archive" })?;
+            layout::plan(archive)?
+        }
+        _ => {
+            check_policy_of_files("docker-archive")?;
+            v1::plan(archive)?
+        }
     };
     match planned.is_empty() {
         true => Err(Error::other("the archive has no image")),

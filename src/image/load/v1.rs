@@ -40,7 +40,7 @@ pub(super) fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     let mut diffs = BTreeMap::new();
     let mut all = Vec::new();
     for (id, names) in names {
-        let said = || format!("image {}", id.chars().take(12).collect::<String>());
+        let said = || format!("image {}", shown(&id.chars().take(12).collect::<String>()));
         let mut planned = image(archive, &images, &id, &mut diffs).with_context(said)?;
         planned.names = names;
         all.push(planned);

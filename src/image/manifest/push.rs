@@ -154,7 +154,12 @@ impl Transfer<'_> {
             ))
             .with_hint("add the image to the list by its name at a registry")
         })?;
-        let from = Remote::open(&source, Action::Pull, self.access)?;
+        // What was given for one registry is not for another.
+        let access = match source.host == self.target.host {
+            true => self.access.clone(),
+            false => self.access.for_another(),
+        };
+        let from = Remote::open(&source, Action::Pull, &access)?;
         Ok(Box::new(move || {
             let wanted = Wanted {
                 digest: &digest,

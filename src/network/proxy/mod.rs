@@ -40,6 +40,10 @@ const CHUNK: usize = 64 << 10;
 /// What all connections together may hold for slow readers; each may hold at least `SMALLEST`.
 const HELD: usize = 16 << 20;
 const SMALLEST: usize = 2 << 10;
+/// Descriptors that strangers never get: the log, the state, clients and the firewall need theirs also under load.
+const SPARE: u64 = 256;
+/// Of one connection: two sockets, and its part of the pipes.
+const PER_CONNECTION: usize = 3;
 
 /// Where a connection goes on to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -172,6 +176,15 @@ struct Shared {
     scratch: Vec<u8>,
     /// Of it, what one read of a connection may take now.
     chunk: usize,
+    /// How many flows there may be now.
+    flows: usize,
+}
+
+/// What the limit of open files leaves; of a small one, half.
+fn room() -> usize {
+    use nix::sys::resource::{Resource, getrlimit};
+    let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
+    usize::try_from(limit.saturating_sub(SPARE).max(limit / 2)).unwrap_or(usize::MAX)
 }
 
 pub(crate) struct Proxy {
@@ -179,6 +192,8 @@ pub(crate) struct Proxy {
     listeners: Vec<Listener>,
     connections: Table<Connection>,
     flows: Flows,
+    /// Descriptors that connections and flows may have, all together.
+    room: usize,
     /// The descriptors have run out: until then nothing is accepted.
     accept_again: Option<Instant>,
     clock: Box<dyn Fn() -> Instant>,
@@ -198,12 +213,14 @@ impl Proxy {
             pipes: Pipes::default(),
             scratch: Vec::new(),
             chunk: CHUNK,
+            flows: 0,
         };
         let proxy = Proxy {
             shared,
             listeners,
             connections: Table::new(),
             flows: Flows::default(),
+            room: room(),
             accept_again: None,
             clock,
         };
@@ -248,8 +265,18 @@ impl Proxy {
         self.listeners.iter().filter(|l| l.protocol == Protocol::Tcp)
     }
 
+    /// Whether another connection or flow may have descriptors.
+    fn has_room(&self) -> bool {
+        self.connections.len() * PER_CONNECTION + self.flows.len() < self.room
+    }
+
     fn accept(&mut self, index: usize, now: Instant) {
         for _ in 0..ACCEPTS {
+            if !self.has_room() {
+                // They wait in the kernel's queue.
+                self.pause(now);
+                return;
+            }
             let Some(listener) = self.listeners.get(index) else {
                 return;
             };
@@ -325,6 +352,7 @@ impl Proxy {
         if self.shared.scratch.is_empty() {
             self.shared.scratch = vec![0; CHUNK];
         }
+        self.shared.flows = self.room.saturating_sub(self.connections.len() * PER_CONNECTION);
         if let Some(listener) = self.listeners.get(index as usize) {
             self.flows.serve_clients(index, listener, now, &mut self.shared);
         }

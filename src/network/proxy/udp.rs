@@ -67,7 +67,6 @@ impl Flows {
         self.table.len() == 0
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table.len()
     }
@@ -122,14 +121,15 @@ impl Flows {
         if let Some(place) = self.by_key.get(&key).copied() {
             return self.table.get_mut(place);
         }
-        if self.table.len() >= MOST {
+        let most = shared.flows.min(MOST);
+        if self.table.len() >= most {
             // One look a second, however many strangers knock.
             let looked = self.crowded.is_some_and(|at| now < at + Duration::from_secs(1));
             if !looked {
                 self.crowded = Some(now);
                 self.forget(now, SHORT);
             }
-            if self.table.len() >= MOST {
+            if self.table.len() >= most {
                 return None;
             }
         }

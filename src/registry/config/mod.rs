@@ -89,13 +89,22 @@ impl Config {
 
 /// Fails if policy.json does not let `reference` in.
 pub(crate) fn check_policy(reference: &Reference) -> Result<()> {
+    with_policy(|policy| policy.check(reference))
+}
+
+/// The same for what is loaded; `transport` is the policy's word for its form.
+pub(crate) fn check_policy_of_files(transport: &str) -> Result<()> {
+    with_policy(|policy| policy.check_files(transport))
+}
+
+fn with_policy(check: impl Fn(&Policy) -> Result<()>) -> Result<()> {
     let mut places: Vec<PathBuf> = Vec::new();
     places.extend(home().map(|h| h.join(".config/containers/policy.json")));
     places.push("/etc/containers/policy.json".into());
     for path in places {
         let Some(text) = read(&path)? else { continue };
         let policy = Policy::parse(&text).with_context(|| path.display().to_string())?;
-        return policy.check(reference).with_context(|| path.display().to_string());
+        return check(&policy).with_context(|| path.display().to_string());
     }
     Ok(())
 }

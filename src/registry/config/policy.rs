@@ -8,8 +8,8 @@ use serde_json::{Map, Value};
 
 pub(super) struct Policy {
     default: Vec<Requirement>,
-    /// The scopes of the transport `docker`.
-    scopes: Map<String, Value>,
+    /// The scopes of each transport; registries are `docker`.
+    transports: Map<String, Value>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -30,42 +30,62 @@ impl Policy {
         }
         let default = requirements(top.get("default").ok_or_else(|| bad("there is no `default`"))?)?;
         let transports = match top.get("transports") {
-            None => None,
-            Some(value) => Some(value.as_object().ok_or_else(|| bad("`transports` is no object"))?),
-        };
-        let scopes = match transports.and_then(|t| t.get("docker")) {
             None => Map::new(),
-            Some(value) => value.as_object().ok_or_else(|| bad("`docker` is no object"))?.clone(),
+            Some(value) => value
+                .as_object()
+                .ok_or_else(|| bad("`transports` is no object"))?
+                .clone(),
         };
-        Ok(Policy { default, scopes })
+        let policy = Policy { default, transports };
+        policy.scopes_of("docker")?;
+        Ok(policy)
+    }
+
+    fn scopes_of(&self, transport: &str) -> Result<Option<&Map<String, Value>>> {
+        let scopes = self.transports.get(transport).map(|value| {
+            let why = || Error::other(format!("is damaged: `{transport}` is no object"));
+            value.as_object().ok_or_else(why)
+        });
+        scopes.transpose()
+    }
+
+    /// Of an archive or a directory: which of a transport's scopes it would be in is not looked at, so all have to let
+    /// it in.
+    pub(super) fn check_files(&self, transport: &str) -> Result<()> {
+        let scopes = self.scopes_of(transport)?;
+        for value in scopes.into_iter().flat_map(Map::values) {
+            met(&requirements(value)?, transport)?;
+        }
+        match scopes.is_some_and(|scopes| scopes.contains_key("")) {
+            true => Ok(()),
+            false => met(&self.default, transport),
+        }
     }
 
     pub(super) fn check(&self, reference: &Reference) -> Result<()> {
-        let found = scopes(reference).into_iter().find_map(|scope| self.scopes.get(&scope));
-        let of_scope;
-        let wanted = match found {
-            Some(value) => {
-                of_scope = requirements(value)?;
-                &of_scope
-            }
-            None => &self.default,
-        };
-        for requirement in wanted {
-            match requirement {
-                Requirement::Accept => {}
-                Requirement::Reject => {
-                    return Err(Error::other(format!("images of {} are rejected", reference.name())));
-                }
-                Requirement::Signature(kind) => {
-                    return Err(Error::other(format!(
-                        "images of {} need a signature ({kind}), which this engine cannot check",
-                        reference.name()
-                    )));
-                }
+        let known = self.scopes_of("docker")?;
+        let found = scopes(reference).into_iter().find_map(|scope| known?.get(&scope));
+        let name = reference.name();
+        match found {
+            Some(value) => met(&requirements(value)?, &name),
+            None => met(&self.default, &name),
+        }
+    }
+}
+
+fn met(wanted: &[Requirement], of: &str) -> Result<()> {
+    for requirement in wanted {
+        match requirement {
+            Requirement::Accept => {}
+            Requirement::Reject => return Err(Error::other(format!("images of {of} are rejected"))),
+            Requirement::Signature(kind) => {
+                return Err(Error::other(format!(
+                    "images of {of} need a signature ({kind}), which this engine cannot check"
+                )));
             }
         }
-        Ok(())
     }
+    Ok(())
 }
 
 fn requirements(value: &Value) -> Result<Vec<Requirement>> {
@@ -147,6 +167,21 @@ mod tests {
                 (Err(e), want) if !want.is_empty() => assert!(e.to_string().contains(want), "{name}: {e}"),
                 (got, _) => panic!("{name}: {got:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn archives_have_transports_of_their_own() {
+        let policy = r#"{"default": [{"type": "reject"}], "transports": {
+            "docker": {"": [{"type": "insecureAcceptAnything"}]},
+            "docker-archive": {"": [{"type": "insecureAcceptAnything"}]},
+            "oci": {"": [{"type": "insecureAcceptAnything"}], "/srv": [{"type": "signedBy"}]},
+            "dir": {"/srv": [{"type": "insecureAcceptAnything"}]}}}"#;
+        let policy = Policy::parse(policy).unwrap();
+        policy.check_files("docker-archive").unwrap();
+        for (transport, why) in [("oci-archive", "rejected"), ("oci", "signedBy"), ("dir", "rejected")] {
+            let e = policy.check_files(transport).unwrap_err().to_string();
+            assert!(e.contains(why), "{e}");
         }
     }
 

@@ -11,9 +11,13 @@ use std::time::Duration;
 /// The host's own programs inside a busybox container.
 pub const TOOLS: [&str; 6] = ["-v", "/usr:/usr:ro", "-v", "/lib:/lib:ro", "-v", "/lib64:/lib64:ro"];
 
-/// Says over TCP on 80, and over UDP on 54, who asks.
+/// Says over TCP on 80, and over UDP on 54, who asks. Not socat for UDP: its children and itself read from one socket, so
+/// that a question is lost now and then.
 const SERVER: &str = "socat TCP6-LISTEN:80,fork,reuseaddr,ipv6only=0 'SYSTEM:echo tcp from $SOCAT_PEERADDR' & \
-    exec socat UDP6-RECVFROM:54,fork,ipv6only=0 'SYSTEM:read x; echo $x from $SOCAT_PEERADDR'";
+    exec perl -MSocket=:all -e 'socket(S, AF_INET6, SOCK_DGRAM, 0); \
+    setsockopt(S, IPPROTO_IPV6, IPV6_V6ONLY, pack(\"i\", 0)); bind(S, pack_sockaddr_in6(54, IN6ADDR_ANY)) or die; \
+    while (my $peer = recv(S, my $x, 1000, 0)) { chomp $x; my ($port, $address) = unpack_sockaddr_in6($peer); \
+    send(S, \"$x from [\" . join(\":\", unpack(\"(H4)8\", $address)) . \"]\\n\", 0, $peer) }'";
 
 /// `Net::CLIENT` as an IPv6 socket of socat's shows it.
 const CLIENT_MAPPED: &str = "ffff:c633:6402]";
@@ -59,7 +63,7 @@ pub fn udp(at: &str) -> Result<String, String> {
     socket.set_read_timeout(Some(Duration::from_millis(700))).unwrap();
     socket.connect(at).map_err(|e| e.to_string())?;
     let mut last = String::new();
-    for _ in 0..3 {
+    for _ in 0..5 {
         let mut buffer = [0; 1000];
         match socket.send(b"udp\n").and_then(|_| socket.recv(&mut buffer)) {
             Ok(n) => return Ok(String::from_utf8_lossy(&buffer[..n]).into_owned()),

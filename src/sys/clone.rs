@@ -83,6 +83,14 @@ pub(crate) fn fork() -> io::Result<Option<i32>> {
     }
 }
 
+/// A thread that was joined may still be on its last steps in the kernel, where it holds nothing of ours.
 fn one_thread() -> bool {
-    std::fs::read_dir("/proc/self/task").map_or(true, |d| d.count() == 1)
+    const STEPS: u32 = 1000;
+    (0..STEPS).any(|_| {
+        let alone = std::fs::read_dir("/proc/self/task").map_or(true, |d| d.count() == 1);
+        if !alone {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        alone
+    })
 }

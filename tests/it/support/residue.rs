@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 
 const KERNEL_NEEDS_AT_MOST: Duration = Duration::from_secs(2);
 
+/// What is being deleted when a test ends.
+const DELETING_TAKES_AT_MOST: Duration = Duration::from_secs(60);
+
 /// Removes the containers and directories of this host; gives what was left besides.
 pub fn clear_and_check(host: &Host) -> Vec<String> {
     let ids = if host.root.exists() {
@@ -25,6 +28,11 @@ pub fn clear_and_check(host: &Host) -> Vec<String> {
         if removed.code != 0 && stays && !std::thread::panicking() {
             return vec![format!("rm -f -v: {}", removed.err())];
         }
+    }
+    // Large images are deleted by a child that nobody waits for; a slow disk takes its time.
+    let deadline = Instant::now() + DELETING_TAKES_AT_MOST;
+    while !names_in(&host.root.join("staging")).is_empty() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(5));
     }
     let deadline = Instant::now() + KERNEL_NEEDS_AT_MOST;
     let left = loop {

@@ -9,8 +9,9 @@
 //! ```text
 //!   main         runs cli, prints the one error, gives the exit code
 //!   cli          argv → typed arguments → one call → text        │ output  tables, templates, sizes, times
-//!   container    what can be done to a container                 │ model   plain nouns, no I/O
-//!   image        what can be done to an image                    │ error   the one error type
+//!   build        Dockerfile → image                              │ model   plain nouns, no I/O
+//!   container    what can be done to a container                 │ error   the one error type
+//!   image        what can be done to an image
 //!   monitor      one process per running container
 //!   runtime      description → kernel: plan, steps, spawn, cgroup, seccomp
 //!   network      bridges, addresses, published ports, firewall, names
@@ -32,6 +33,7 @@
 //! Other verbs: `container/status.rs` derives what is true, `container/reap.rs` releases what a dead monitor left,
 //! `monitor/exec.rs` is the process behind an `exec`, `sys/exe.rs` says why both run from a read-only mount.
 
+mod build;
 mod cli;
 mod container;
 mod error;

@@ -32,7 +32,21 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "image", "monitor", "runtime", "network", "layer", "store", "sys", "model", "error",
         ],
     ),
-    ("output", &["image", "model", "error"]),
+    (
+        "build",
+        &[
+            "container",
+            "image",
+            "registry",
+            "format",
+            "layer",
+            "store",
+            "sys",
+            "model",
+            "error",
+        ],
+    ),
+    ("output", &["build", "image", "model", "error"]),
     ("cli", ANY),
     ("main", ANY),
 ];

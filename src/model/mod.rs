@@ -18,6 +18,7 @@ pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod state;
 pub(crate) mod time;

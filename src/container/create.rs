@@ -4,7 +4,7 @@ use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArg
 use crate::container::remove;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
@@ -57,6 +57,20 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
         check(&config)?;
         match store.new_container(&config) {
             // Another process took the random name since it was free.
+            Err(e) if e.kind() == Kind::Conflict && args.name.is_none() => {}
+            done => return done.map(|()| config),
+        }
+    }
+}
+
+/// The container of a build's step: of an image that need not be in the store, whose layers are.
+pub(super) fn of_build(store: &Store, args: &RunArgs, image: &ImageRecord, step: BuildStep) -> Result<ContainerConfig> {
+    loop {
+        let mut config = merge(store, args, image)?;
+        config.build = Some(step.clone());
+        check(&config)?;
+        store.mark_step(&step.upper, &config.id)?;
+        match store.new_container(&config) {
             Err(e) if e.kind() == Kind::Conflict && args.name.is_none() => {}
             done => return done.map(|()| config),
         }

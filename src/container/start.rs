@@ -37,7 +37,12 @@ pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options)
     client_session.run(Connection::new(ours))
 }
 
-fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
+pub(super) fn launch(
+    store: &Store,
+    id: &ContainerId,
+    lock: ContainerLock,
+    client: Option<&FirstClient<'_>>,
+) -> Result<()> {
     for warning in launch::launch(store, id, lock, client)? {
         store.notify(&format!("WARNING: {warning}"));
     }

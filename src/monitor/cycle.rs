@@ -7,7 +7,7 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{identity, localtime, names, sharing, stdio, trees, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -210,7 +210,9 @@ fn try_start(
     sys::stop_point("cgroups-made");
     let sources = volumes::sources(store, config, root.as_fd())?;
     let shared = sharing::open(store, config)?;
+    let (trees, tree_mounts) = trees::open(store, config)?.into_iter().unzip();
     let facts = Facts {
+        trees,
         shared_shm: shared.shm.is_some(),
         run_dir: store.run_dir(&config.id),
         sources: sources.of_mounts,
@@ -222,7 +224,11 @@ fn try_start(
         open_files: stdio::open_files(),
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
+    let opened = prepare::Opened {
+        shared_shm: shared.shm,
+        trees: tree_mounts,
+    };
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, opened)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
         Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
@@ -270,10 +276,16 @@ fn try_start(
 fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
     let dir = store.container_dir(&config.id);
     let mut lowers = vec![store.mount_points()?];
+    let mut upper = dir.join("upper");
+    if let Some(step) = &config.build {
+        lowers.extend(step.places.clone());
+        upper.clone_from(&step.upper);
+    }
     lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
+    lowers.extend(config.build.iter().flat_map(|step| step.above.iter().cloned()));
     let overlay = Overlay {
         lowers,
-        upper: dir.join("upper"),
+        upper,
         work: dir.join("work"),
         volatile: config.auto_remove,
         read_only: false,

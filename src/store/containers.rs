@@ -259,7 +259,12 @@ impl Store {
             Some(name) => vec![name.to_owned()],
             None => self.names_of(id),
         };
-        let image = self.config(id).map(|config| config.image);
+        // A step's layers are its build's.
+        let image = self
+            .config(id)
+            .ok()
+            .filter(|config| config.build.is_none())
+            .map(|config| config.image);
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -276,11 +281,7 @@ impl Store {
         drop(held);
         sys::stop_point("container-detached");
         let cleared = self.clear_live(id);
-        Ok(DetachedContainer {
-            doomed,
-            image: image.ok(),
-            cleared,
-        })
+        Ok(DetachedContainer { doomed, image, cleared })
     }
 }
 

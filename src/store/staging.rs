@@ -198,7 +198,7 @@ impl Store {
         Ok(found)
     }
 
-    fn sweep_entry(&self, path: &Path) -> Result<bool> {
+    pub(super) fn sweep_entry(&self, path: &Path) -> Result<bool> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let entry = match File::options().read(true).custom_flags(flags).open(path) {
             Ok(entry) => entry,
@@ -207,6 +207,10 @@ impl Store {
         };
         if !lock::try_exclusive(&entry)? || !in_place(path, &entry) {
             return Ok(false);
+        }
+        self.drop_step_container(path)?;
+        if self.rescue_step(path, &entry)? {
+            return Ok(true);
         }
         // A container that was being removed takes its volumes along; if they can't go now, it stays to say so.
         if self.drop_rest_of(path)? {

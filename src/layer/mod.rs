@@ -18,6 +18,7 @@ mod header;
 mod inherit;
 mod number;
 mod pax;
+mod settle;
 mod size;
 mod sparse;
 mod stream;
@@ -29,6 +30,7 @@ mod whiteout;
 mod xattr;
 
 pub(crate) use inherit::inherit;
+pub(crate) use settle::settle;
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, Unpacked, unpack};
 pub(crate) use verify::verify;

@@ -79,6 +79,12 @@ impl StagedLayer {
         Ok(sealed)
     }
 
+    /// The same of a build's step: what else is in its directory goes.
+    pub(crate) fn close_step(self, record: LayerRecord) -> Result<SealedLayer> {
+        super::cache::clean(self.stage.path())?;
+        self.close(record)
+    }
+
     /// The same without the sync: the caller syncs the store before it commits, once for several layers.
     pub(crate) fn close(self, record: LayerRecord) -> Result<SealedLayer> {
         file::write_new(

@@ -18,6 +18,7 @@ mod prompt;
 mod prune;
 mod resource;
 mod security;
+mod service;
 mod session;
 mod settings;
 mod tree;

@@ -1,3 +1,5 @@
+//! Tables of settings and what becomes of them.
+
 use super::*;
 use crate::cli::{compat, tree};
 use std::ffi::OsString;

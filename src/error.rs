@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     BrokenPipe,
     /// Ends with this status and prints nothing: all has been said (a container's own exit code, `exists`).
     Status(u8),
+    /// A command of a build ended with this code, which is the build's as well.
+    Step(u8),
 }
 
 /// An error: kind, what happened from the outside in, and perhaps a hint what to do.

@@ -4,18 +4,21 @@
 
 use crate::build::task::{self, Task};
 use crate::error::{Context, Error, Result};
+use crate::layer::overlay::{self, Overlay};
 use crate::layer::{self, pack};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::time::Timestamp;
 use crate::store::{
-    Claim, FinishedStep, LayerRecord, StagedLayer, StepParent, StepRecord, Store, mark_finished, step_key,
+    Claim, FinishedStep, LayerRecord, Stage, StagedLayer, StepParent, StepRecord, Store, mark_finished, step_key,
 };
 use crate::sys;
 use rustix::fs::fstat;
+use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// Digested layers wait so long for others, before they are synced together.
@@ -74,10 +77,17 @@ pub(crate) struct Layers<'a> {
     last_commit: Instant,
     /// Directories that are of no use any more, but that a container may still be on.
     spare: Vec<StagedLayer>,
+    /// Steps without files of their own, for the cache.
+    notes: Vec<(Top, Digest, Timestamp, String)>,
+    /// Mounted trees, for reading.
+    views: HashMap<Top, Rc<OwnedFd>>,
+    /// Has `empty/`: the kernel wants a second directory below a view.
+    scratch: Stage,
 }
 
 impl<'a> Layers<'a> {
     pub(crate) fn new(store: &'a Store) -> Result<Layers<'a>> {
+        let scratch = store.stage_scratch()?;
         Ok(Layers {
             store,
             claim: store.claim()?,
@@ -85,6 +95,9 @@ impl<'a> Layers<'a> {
             boot_id: sys::process::boot_id().context("read the boot id")?,
             last_commit: Instant::now(),
             spare: Vec::new(),
+            notes: Vec::new(),
+            views: HashMap::new(),
+            scratch,
         })
     }
 
@@ -302,7 +315,7 @@ impl<'a> Layers<'a> {
             .filter(|n| matches!(self.list[*n].state, State::Hashed { .. }))
             .collect();
         if ready.is_empty() {
-            return Ok(());
+            return self.write_notes();
         }
         self.store.sync()?;
         sys::stop_point("steps-synced");
@@ -320,7 +333,7 @@ impl<'a> Layers<'a> {
             sys::stop_point("step-placed");
         }
         self.last_commit = Instant::now();
-        Ok(())
+        self.write_notes()
     }
 
     fn is_placed(&self, top: Top) -> bool {
@@ -381,21 +394,77 @@ impl<'a> Layers<'a> {
     }
 
     /// Remembers a step without files of its own.
-    pub(crate) fn note(&mut self, top: Top, inputs: Digest, made: (Timestamp, &str)) -> Result<()> {
-        // What a layer that is still being hashed is done on, the next build asks again.
-        if !self.is_placed(top) {
+    pub(crate) fn note(&mut self, top: Top, inputs: Digest, created: Timestamp, description: &str) {
+        self.notes.push((top, inputs, created, description.to_owned()));
+    }
+
+    /// Writes down what is remembered of steps whose layers are in place.
+    fn write_notes(&mut self) -> Result<()> {
+        let (ready, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.notes).into_iter().partition(|(top, ..)| self.is_placed(*top));
+        self.notes = rest;
+        if ready.is_empty() {
             return Ok(());
         }
-        let chain = self.chain(top)?;
-        let record = StepRecord {
-            top: chain,
-            changed: false,
-            created: made.0,
-            description: made.1.to_owned(),
-            stage: None,
-        };
         let held = self.store.lock_shared()?;
-        self.store.put_step(&step_key(chain, inputs), &record, &held)
+        for (top, inputs, created, description) in ready {
+            let chain = self.chain(top)?;
+            let record = StepRecord {
+                top: chain,
+                changed: false,
+                created,
+                description,
+                stage: None,
+            };
+            self.store.put_step(&step_key(chain, inputs), &record, &held)?;
+        }
+        Ok(())
+    }
+
+    /// An empty directory.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.scratch.path().join("empty")
+    }
+
+    /// A tree for reading, mounted nowhere else.
+    pub(crate) fn view(&mut self, top: Top) -> Result<Rc<OwnedFd>> {
+        if let Some(view) = self.views.get(&top) {
+            return Ok(Rc::clone(view));
+        }
+        let mut lowers = vec![self.empty()];
+        lowers.extend(self.dirs(top));
+        let upper = match lowers.len() {
+            1 => self.scratch.path().join("nothing"),
+            _ => lowers.pop().unwrap_or_default(),
+        };
+        let mount = overlay::mount(&Overlay {
+            lowers,
+            upper,
+            work: PathBuf::new(),
+            volatile: true,
+            read_only: true,
+        })?;
+        let view = Rc::new(readable(&mount)?);
+        self.views.insert(top, Rc::clone(&view));
+        Ok(view)
+    }
+
+    /// A tree whose changes go into the staged layer.
+    pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<OwnedFd> {
+        let mut lowers = vec![self.empty()];
+        lowers.extend(self.dirs(top));
+        let work = staged.place().join("work");
+        std::fs::DirBuilder::new()
+            .create(&work)
+            .with_context(|| format!("make {}", work.display()))?;
+        let mount = overlay::mount(&Overlay {
+            lowers,
+            upper: staged.place().join("diff"),
+            work,
+            volatile: true,
+            read_only: false,
+        })?;
+        readable(&mount)
     }
 
     /// After a failure: what was finished is kept.
@@ -405,6 +474,13 @@ impl<'a> Layers<'a> {
         }
         self.commit()
     }
+}
+
+/// What fsmount(2) gives is a place only, and can't be read.
+fn readable(mount: &OwnedFd) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(mount, c".", flags, Mode::empty()).context("open a tree")
 }
 
 fn stage_name(staged: &StagedLayer) -> String {

@@ -5,6 +5,9 @@
 #![allow(dead_code)]
 
 pub(crate) mod instruction;
+mod layers;
 pub(crate) mod options;
 pub(crate) mod place;
 pub(crate) mod progress;
+mod state;
+mod task;

@@ -35,6 +35,8 @@ pub(crate) fn start<T: Serialize>(kept: &[BorrowedFd<'_>], work: impl FnOnce() -
         Fork::Child => {
             let mut all = kept.to_vec();
             all.push(to_answer.as_fd());
+            // A terminal's Ctrl-C is for the build: what it has finished is worth being finished.
+            let _ = nix::sys::signal::SigSet::all().thread_block();
             let code = match sys::process::close_all_but(&all) {
                 Ok(()) => tell(to_answer, work()),
                 Err(_) => 1,

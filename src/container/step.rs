@@ -36,10 +36,16 @@ pub(crate) enum Said {
     Exit(u8),
 }
 
-/// Makes the container. Its record goes with its end, or with the layer's staging directory (`Store::sweep`) if the
-/// build dies before it is started.
-pub(crate) fn create(store: &Store, args: &RunArgs, image: &ImageRecord, step: BuildStep) -> Result<Step> {
-    let config = create::of_build(store, args, image, step)?;
+/// Makes the container. The staged layer that is its upper is marked with its id (`Store::mark_step`): if the build dies
+/// before the container is started, it goes with that.
+pub(crate) fn create(
+    store: &Store,
+    args: &RunArgs,
+    image: &ImageRecord,
+    step: &BuildStep,
+    id: &ContainerId,
+) -> Result<Step> {
+    let config = create::of_build(store, args, image, step, id)?;
     let ready = start::ready(store, &config.id)?;
     let lock = ready.ok_or_else(|| Error::conflict("the build's container runs already"))?;
     Ok(Step { id: config.id, lock })

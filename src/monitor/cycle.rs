@@ -223,7 +223,12 @@ fn try_start(
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
     };
-    let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
+    let mut linked = names::with_links(store, config, &live.endpoints)?;
+    if config.build.is_some() {
+        let secrets = trees::secret_variables(store, config)?;
+        linked.to_mut().process.env.extend(secrets);
+    }
+    let plan = plan::plan(&linked, &facts)?;
     let opened = prepare::Opened {
         shared_shm: shared.shm,
         trees: tree_mounts,

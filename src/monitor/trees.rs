@@ -3,6 +3,7 @@
 
 use crate::error::{Context as _, Error, Result};
 use crate::layer::overlay::{self, Overlay};
+use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, TreeMount};
 use crate::runtime::plan;
 use crate::runtime::rootfs::{self, Links};
@@ -31,6 +32,20 @@ pub(super) fn open(store: &Store, config: &ContainerConfig) -> Result<Vec<(plan:
         Ok((known, mount))
     };
     trees.iter().map(one).collect()
+}
+
+/// In the run directory of a step's container: variables that are in no record, each ended by a NUL.
+pub(crate) const SECRET_VARIABLES: &str = "secret-variables";
+
+pub(super) fn secret_variables(store: &Store, config: &ContainerConfig) -> Result<Vec<ByteString>> {
+    match std::fs::read(store.run_dir(&config.id).join(SECRET_VARIABLES)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => {
+            let text = text.context("read secret variables")?;
+            let variables = text.split(|b| *b == 0).filter(|v| !v.is_empty());
+            Ok(variables.map(|v| v.to_vec().into()).collect())
+        }
+    }
 }
 
 /// The mount, and whether it is a directory.

@@ -187,8 +187,11 @@ impl Store {
         let Some(id) = std::str::from_utf8(&id).ok().and_then(ContainerId::parse) else {
             return Ok(());
         };
-        if !self.config(&id).is_ok_and(|config| config.build.is_some()) || self.live(&id)?.is_some() {
+        if self.live(&id)?.is_some() {
             return Ok(());
+        }
+        if !self.container_dir(&id).exists() {
+            return self.clear_live(&id);
         }
         match self.try_lock_container(&id) {
             Ok(Some(held)) => self.detach_container(&id, None, &held)?.delete(self),

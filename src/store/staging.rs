@@ -124,6 +124,19 @@ impl Store {
         })
     }
 
+    /// A new directory with empty ones in it: `empty` and `nothing`, which nobody writes into, `upper` and `work`.
+    pub(crate) fn stage_scratch(&self) -> Result<Stage> {
+        let stage = self.stage()?;
+        for name in ["empty", "nothing", "upper", "work"] {
+            let path = stage.path().join(name);
+            DirBuilder::new()
+                .mode(0o755)
+                .create(&path)
+                .with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(stage)
+    }
+
     /// A new empty file, mode 0600, on the store's file system, open for reading and writing.
     pub(crate) fn stage_file(&self) -> Result<StagedFile> {
         let (path, file) = self.make_staged(|path| {

@@ -96,6 +96,14 @@ impl Error {
         self
     }
 
+    /// The hint, and what is shown, of another error that this one says in other words.
+    #[must_use]
+    pub(crate) fn with_hint_of(mut self, other: &Error) -> Self {
+        self.hint = self.hint.or_else(|| other.hint.clone());
+        self.shown = self.shown.or_else(|| other.shown.clone());
+        self
+    }
+
     pub(crate) fn shown(&self) -> Option<&str> {
         self.shown.as_deref()
     }

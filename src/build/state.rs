@@ -31,6 +31,19 @@ pub(crate) enum Said {
     Run(String),
 }
 
+impl Said {
+    pub(crate) fn text(&self) -> &str {
+        match self {
+            Said::Meta(text) | Said::Files(text) | Said::Run(text) => text,
+        }
+    }
+}
+
+/// A command for a line of a message.
+pub(crate) fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 impl State {
     /// `FROM scratch`.
     pub(crate) fn scratch(platform: &Platform) -> State {

@@ -10,6 +10,7 @@ use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::monitor::frame::{Hello, Kind, frame};
 use crate::monitor::launch::FirstClient;
+pub(crate) use crate::monitor::trees::SECRET_VARIABLES;
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::{AsFd as _, BorrowedFd};

@@ -18,7 +18,7 @@ mod restart;
 mod sharing;
 mod stdio;
 mod streams;
-mod trees;
+pub(crate) mod trees;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};

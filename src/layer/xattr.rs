@@ -1,9 +1,10 @@
 //! Extended attributes of anything that has a name, symbolic links and devices included.
 
 use crate::error::{Context, Error, Result};
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The kernel's `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
@@ -73,7 +74,16 @@ fn decides_access(name: &CStr) -> bool {
 /// All of them but the stack's own, sorted by name.
 pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     let path = path(dir, name);
-    let names = match grown(|buffer| llistxattr(path.as_slice(), buffer)) {
+    collect(grown(|buffer| llistxattr(path.as_slice(), buffer)), |name, buffer| {
+        lgetxattr(path.as_slice(), name, buffer)
+    })
+}
+
+fn collect(
+    names: Result<Vec<u8>, Errno>,
+    read: impl Fn(&CStr, &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Vec<Xattr>> {
+    let names = match names {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         result => result.context("list extended attributes")?,
     };
@@ -85,7 +95,7 @@ pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
         if is_of_the_stack(name) {
             continue;
         }
-        match grown(|buffer| lgetxattr(path.as_slice(), name, buffer)) {
+        match grown(|buffer| read(name, buffer)) {
             Ok(value) => all.push(Xattr {
                 name: name.to_owned(),
                 value,
@@ -96,6 +106,13 @@ pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     }
     all.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(all)
+}
+
+/// All of an open file's but the stack's own.
+pub(super) fn of_file(file: &File) -> Result<Vec<Xattr>> {
+    collect(grown(|buffer| flistxattr(file, buffer)), |name, buffer| {
+        fgetxattr(file, name, buffer)
+    })
 }
 
 /// Those that belong to a file wherever it is: not the labels and measurements by which this machine's own policy knows

@@ -4,6 +4,7 @@ pub(crate) mod bytes;
 pub(crate) mod container;
 pub(crate) mod digest;
 pub(crate) mod id;
+pub(crate) mod idmap;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;

@@ -1,1 +1,10 @@
 //! Dockerfile → image.
+//!
+//! `options` is what was asked, `instruction` is a parsed Dockerfile, `progress` what a build tells about itself.
+
+#![allow(dead_code)]
+
+pub(crate) mod instruction;
+pub(crate) mod options;
+pub(crate) mod place;
+pub(crate) mod progress;

@@ -3,6 +3,8 @@
 pub(crate) mod bytes;
 pub(crate) mod container;
 pub(crate) mod digest;
+pub(crate) mod event;
+pub(crate) mod health;
 pub(crate) mod id;
 pub(crate) mod idmap;
 pub(crate) mod image;
@@ -17,6 +19,7 @@ pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod state;
 pub(crate) mod time;

@@ -1,0 +1,89 @@
+//! Reading a blob: hashed, counted, checked, perhaps written down.
+
+use super::{Intake, Unpacked};
+use crate::error::{Error, Result};
+use crate::image::progress::{Layer, Step};
+use crate::model::digest::Digest;
+use sha2::{Digest as _, Sha256};
+use std::fs::File;
+use std::io::{self, Read, Write};
+
+/// Hashes and counts what is read, and may write it down.
+pub(in crate::image) struct Tee<'a> {
+    input: &'a mut (dyn Read + Send),
+    sink: Option<&'a File>,
+    hasher: Sha256,
+    pub(in crate::image) count: u64,
+    size: Option<u64>,
+    pub(in crate::image) layer: Option<&'a Layer<'a>>,
+}
+
+impl<'a> Tee<'a> {
+    /// `size`: no more than that may come.
+    pub(in crate::image) fn new(input: &'a mut (dyn Read + Send), size: Option<u64>) -> Tee<'a> {
+        Tee {
+            input,
+            sink: None,
+            hasher: Sha256::new(),
+            count: 0,
+            size,
+            layer: None,
+        }
+    }
+
+    pub(super) fn into_file(mut self, file: &'a File) -> Self {
+        self.sink = Some(file);
+        self
+    }
+
+    /// Of what was read so far.
+    pub(in crate::image) fn digest(&self) -> Digest {
+        Digest::from_hasher(self.hasher.clone())
+    }
+
+    /// Unpacks it, reads it to its end, and checks what it was. Where the digest is wrong, that is what is said, not
+    /// what the bytes then looked like.
+    pub(in crate::image) fn unpack_checked(&mut self, intake: &Intake<'_>, digest: Option<Digest>) -> Result<Unpacked> {
+        let unpacked = intake.unpack(self);
+        let rest = io::copy(self, &mut io::sink());
+        if let Err(e) = rest {
+            return Err(match unpacked {
+                // Said by the unpacking already, perhaps with the member's name.
+                Err(told) => told,
+                Ok(_) => Error::from(e),
+            });
+        }
+        if let Some(size) = self.size.filter(|size| *size != self.count) {
+            return Err(Error::other(format!(
+                "size mismatch: got {} bytes, want {size}",
+                self.count
+            )));
+        }
+        let found = self.digest();
+        match digest.filter(|digest| *digest != found) {
+            Some(want) => Err(Error::other(format!("digest mismatch: got {found}, want {want}"))),
+            None => unpacked,
+        }
+    }
+}
+
+impl Read for Tee<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let n = self.input.read(buffer)?;
+        self.hasher.update(&buffer[..n]);
+        self.count += n as u64;
+        if let Some(size) = self.size.filter(|size| *size < self.count) {
+            return Err(io::Error::other(format!("size mismatch: more than {size} bytes")));
+        }
+        if let Some(mut sink) = self.sink {
+            sink.write_all(&buffer[..n])?;
+        }
+        if let (Some(layer), true) = (self.layer, n > 0) {
+            layer.step(Step::Loading {
+                done: self.count,
+                total: self.size,
+            });
+        }
+        Ok(n)
+    }
+}

@@ -40,6 +40,7 @@ mod push;
 mod readme_2013;
 mod registry;
 mod removal;
+mod settings;
 mod start;
 mod streams;
 mod support;

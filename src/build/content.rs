@@ -169,7 +169,14 @@ fn take<const N: usize>(bytes: &mut &[u8]) -> Option<[u8; N]> {
 pub(super) fn is_trusted(dir: BorrowedFd<'_>) -> bool {
     /// linux/magic.h: ext4, XFS, btrfs, tmpfs, overlayfs, F2FS, bcachefs, ZFS.
     const MAGIC: [i64; 8] = [
-        0xef53, 0x5846_5342, 0x9123_683e, 0x0102_1994, 0x794c_7630, 0xf2f5_2010, 0xca45_1a4e, 0x2fc1_2fc1,
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x794c_7630,
+        0xf2f5_2010,
+        0xca45_1a4e,
+        0x2fc1_2fc1,
     ];
     rustix::fs::fstatfs(dir).is_ok_and(|fs| MAGIC.contains(&fs.f_type))
 }

@@ -134,7 +134,11 @@ pub(super) fn fetch(
         remove_git_dirs(&at, &top)?;
     }
     let subdir = Path::new(&repository.subdir);
-    let subdir = if repository.subdir.is_empty() { Path::new(".") } else { subdir };
+    let subdir = if repository.subdir.is_empty() {
+        Path::new(".")
+    } else {
+        subdir
+    };
     let root = openat2(&top, subdir, flags, Mode::empty(), inside)
         .with_context(|| shown(repository.subdir.as_bytes()))
         .with_context(|| without_password(&repository.remote))?;
@@ -146,7 +150,10 @@ fn check_out(at: &Path, repository: &Repository, checksum: Option<&str>) -> Resu
     git(at, &["remote", "add", "--", "origin", &repository.remote])?;
     let reference = repository.reference.as_deref().unwrap_or("HEAD");
     let is_commit = reference.len() >= 7 && reference.bytes().all(|b| b.is_ascii_hexdigit());
-    let shallow = git(at, &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", reference]);
+    let shallow = git(
+        at,
+        &["fetch", "--quiet", "--depth=1", "--no-tags", "--", "origin", reference],
+    );
     let wanted = match shallow {
         Ok(_) => "FETCH_HEAD".to_owned(),
         // Not every server gives any commit, or anything less than all.
@@ -162,13 +169,25 @@ fn check_out(at: &Path, repository: &Repository, checksum: Option<&str>) -> Resu
             }
         }
     };
-    let commit = git(at, &["rev-parse", "--verify", "--quiet", "--end-of-options", &format!("{wanted}^{{commit}}")])
-        .map_err(|_| Error::other(format!("repository does not contain ref {reference}")))?;
+    let commit = git(
+        at,
+        &[
+            "rev-parse",
+            "--verify",
+            "--quiet",
+            "--end-of-options",
+            &format!("{wanted}^{{commit}}"),
+        ],
+    )
+    .map_err(|_| Error::other(format!("repository does not contain ref {reference}")))?;
     let commit = commit.trim();
     if let Some(sum) = checksum
         && (sum.len() < 7 || !commit.starts_with(&sum.to_ascii_lowercase()))
     {
-        return Err(Error::other(format!("commit is {commit}, not {} as --checksum says", sum.escape_debug())));
+        return Err(Error::other(format!(
+            "commit is {commit}, not {} as --checksum says",
+            sum.escape_debug()
+        )));
     }
     git(at, &["checkout", "--quiet", "--force", "--detach", commit])?;
     if std::fs::symlink_metadata(at.join(".gitmodules")).is_ok() {
@@ -248,7 +267,9 @@ fn git(at: &Path, words: &[&str]) -> Result<String> {
 /// `.git` of the repository and, files by then, of its submodules.
 fn remove_git_dirs(at: &Path, top: &OwnedFd) -> Result<()> {
     let listed = git(at, &["ls-files", "-z", "--stage"]).unwrap_or_default();
-    let submodules = listed.split('\0').filter_map(|line| line.strip_prefix("160000 ")?.split_once('\t'));
+    let submodules = listed
+        .split('\0')
+        .filter_map(|line| line.strip_prefix("160000 ")?.split_once('\t'));
     for (_, path) in submodules {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
@@ -284,17 +305,40 @@ mod tests {
             ("git://host/x", "git://host/x", None, ""),
             ("https://host/x.git", "https://host/x.git", None, ""),
             ("https://host/x.git#main", "https://host/x.git", Some("main"), ""),
-            ("https://host/x.git#v1.0:sub/dir", "https://host/x.git", Some("v1.0"), "sub/dir"),
+            (
+                "https://host/x.git#v1.0:sub/dir",
+                "https://host/x.git",
+                Some("v1.0"),
+                "sub/dir",
+            ),
             ("https://host/x.git#:sub", "https://host/x.git", None, "sub"),
             ("github.com/u/r", "https://github.com/u/r", None, ""),
-            ("github.com/u/r#refs/pull/1/head", "https://github.com/u/r", Some("refs/pull/1/head"), ""),
+            (
+                "github.com/u/r#refs/pull/1/head",
+                "https://github.com/u/r",
+                Some("refs/pull/1/head"),
+                "",
+            ),
             ("git@github.com:u/r", "git@github.com:u/r", None, ""),
             ("ssh://git@host:22/x", "ssh://git@host:22/x", None, ""),
         ] {
             let got = Repository::parse(text).unwrap().unwrap();
-            assert_eq!((got.remote.as_str(), got.reference.as_deref(), got.subdir.as_str()), (remote, reference, subdir), "{text}");
+            assert_eq!(
+                (got.remote.as_str(), got.reference.as_deref(), got.subdir.as_str()),
+                (remote, reference, subdir),
+                "{text}"
+            );
         }
-        for other in ["https://host/x.tar", "dir", "./github.com/x", "file:///x.git", "ext::sh -c x", "a@b/c", "https://host/a.git/b", "-"] {
+        for other in [
+            "https://host/x.tar",
+            "dir",
+            "./github.com/x",
+            "file:///x.git",
+            "ext::sh -c x",
+            "a@b/c",
+            "https://host/a.git/b",
+            "-",
+        ] {
             assert_eq!(Repository::parse(other).unwrap(), None, "{other}");
         }
         for bad in [

@@ -188,7 +188,9 @@ mod tests {
         // Any rules and any path: going down step by step says the same as asking each rule for each prefix.
         let mut seed = 7u64;
         let mut random = |most: u64| {
-            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
             (seed >> 33) % most
         };
         let words = ["a", "b", "*", "**", "?", "a*", "[ab]", "c"];
@@ -206,7 +208,9 @@ mod tests {
                 }
             }
             let ignore = Ignore::parse(text.as_bytes()).unwrap();
-            let names: Vec<&str> = (0..=random(3)).map(|_| ["a", "b", "c", "ab"][usize::try_from(random(4)).unwrap()]).collect();
+            let names: Vec<&str> = (0..=random(3))
+                .map(|_| ["a", "b", "c", "ab"][usize::try_from(random(4)).unwrap()])
+                .collect();
             let path = names.join("/");
             let mut want = false;
             for rule in &ignore.rules {

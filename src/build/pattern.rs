@@ -270,7 +270,9 @@ mod tests {
             let pattern_ = Pattern::new(pattern, Stars::One).unwrap();
             assert_eq!(pattern_.matches(path.as_bytes()), want, "{pattern} {path}");
         }
-        for bad in ["[]a]", "[-]", "[x-]", "[-x]", "[", "[^", "[^bc", "a[", r"\", "[a-b-c]", "[]", "[!]"] {
+        for bad in [
+            "[]a]", "[-]", "[x-]", "[-x]", "[", "[^", "[^bc", "a[", r"\", "[a-b-c]", "[]", "[!]",
+        ] {
             assert_eq!(Pattern::new(bad, Stars::One).is_err(), bad != "[!]", "{bad}");
         }
         let odd = Pattern::new("a?b", Stars::One).unwrap();
@@ -323,7 +325,11 @@ mod tests {
             ("**/.foo", "bar.foo", false),
             ("a(b)c/def", "a(b)c/xyz", false),
             ("a.|)$(}+{bc", "a.|)$(}+{bc", true),
-            ("dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl", "dist/x", false),
+            (
+                "dist/proxy.py-2.4.0rc3.dev36+g08acad9-py3-none-any.whl",
+                "dist/x",
+                false,
+            ),
         ] {
             let pattern_ = Pattern::new(pattern, Stars::Deep).unwrap();
             assert_eq!(pattern_.matches(path.as_bytes()), want, "{pattern} {path}");

@@ -81,10 +81,9 @@ fn decides_access(name: &CStr) -> bool {
 /// All of them but the stack's own, sorted by name.
 pub(crate) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     let path = path(dir, name);
-    collect(
-        grown(|buffer| llistxattr(path.as_slice(), buffer)),
-        |name, buffer| lgetxattr(path.as_slice(), name, buffer),
-    )
+    collect(grown(|buffer| llistxattr(path.as_slice(), buffer)), |name, buffer| {
+        lgetxattr(path.as_slice(), name, buffer)
+    })
 }
 
 fn collect(
@@ -120,10 +119,9 @@ fn collect(
 pub(crate) fn of_file(file: &File) -> Result<Vec<Xattr>> {
     match flistxattr(file, &mut [0_u8; 0][..]) {
         Ok(0) | Err(Errno::NOTSUP) => Ok(Vec::new()),
-        _ => collect(
-            grown(|buffer| flistxattr(file, buffer)),
-            |name, buffer| fgetxattr(file, name, buffer),
-        ),
+        _ => collect(grown(|buffer| flistxattr(file, buffer)), |name, buffer| {
+            fgetxattr(file, name, buffer)
+        }),
     }
 }
 

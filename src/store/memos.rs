@@ -21,7 +21,11 @@ impl Store {
         let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(&root);
         made.with_context(|| format!("make {}", root.display()))?;
         for entry in std::fs::read_dir(&root)?.flatten() {
-            let age = entry.metadata().and_then(|m| m.modified()).ok().and_then(|t| t.elapsed().ok());
+            let age = entry
+                .metadata()
+                .and_then(|m| m.modified())
+                .ok()
+                .and_then(|t| t.elapsed().ok());
             if age.is_some_and(|age| age > KEPT) {
                 let _ = std::fs::remove_file(entry.path());
             }

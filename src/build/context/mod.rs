@@ -91,7 +91,11 @@ impl Context {
 
     fn directory(store: &Store, path: &Path) -> Result<Context> {
         let said = || format!("path \"{}\"", shown(path));
-        let root = match rustix::fs::open(path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()) {
+        let root = match rustix::fs::open(
+            path,
+            OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+        ) {
             Err(rustix::io::Errno::NOENT) => {
                 return Err(Error::other(format!("{} not found", said()))).context("unable to prepare context");
             }
@@ -105,7 +109,10 @@ impl Context {
         let real = std::fs::canonicalize(path).with_context(said)?;
         let key = Digest::of(real.as_os_str().as_bytes());
         let memo = match is_trusted(root.as_fd()) {
-            true => store.memo(&key).map(|bytes| Memo::from_bytes(&bytes)).unwrap_or_default(),
+            true => store
+                .memo(&key)
+                .map(|bytes| Memo::from_bytes(&bytes))
+                .unwrap_or_default(),
             false => Memo::default(),
         };
         Ok(Context {

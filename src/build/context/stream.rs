@@ -31,7 +31,10 @@ pub(super) fn open(store: &Store, mut stream: impl Read + Send) -> Result<Sniffe
 /// All of a Dockerfile.
 pub(super) fn text(stream: impl Read) -> Result<Vec<u8>> {
     let mut text = Vec::new();
-    stream.take(LARGEST_DOCKERFILE + 1).read_to_end(&mut text).context("read")?;
+    stream
+        .take(LARGEST_DOCKERFILE + 1)
+        .read_to_end(&mut text)
+        .context("read")?;
     match text.len() as u64 > LARGEST_DOCKERFILE {
         true => Err(Error::other("the Dockerfile has more than 16 MiB")),
         false => Ok(text),

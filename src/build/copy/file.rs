@@ -14,7 +14,13 @@ const SMALL: u64 = 64 * 1024;
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// Copies `size` bytes, or as many as there are. With `Wanted::Digest` the digest of what was written.
-pub(super) fn copy(from: &File, to: &File, size: u64, wanted: Wanted, buffer: &mut Vec<u8>) -> Result<Option<[u8; 32]>> {
+pub(super) fn copy(
+    from: &File,
+    to: &File,
+    size: u64,
+    wanted: Wanted,
+    buffer: &mut Vec<u8>,
+) -> Result<Option<[u8; 32]>> {
     buffer.resize(CHUNK, 0);
     let stat = fstat(from)?;
     let sparse = u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512) < size;

@@ -39,7 +39,11 @@ impl Owner {
 impl Found {
     /// Relative to the root; "" is the root.
     pub(super) fn path(&self) -> Vec<u8> {
-        self.names.iter().map(|(name, _)| name.as_slice()).collect::<Vec<_>>().join(&b'/')
+        self.names
+            .iter()
+            .map(|(name, _)| name.as_slice())
+            .collect::<Vec<_>>()
+            .join(&b'/')
     }
 
     /// Open only as a place (`O_PATH`).
@@ -85,7 +89,10 @@ impl Found {
 }
 
 fn chown_fd(fd: BorrowedFd<'_>, owner: Owner) -> Result<()> {
-    let (uid, gid) = (rustix::fs::Uid::from_raw(owner.uid), rustix::fs::Gid::from_raw(owner.gid));
+    let (uid, gid) = (
+        rustix::fs::Uid::from_raw(owner.uid),
+        rustix::fs::Gid::from_raw(owner.gid),
+    );
     Ok(chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
 }
 

@@ -24,7 +24,7 @@ use crate::registry::Access;
 use crate::store::{Stage, Store};
 use mode::Chmod;
 use scan::{Filter, Scan};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A path for people: it may have anything in it, also what a terminal obeys.
 pub(super) fn shown(path: &[u8]) -> String {
@@ -236,4 +236,41 @@ pub(crate) fn digest_tree(from: Tree<'_>, path: &str) -> Result<Digest> {
     };
     scan.read(from.memo)?;
     Ok(scan::digest_of(&[&scan], Owners::Kept))
+}
+
+/// What is at `path`, to be mounted: in its place, or a copy without what is ignored, which goes with its stage.
+pub(crate) fn bindable(store: &Store, from: Tree<'_>, path: &str) -> Result<(OwnedFd, Option<Stage>)> {
+    let found = sources::one(&from, path)?;
+    let in_place = || -> Result<OwnedFd> { Ok(found.fd().try_clone_to_owned()?) };
+    if !found.is_directory() || from.ignore.is_none() {
+        return Ok((in_place()?, None));
+    }
+    let scan = Scan::contents(&from, &found, &Filter::default())?;
+    if !scan.left_out {
+        return Ok((in_place()?, None));
+    }
+    let stage = store.stage()?;
+    // The stage's own mode is its protection.
+    rustix::fs::mkdirat(stage.dir(), c"files", rustix::fs::Mode::from(0o755)).context("make directory")?;
+    let request = Request {
+        dest: "/files/".to_owned(),
+        ..Request::default()
+    };
+    let part = Part {
+        scan,
+        name: Vec::new(),
+        unpack: false,
+        staged: None,
+    };
+    write::Writer {
+        part: &part,
+        request: &request,
+        memo: from.memo,
+        owners: Owners::Kept,
+        owner: None,
+        chmod: None,
+    }
+    .write(stage.dir())?;
+    let made = sources::one(&Tree::of(stage.dir()), "files")?;
+    Ok((made.fd().try_clone_to_owned()?, Some(stage)))
 }

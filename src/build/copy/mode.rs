@@ -38,7 +38,10 @@ impl Chmod {
             let (people, mut rest) = part.split_at(at);
             let who = match people {
                 "" => 0o777,
-                _ => people.bytes().try_fold(0, |who, b| Some(who | person(b)?)).ok_or_else(bad)?,
+                _ => people
+                    .bytes()
+                    .try_fold(0, |who, b| Some(who | person(b)?))
+                    .ok_or_else(bad)?,
             };
             while let Some(sign) = rest.bytes().next() {
                 let end = rest[1..].find(['+', '-', '=']).map_or(rest.len(), |n| n + 1);
@@ -99,12 +102,18 @@ impl Clause {
         }
         if let Some(from) = self.from {
             let low = from & 0o111;
-            bits |= (0..3).filter(|n| mode & from & (low << n) != 0).fold(0, |b, n| b | 0o111 << n);
+            bits |= (0..3)
+                .filter(|n| mode & from & (low << n) != 0)
+                .fold(0, |b, n| b | 0o111 << n);
         }
         // Which of the special bits this clause speaks of.
         let special = (if self.who & 0o700 != 0 { 0o4000 } else { 0 })
             | (if self.who & 0o070 != 0 { 0o2000 } else { 0 })
-            | (if self.who == 0o777 || self.who & 0o007 != 0 { 0o1000 } else { 0 });
+            | (if self.who == 0o777 || self.who & 0o007 != 0 {
+                0o1000
+            } else {
+                0
+            });
         let bits = bits & (self.who | special);
         match self.sign {
             b'+' => mode | bits,

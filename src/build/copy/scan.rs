@@ -45,7 +45,7 @@ pub(super) struct Entry {
     pub(super) atime: (i64, i64),
     pub(super) mtime: (i64, i64),
     pub(super) id: (u64, u64),
-    stamp: Stamp,
+    pub(super) stamp: Stamp,
     /// Of a symbolic link.
     pub(super) link: Vec<u8>,
     /// The directory it stands in, if that is an entry.
@@ -62,6 +62,8 @@ pub(super) struct Scan {
     pub(super) entries: Vec<Entry>,
     /// One file and not what is in a directory.
     pub(super) single: bool,
+    /// Something was ignored.
+    pub(super) left_out: bool,
 }
 
 /// What is left out, besides what the tree itself ignores.
@@ -105,6 +107,7 @@ impl Scan {
             dir,
             entries: vec![entry],
             single: true,
+            left_out: false,
         })
     }
 
@@ -127,6 +130,7 @@ impl Scan {
             queue.clear();
         }
         let memo = from.memo.filter(|_| is_trusted(dir.as_fd()));
+        let mut left_out = ignored;
         while let Some(folder) = queue.pop_front() {
             let fd = match folder.path.is_empty() {
                 true => openat(&dir, c".", DIRECTORY, Mode::empty()),
@@ -151,6 +155,7 @@ impl Scan {
                     None => (true, Above::default()),
                     Some((include, _)) => include.look(&path, &folder.include),
                 };
+                left_out |= ignored;
                 let closed = ignored && ignore.is_final() || excluded && filter.exclude.is_final();
                 if closed || !filter.may_hold(&path) {
                     continue;
@@ -164,7 +169,8 @@ impl Scan {
                 if !kept && !is_directory {
                     continue;
                 }
-                let Some(mut entry) = look(fd.as_fd(), &name, path.clone(), &stat, memo).with_context(|| shown(&path))?
+                let Some(mut entry) =
+                    look(fd.as_fd(), &name, path.clone(), &stat, memo).with_context(|| shown(&path))?
                 else {
                     continue;
                 };
@@ -193,6 +199,7 @@ impl Scan {
             dir,
             entries,
             single: false,
+            left_out,
         })
     }
 
@@ -252,13 +259,19 @@ pub(super) fn in_parallel(pieces: usize, work: &(dyn Fn() -> Result<()> + Sync))
         return work();
     }
     std::thread::scope(|scope| {
-        let start = |n| std::thread::Builder::new().name(format!("copy {n}")).spawn_scoped(scope, work);
+        let start = |n| {
+            std::thread::Builder::new()
+                .name(format!("copy {n}"))
+                .spawn_scoped(scope, work)
+        };
         let others: Vec<_> = (1..threads).map(start).collect();
         let mut result = work();
         for other in others {
             // One that could not be started had no work of its own.
             if let Ok(other) = other {
-                let joined = other.join().unwrap_or_else(|_| Err(Error::other("a copying thread panicked")));
+                let joined = other
+                    .join()
+                    .unwrap_or_else(|_| Err(Error::other("a copying thread panicked")));
                 result = result.and(joined);
             }
         }
@@ -276,13 +289,7 @@ fn keep(entries: &mut [Entry], mut this: usize) {
 }
 
 /// `None`: a socket, which is nothing without who listens.
-fn look(
-    dir: BorrowedFd<'_>,
-    name: &[u8],
-    path: Vec<u8>,
-    stat: &Stat,
-    memo: Option<&Memo>,
-) -> Result<Option<Entry>> {
+fn look(dir: BorrowedFd<'_>, name: &[u8], path: Vec<u8>, stat: &Stat, memo: Option<&Memo>) -> Result<Option<Entry>> {
     let kind = FileType::from_raw_mode(stat.st_mode);
     let content = OnceLock::new();
     let stamp = Stamp::of(stat);
@@ -296,7 +303,9 @@ fn look(
             };
         }
         FileType::CharacterDevice if stat.st_rdev == 0 => {
-            return Err(Error::other("is a character device 0/0, which stands for a removed file in a layer"));
+            return Err(Error::other(
+                "is a character device 0/0, which stands for a removed file in a layer",
+            ));
         }
         _ => {}
     }

@@ -14,7 +14,6 @@ use rustix::fs::{FileType, Mode, OFlags, fchmod, openat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write as _;
-use std::os::fd::AsFd as _;
 
 pub(super) fn find_all(store: &Store, access: &Access, request: &Request, from: &Tree<'_>) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
@@ -75,7 +74,7 @@ fn fetch(store: &Store, access: &Access, request: &Request, source: &str) -> Res
     if let Some(repository) = Repository::parse(source)? {
         let checkout = git::fetch(store, &repository, request.keep_git_dir, request.checksum.as_deref())?;
         let tree = Tree {
-            root: checkout.root().as_fd(),
+            root: checkout.root(),
             ..own(checkout.stage())
         };
         let found = find(tree.root, b"", Last::Followed)?;
@@ -112,10 +111,7 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
         return with_parents(request, from, source, parts);
     }
     let exclude = Ignore::of_patterns(request.exclude.iter().map(String::as_str))?;
-    let filter = Filter {
-        exclude,
-        include: None,
-    };
+    let filter = Filter { exclude, include: None };
     let path = clean(&format!("/{source}"));
     if !has_wildcards(&path) {
         let found = one(from, source)?;
@@ -224,7 +220,10 @@ pub(super) fn one(from: &Tree<'_>, source: &str) -> Result<Found> {
 
 fn missing(source: &str, from: &Tree<'_>, found: &Found) -> Error {
     let error = Error::other(format!("{source}: no such file or directory"));
-    match from.ignore.is_some_and(|i| found.missing.is_empty() && i.ignores(&found.path())) {
+    match from
+        .ignore
+        .is_some_and(|i| found.missing.is_empty() && i.ignores(&found.path()))
+    {
         true => error.with_hint("it is there, but the ignore file (.dockerignore) excludes it"),
         false => error,
     }

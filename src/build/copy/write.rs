@@ -155,7 +155,8 @@ impl Writer<'_> {
         }
         for (n, entry) in entries.iter().enumerate().rev() {
             if entry.kind == FileType::Directory {
-                self.finish_directory(dest, entry, &to(entry)).with_context(|| said(n))?;
+                self.finish_directory(dest, entry, &to(entry))
+                    .with_context(|| said(n))?;
             }
         }
         let known = |(cell, entry): (&OnceLock<Content>, &Entry)| cell.get().or(entry.content.get()).copied();
@@ -199,7 +200,7 @@ impl Writer<'_> {
         let create = || openat2(dest, to, flags, Mode::from(mode & 0o777), INSIDE);
         let new = File::from(make_anew(dest, to, create)?);
         // What a context's memo has not confirmed may have changed since; a stage's files are ours alone.
-        let known = entry.content.get().filter(|_| entry.is(&stamp)).copied();
+        let known = entry.content.get().filter(|_| entry.stamp == stamp).copied();
         let known = match self.memo {
             Some(_) => known.and(memo).and_then(|m| m.get(&stamp)),
             None => known,
@@ -265,7 +266,11 @@ impl Writer<'_> {
             // Follows links; but this is no link, it was made a moment ago.
             chmodat(dir, name, Mode::from(self.mode_of(entry)), AtFlags::empty())?;
         }
-        let content = entry.content.get().copied().ok_or_else(|| Error::other("not looked at"))?;
+        let content = entry
+            .content
+            .get()
+            .copied()
+            .ok_or_else(|| Error::other("not looked at"))?;
         if content.xattrs != [0; 32] {
             let (from, old) = parent(self.part.scan.dir.as_fd(), &entry.path)?;
             for x in xattr::of_archives(from.as_fd(), old)? {

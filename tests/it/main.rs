@@ -47,5 +47,6 @@ mod support;
 mod surroundings;
 mod terminals;
 mod truth;
+mod upgrade;
 mod verbs;
 mod volumes;

@@ -20,6 +20,7 @@
 //!   cache/steps/<key>.json        StepRecord: what a step of a build made
 //!   cache/mounts/<hash>/          mount.json  data/  data-<n>/: what RUN --mount=type=cache keeps; each flocked in use
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
+//!   memos/<hex>                   digests of a build context's files, by their inodes and times
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
 //! /run/barge/mounts/<image id>/   images that a person has mounted
@@ -50,6 +51,7 @@ mod gc;
 mod images;
 mod layers;
 mod lock;
+mod memos;
 mod mount_points;
 mod mounts;
 mod names;

@@ -4,7 +4,12 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod expand;
+mod heredoc;
 pub(crate) mod instruction;
+mod lexer;
 pub(crate) mod options;
+pub(crate) mod parser;
 pub(crate) mod place;
 pub(crate) mod progress;
+mod words;

@@ -3,12 +3,14 @@
 pub(crate) mod bytes;
 pub(crate) mod container;
 pub(crate) mod digest;
+pub(crate) mod fields;
 pub(crate) mod id;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;
 pub(crate) mod name;
 pub(crate) mod namespace;
+pub(crate) mod near;
 pub(crate) mod network;
 pub(crate) mod platform;
 pub(crate) mod port;

@@ -3,7 +3,7 @@
 
 use crate::build::heredoc;
 use crate::build::place::{Place, Word};
-use crate::model::image::Healthcheck;
+use crate::model::health::HealthCheck;
 use std::fmt;
 
 /// A whole Dockerfile.
@@ -453,7 +453,7 @@ pub(crate) enum HealthRule {
     /// `NONE`: also not the base image's.
     None,
     /// Complete: `Test` begins with `CMD` or `CMD-SHELL`.
-    Check(Healthcheck),
+    Check(HealthCheck),
 }
 
 /// ONBUILD: an instruction that is stored in the image.

@@ -1,7 +1,7 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, mount, names, network, resource, security};
+use crate::cli::{environment, mount, names, network, resource, security, service};
 use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
@@ -22,6 +22,7 @@ pub(crate) fn define(command: Command) -> Command {
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
     let command = namespace_flags(command.next_help_heading("Namespaces"));
+    let command = service::define(command.next_help_heading("Service manager"));
     command
         .next_help_heading(None)
         .arg(word("IMAGE", "The image: a name, name:tag or id"))
@@ -60,11 +61,15 @@ fn process_flags(command: Command) -> Command {
         .arg(flag("interactive", "Keep stdin open, even if not attached").short('i'))
         .arg(list("label", "NAME=VALUE", "Set a label").short('l'))
         .arg(bytes_list("label-file", "FILE", "Read labels from a file"))
-        .arg(value("log-driver", "NAME", "Where output is logged: json-file or none"))
+        .arg(value(
+            "log-driver",
+            "NAME",
+            "Where output is logged: json-file, journald or none",
+        ))
         .arg(list(
             "log-opt",
             "NAME=VALUE",
-            "Log options: max-size (10m, -1 never rotates), max-file",
+            "Log options: max-size (10m, -1 never rotates), max-file; of journald: tag, labels, env",
         ))
         .arg(value("name", "NAME", "Name of the container"))
         .arg(flag("networking", "Docker 0.6's -n=false").short('n').hide(true))
@@ -332,6 +337,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .filter(|n| *n > 0),
         timezone: m.text("tz").map(timezone).transpose()?,
         replace: m.on("replace"),
+        service: service::service(m)?,
+        command_line: Vec::new(),
     })
 }
 

@@ -170,9 +170,10 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
     match driver {
         None | Some("json-file") => {}
         Some("none") => log.driver = LogDriver::None,
+        Some("journald") => log.driver = LogDriver::Journald,
         Some(other) => {
             let e = Error::usage(format!("logger: no log driver named '{other}' is registered"));
-            return Err(e.with_hint("there are json-file and none"));
+            return Err(e.with_hint("there are json-file, journald and none"));
         }
     }
     for option in options {
@@ -188,14 +189,17 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
                 log.max_file =
                     count.ok_or_else(|| Error::usage(format!("max-file '{value}' is not a number above 0")))?;
             }
+            (LogDriver::Journald, "tag" | "labels" | "env") => {
+                log.options.insert(key.to_owned(), value.to_owned());
+            }
             (driver, _) => {
-                let name = if driver == LogDriver::None { "none" } else { "json-file" };
-                let hint = if driver == LogDriver::None {
-                    "it has none"
-                } else {
-                    "there are max-size and max-file"
+                let hint = match driver {
+                    LogDriver::None => "it has none",
+                    LogDriver::JsonFile => "there are max-size and max-file",
+                    LogDriver::Journald => "there are tag, labels and env",
                 };
-                return Err(Error::usage(format!("unknown log opt '{key}' for {name} log driver")).with_hint(hint));
+                let error = Error::usage(format!("unknown log opt '{key}' for {} log driver", driver.name()));
+                return Err(error.with_hint(hint));
             }
         }
     }
@@ -337,6 +341,7 @@ mod tests {
             driver,
             max_size,
             max_file,
+            ..LogConfig::default()
         };
         assert_eq!(parse(None, &[]).unwrap(), LogConfig::default());
         let given = parse(Some("json-file"), &["max-size=10m", "max-file=5"]).unwrap();

@@ -72,7 +72,7 @@ pub(crate) fn unknown_command(word: &str, known: &[&str]) -> Error {
     let error = Error::usage(format!("unknown command '{word}'"));
     match nearest(word, known.iter().copied()) {
         Some(name) => error.with_hint(format!("did you mean 'barge {name}'?")),
-        _ => error.with_hint("'barge help' lists all commands"),
+        None => error.with_hint("'barge help' lists all commands"),
     }
 }
 

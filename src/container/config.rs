@@ -15,6 +15,7 @@ use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
+use crate::model::service::Service;
 use crate::model::signal;
 use crate::model::time::Timestamp;
 use std::collections::BTreeMap;
@@ -77,6 +78,9 @@ pub(crate) struct RunArgs {
     pub(crate) timezone: Option<String>,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
+    pub(crate) service: Service,
+    /// This command, program included.
+    pub(crate) command_line: Vec<ByteString>,
 }
 
 /// `--ipc`, `--pid`, `--uts`, before the containers they name are looked up.
@@ -233,6 +237,8 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         timeout: args.timeout,
         timezone: args.timezone.clone(),
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
+        service: args.service.clone(),
+        command_line: args.command_line.clone(),
     })
 }
 

@@ -121,10 +121,6 @@ fn null_if_empty(list: &[String]) -> Value {
 }
 
 fn surroundings(config: &ContainerConfig) -> Value {
-    let log_driver = match config.log.driver {
-        LogDriver::JsonFile => "json-file",
-        LogDriver::None => "none",
-    };
     let (restart, retries) = match config.restart {
         RestartPolicy::No => ("no", 0),
         RestartPolicy::OnFailure { max } => ("on-failure", max),
@@ -134,7 +130,7 @@ fn surroundings(config: &ContainerConfig) -> Value {
     json!({
         "Binds": binds(&config.mounts),
         "ContainerIDFile": config.cidfile.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
-        "LogConfig": {"Type": log_driver, "Config": log_options(config)},
+        "LogConfig": {"Type": config.log.driver.name(), "Config": log_options(config)},
         "NetworkMode": network_mode(&config.network),
         "PortBindings": port::bindings(config),
         "RestartPolicy": {"Name": restart, "MaximumRetryCount": retries},
@@ -270,6 +266,8 @@ fn log_options(config: &ContainerConfig) -> Value {
         let size = config.log.max_size.map_or("-1".to_owned(), |size| size.to_string());
         options.insert("max-size".to_owned(), size.into());
     }
+    let others = config.log.options.iter();
+    options.extend(others.map(|(name, value)| (name.clone(), value.clone().into())));
     Value::Object(options)
 }
 

@@ -9,6 +9,7 @@ use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
 use crate::model::security::Security;
+use crate::model::service::Service;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,6 +91,11 @@ pub(crate) struct ContainerConfig {
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
+    #[serde(default, skip_serializing_if = "Service::is_default")]
+    pub(crate) service: Service,
+    /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) command_line: Vec<ByteString>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,6 +180,9 @@ pub(crate) struct LogConfig {
     pub(crate) max_size: Option<u64>,
     /// Files kept, the current one included; at least 1.
     pub(crate) max_file: u32,
+    /// What else was asked of the driver, as typed: `tag`, `labels`, `env`, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 impl Default for LogConfig {
@@ -183,6 +192,7 @@ impl Default for LogConfig {
             driver: LogDriver::JsonFile,
             max_size: Some(10_000_000),
             max_file: 3,
+            options: BTreeMap::new(),
         }
     }
 }
@@ -192,6 +202,19 @@ impl Default for LogConfig {
 pub(crate) enum LogDriver {
     JsonFile,
     None,
+    /// The host's journal (systemd-journald.service(8)).
+    Journald,
+}
+
+impl LogDriver {
+    /// As `--log-driver` and `inspect` have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogDriver::JsonFile => "json-file",
+            LogDriver::None => "none",
+            LogDriver::Journald => "journald",
+        }
+    }
 }
 
 /// `--restart`.

@@ -3,7 +3,9 @@
 pub(crate) mod bytes;
 pub(crate) mod container;
 pub(crate) mod digest;
+pub(crate) mod event;
 pub(crate) mod fields;
+pub(crate) mod health;
 pub(crate) mod id;
 pub(crate) mod image;
 pub(crate) mod log;
@@ -18,6 +20,7 @@ pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
 pub(crate) mod security;
+pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod state;
 pub(crate) mod time;

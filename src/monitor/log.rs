@@ -60,7 +60,7 @@ impl LogWriter {
             LogDriver::JsonFile => {
                 Some(Files::open(dir, config).with_context(|| format!("open log in {}", dir.display()))?)
             }
-            LogDriver::None => None,
+            LogDriver::None | LogDriver::Journald => None,
         };
         let (stdout, stderr) = (Line::default(), Line::default());
         Ok(LogWriter {
@@ -399,6 +399,7 @@ mod tests {
             driver: LogDriver::JsonFile,
             max_size,
             max_file,
+            ..LogConfig::default()
         }
     }
 

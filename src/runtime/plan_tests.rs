@@ -54,6 +54,8 @@ fn config() -> ContainerConfig {
         publish_all: false,
         cidfile: None,
         volumes_from: Vec::new(),
+        service: Default::default(),
+        command_line: Vec::new(),
         namespaces: Default::default(),
         sysctls: Default::default(),
         annotations: Default::default(),

@@ -16,6 +16,7 @@
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
+//!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
@@ -38,6 +39,8 @@ mod blobs;
 mod claims;
 mod containers;
 mod downloads;
+mod event_tail;
+pub(crate) mod events;
 pub(crate) mod file;
 mod gc;
 mod images;
@@ -55,6 +58,7 @@ mod volumes;
 pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
 pub(crate) use downloads::{Download, LayerLock};
+pub(crate) use event_tail::EventTail;
 pub(crate) use file::Durability;
 pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;

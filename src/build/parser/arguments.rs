@@ -7,7 +7,7 @@ use crate::build::place::Word;
 use crate::build::words;
 use crate::error::Result;
 use crate::model::bytes::ByteString;
-use crate::model::image::Healthcheck;
+use crate::model::health::HealthCheck;
 use crate::model::time::parse_duration;
 use std::ops::Range;
 
@@ -152,7 +152,7 @@ impl Parser {
 pub(super) fn health(parser: &mut Parser, a: &Arguments<'_>, flags: &mut Flags<'_>) -> Result<HealthRule> {
     a.at_least_one()?;
     let (kind, rest) = words::first(&a.line.text, a.rest.clone());
-    let mut check = Healthcheck::default();
+    let mut check = HealthCheck::default();
     for (name, field) in [
         ("interval", &mut check.interval),
         ("timeout", &mut check.timeout),

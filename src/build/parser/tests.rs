@@ -67,11 +67,11 @@ fn instructions() {
         ("HEALTHCHECK NONE", "Healthcheck(None)"),
         (
             "HEALTHCHECK --interval=5s --retries=3 CMD curl x",
-            r#"Healthcheck(Check(Healthcheck { test: ["CMD-SHELL", "curl x"], interval: 5000000000, timeout: 0, start_period: 0, start_interval: 0, retries: 3 }))"#,
+            r#"Healthcheck(Check(HealthCheck { test: ["CMD-SHELL", "curl x"], interval: 5000000000, timeout: 0, start_period: 0, start_interval: 0, retries: 3 }))"#,
         ),
         (
             "healthcheck --timeout=1m30s --start-period=0s cmd [\"a\"]",
-            r#"Healthcheck(Check(Healthcheck { test: ["CMD", "a"], interval: 0, timeout: 90000000000, start_period: 0, start_interval: 0, retries: 0 }))"#,
+            r#"Healthcheck(Check(HealthCheck { test: ["CMD", "a"], interval: 0, timeout: 90000000000, start_period: 0, start_interval: 0, retries: 0 }))"#,
         ),
     ] {
         assert_eq!(format!("{:?}", one(text)), want, "{text}");
@@ -253,7 +253,7 @@ fn stages_and_directives() {
     assert_eq!(first.statements[0].text, "RUN a  b");
     assert_eq!(
         (second.index, second.place.to_string()),
-        (1, "Dockerfile:10:1".to_owned())
+        (1, "Dockerfile:11:1".to_owned())
     );
     assert_eq!(second.statements[0].text, "RUN c:\\");
     // A comment that is no directive ends them.

@@ -6,6 +6,11 @@
 
 pub(crate) mod expand;
 mod heredoc;
+mod content;
+pub(crate) mod context;
+pub(crate) mod copy;
+mod git;
+mod ignore;
 pub(crate) mod instruction;
 mod lexer;
 pub(crate) mod options;
@@ -13,3 +18,7 @@ pub(crate) mod parser;
 pub(crate) mod place;
 pub(crate) mod progress;
 mod words;
+mod pattern;
+pub(crate) mod place;
+pub(crate) mod progress;
+mod url;

@@ -12,9 +12,10 @@ use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::place::Place;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, Prepared};
+use crate::runtime::prepare::{self, Passed, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::{Durability, Store, file};
@@ -41,8 +42,13 @@ pub(super) struct Started {
 }
 
 /// The groups of a container, in the order they are made: recorded before.
-pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
-    let host = cgroup::Host::probe()?;
+pub(super) fn cgroup_paths(
+    store: &Store,
+    config: &ContainerConfig,
+    place: &Place,
+) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let base = cgroup::base(store.instance().as_deref());
+    let host = cgroup::Host::probe()?.with_place(&base, &config.id, place);
     let paths = paths(store, config, &host);
     Ok((host, paths))
 }
@@ -79,6 +85,7 @@ pub(super) struct Handed {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    pub(super) passed: Passed,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -168,7 +175,7 @@ fn try_start(
     live: &LiveState,
     handed: Handed,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size } = handed;
+    let Handed { ports, size, passed } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;
@@ -220,6 +227,9 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
+        env: passed.env.iter().map(|e| e.as_str().into()).collect(),
+        passed: passed.fds.len(),
+        notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
@@ -247,6 +257,7 @@ fn try_start(
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
+        passed: passed.fds,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)

@@ -9,6 +9,7 @@ mod cycle;
 pub(crate) mod exec;
 pub(crate) mod frame;
 mod identity;
+mod journal;
 pub(crate) mod launch;
 mod localtime;
 pub(crate) mod log;
@@ -23,7 +24,7 @@ mod supervision;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, LogDriver};
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
@@ -132,7 +133,10 @@ impl Monitor {
             ports: Vec::new(),
         };
         let run_dir = store.make_run_dir(id)?;
-        let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
+        let log = match config.log.driver {
+            LogDriver::Journald => log::LogWriter::of_journal(journal::Journal::open(&config)?),
+            _ => log::LogWriter::open(&store.container_dir(id), &config.log)?,
+        };
         let mut streams = Streams::new(log, signals()?);
         streams.listen(listen(&run_dir)?);
         Ok(Monitor {

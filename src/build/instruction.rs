@@ -2,7 +2,7 @@
 //! still unexpanded in it. `expand::statement` gives the same types with the variables replaced.
 
 use crate::build::place::{Place, Word};
-use crate::model::image::Healthcheck;
+use crate::model::health::HealthCheck;
 use std::fmt;
 
 /// A whole Dockerfile.
@@ -462,7 +462,7 @@ pub(crate) enum HealthRule {
     /// `NONE`: also not the base image's.
     None,
     /// Complete: `Test` begins with `CMD` or `CMD-SHELL`.
-    Check(Healthcheck),
+    Check(HealthCheck),
 }
 
 /// ONBUILD: an instruction that is stored in the image.

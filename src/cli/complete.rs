@@ -2,7 +2,6 @@
 //! `BARGE_COMPLETE_INDEX`, it prints what may stand there, one a line. Names are read without any lock, and whatever
 //! fails means only that there is nothing to offer.
 
-use crate::cli::session::Session;
 use crate::cli::{compat, tree};
 use crate::container::status::status;
 use crate::error::Result;
@@ -176,13 +175,7 @@ fn named(arg: Arg, command: &str, before: &[OsString]) -> Arg {
 
 /// The store that the line before the cursor names, if there is one: asking must not make it.
 fn store_of(before: &[OsString]) -> Option<Store> {
-    let mut parser = tree::parser(&[])?;
-    parser.build();
-    let words = compat::normalise(&parser, before);
-    let matches = parser
-        .try_get_matches_from_mut(std::iter::once(OsString::from("barge")).chain(words))
-        .ok()?;
-    let session = Session::of(&matches).ok()?;
+    let session = crate::cli::session_of(before).ok()?;
     session.has_store().then(|| session.store().ok())?
 }
 

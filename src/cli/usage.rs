@@ -68,12 +68,17 @@ pub(crate) fn in_command(error: Error, path: &str) -> Error {
 
 /// An unknown command, with the nearest of those that exist.
 pub(crate) fn unknown_command(word: &str, known: &[&str]) -> Error {
-    let near = known.iter().map(|k| (distance(word, k), *k)).min();
     let error = Error::usage(format!("unknown command '{word}'"));
-    match near {
-        Some((d, name)) if d <= 1 + word.len() / 4 => error.with_hint(format!("did you mean 'barge {name}'?")),
-        _ => error.with_hint("'barge help' lists all commands"),
+    match nearest(word, known) {
+        Some(name) => error.with_hint(format!("did you mean 'barge {name}'?")),
+        None => error.with_hint("'barge help' lists all commands"),
     }
+}
+
+/// What a person may have meant by `word`.
+pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
+    let near = known.iter().map(|k| (distance(word, k), *k)).min();
+    near.filter(|(d, _)| *d <= 1 + word.len() / 4).map(|(_, name)| name)
 }
 
 /// `--name` of `--name <NAME>`.

@@ -3,6 +3,8 @@
 pub(crate) mod bytes;
 pub(crate) mod container;
 pub(crate) mod digest;
+pub(crate) mod event;
+pub(crate) mod health;
 pub(crate) mod id;
 pub(crate) mod image;
 pub(crate) mod log;

@@ -17,6 +17,7 @@ mod names;
 pub(crate) mod networks;
 pub(crate) mod notify;
 mod restart;
+pub(crate) mod root;
 mod sharing;
 mod stdio;
 mod streams;

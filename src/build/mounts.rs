@@ -254,7 +254,7 @@ impl Preparation<'_> {
                 let files = source(Some(from))?;
                 let begin = openat_inside(files.tree().root, path)?;
                 let into = File::open(cache.path())?;
-                layer::copy::tree(begin.as_fd(), into.as_fd()).context("fill the cache")?;
+                layer::copy::tree(begin.as_fd(), into.as_fd(), &layer::copy::Options::default()).context("fill the cache")?;
             }
             std::os::unix::fs::chown(cache.path(), Some(owner.uid.unwrap_or(0)), Some(owner.gid.unwrap_or(0)))?;
             std::fs::set_permissions(cache.path(), Permissions::from_mode(owner.mode.unwrap_or(0o755)))?;

@@ -24,18 +24,19 @@ pub(crate) fn squash(_store: &Store, layers: &mut Layers<'_>, stage: &mut Stage,
     let view = layers.view(top)?;
     let staged = layers.stage(base)?;
     let root = layers.writable(base, &staged)?;
-    layer::make_alike(view.as_fd(), root.as_fd())?;
+    layer::copy::contents(view.as_fd(), root.as_fd(), &layer::copy::Options::default())?;
     drop(root);
     let created = options.time.created.unwrap_or_else(Timestamp::now);
     let text = match options.squash {
         Squash::All => "merge all layers".to_owned(),
         _ => "merge the layers of the build".to_owned(),
     };
+    let merged = layers.chain(top)?;
     let layer = layers.take(
         base,
         staged,
         Made {
-            inputs: vec![Digest::of(format!("squash {:?}", layers.chain(top)?).as_bytes())],
+            inputs: vec![Digest::of(format!("squash {merged:?}").as_bytes())],
             created,
             description: text.clone(),
             latest: None,

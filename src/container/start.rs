@@ -7,7 +7,7 @@ use crate::container::{reap, stop};
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
-use crate::monitor::launch::{self, FirstClient};
+use crate::monitor::launch::{self, FirstClient, Passed};
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::AsFd as _;
@@ -37,13 +37,19 @@ pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options)
     client_session.run(Connection::new(ours))
 }
 
-pub(super) fn launch(
+/// With what a service manager has passed, unless it is a build's step.
+fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
+    launch_with(store, id, lock, client, &Passed::by_service_manager()?)
+}
+
+pub(super) fn launch_with(
     store: &Store,
     id: &ContainerId,
     lock: ContainerLock,
     client: Option<&FirstClient<'_>>,
+    passed: &Passed,
 ) -> Result<()> {
-    for warning in launch::launch(store, id, lock, client)? {
+    for warning in launch::launch(store, id, lock, client, passed)? {
         store.notify(&format!("WARNING: {warning}"));
     }
     Ok(())

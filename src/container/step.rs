@@ -9,7 +9,7 @@ use crate::model::container::BuildStep;
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::monitor::frame::{Hello, Kind, frame};
-use crate::monitor::launch::FirstClient;
+use crate::monitor::launch::{FirstClient, Passed};
 pub(crate) use crate::monitor::trees::SECRET_VARIABLES;
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -62,7 +62,7 @@ impl Step {
             wants: Hello(Hello::STDOUT | Hello::STDERR | Hello::LIFELINE | Hello::LAST_EXIT),
             size: None,
         };
-        start::launch(store, &self.id, self.lock, Some(&client))?;
+        start::launch_with(store, &self.id, self.lock, Some(&client), &Passed::default())?;
         Ok(RunningStep {
             id: self.id,
             connection: Connection::new(ours),

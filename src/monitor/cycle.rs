@@ -1,6 +1,7 @@
 //! One start to exit of a container: what it acquires it releases, on every way out.
 
 use crate::error::{Context as _, Error, Result};
+use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
@@ -12,9 +13,10 @@ use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::place::Place;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, Prepared};
+use crate::runtime::prepare::{self, Passed, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::{Durability, Store, file};
@@ -41,8 +43,13 @@ pub(super) struct Started {
 }
 
 /// The groups of a container, in the order they are made: recorded before.
-pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
-    let host = cgroup::Host::probe()?;
+pub(super) fn cgroup_paths(
+    store: &Store,
+    config: &ContainerConfig,
+    place: &Place,
+) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let base = cgroup::base(store.instance().as_deref());
+    let host = cgroup::Host::probe()?.with_place(&base, &config.id, place);
     let paths = paths(store, config, &host);
     Ok((host, paths))
 }
@@ -79,6 +86,7 @@ pub(super) struct Handed {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    pub(super) passed: Passed,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -161,6 +169,15 @@ struct Parts {
     services: Vec<Box<dyn Service>>,
 }
 
+/// What the program gets besides its configuration's.
+fn variables(store: &Store, config: &ContainerConfig, passed: &Passed) -> Result<Vec<ByteString>> {
+    let mut variables: Vec<ByteString> = passed.env.iter().map(|e| e.as_str().into()).collect();
+    if config.build.is_some() {
+        variables.extend(trees::secret_variables(store, config)?);
+    }
+    Ok(variables)
+}
+
 fn try_start(
     store: &Store,
     config: &ContainerConfig,
@@ -168,7 +185,7 @@ fn try_start(
     live: &LiveState,
     handed: Handed,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size } = handed;
+    let Handed { ports, size, passed } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = root::mount(store, config, Access::Write)?;
@@ -222,13 +239,11 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
+        env: variables(store, config, &passed)?,
+        passed: passed.fds.len(),
+        notifies: passed.notifies,
     };
-    let mut linked = names::with_links(store, config, &live.endpoints)?;
-    if config.build.is_some() {
-        let secrets = trees::secret_variables(store, config)?;
-        linked.to_mut().process.env.extend(secrets);
-    }
-    let plan = plan::plan(&linked, &facts)?;
+    let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let opened = prepare::Opened {
         shared_shm: shared.shm,
         trees: tree_mounts,
@@ -258,6 +273,7 @@ fn try_start(
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
+        passed: passed.fds,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)

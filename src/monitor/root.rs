@@ -136,7 +136,7 @@ fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>,
             read_only: mount.read_only,
             propagation: Propagation::Rprivate,
         };
-        for volume in prepare::open_mounts(&[attachment], false, true, None)?.0 {
+        for volume in prepare::open_mounts(&[attachment], false, true, prepare::Opened::default())?.0 {
             sys::mount::attach(volume.as_fd(), place.as_fd()).with_context(said)?;
         }
     }

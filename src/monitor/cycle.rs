@@ -6,6 +6,7 @@ use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
+use crate::monitor::launch::Passed;
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
@@ -75,10 +76,12 @@ fn services(
 }
 
 /// What a start takes over.
-pub(super) struct Handed {
+pub(super) struct Handed<'a> {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    /// For its program.
+    pub(super) passed: &'a Passed,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -87,7 +90,7 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
     let result = try_start(store, config, host, live, handed);
@@ -166,9 +169,9 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size } = handed;
+    let Handed { ports, size, passed } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;
@@ -224,9 +227,10 @@ fn try_start(
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
-    let (streams, channels) = match terminal {
-        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
-        None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
+    let (streams, channels) = match (terminal, &passed.streams) {
+        (None, Some(streams)) => stdio::passed(streams)?,
+        (Some(terminal), _) => stdio::terminal(terminal, config.process.open_stdin, size)?,
+        (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints)?;
@@ -247,6 +251,11 @@ fn try_start(
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
+        passed: passed
+            .more
+            .iter()
+            .map(|fd| spawn::out_of_the_way(fd, passed.more.len()))
+            .collect::<Result<_>>()?,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)

@@ -147,6 +147,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
             capabilities,
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
+            apparmor: config.security.apparmor.as_deref().filter(|_| !spec.privileged),
             tied: false,
         },
     );
@@ -158,6 +159,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         cgroup: entry.v2,
         namespaces: Vec::new(),
         streams,
+        passed: Vec::new(),
         seccomp: filter.unwrap_or_default(),
     };
     let init = join::join(pidfd.as_fd(), &steps, prepared)?.executed()?;

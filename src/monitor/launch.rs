@@ -5,6 +5,7 @@
 //!   4  file in memory: what it is told
 //!   5  the container's lock
 //!   6  socket of a client that is there from the first byte on, if there is one
+//!   …  the streams of the command, if the program is to have them, and what it gets from 3 on
 //! ```
 
 use crate::error::{Context as _, Error, Result};
@@ -34,6 +35,10 @@ pub(super) struct Launch {
     pub(super) client: Option<Hello>,
     /// The size of its terminal.
     pub(super) size: Option<Size>,
+    /// Three more descriptors are the program's streams.
+    pub(super) streams: bool,
+    /// So many more are for the program.
+    pub(super) passed: usize,
 }
 
 /// What it answers, once.
@@ -54,12 +59,22 @@ pub(crate) struct FirstClient<'a> {
     pub(crate) size: Option<Size>,
 }
 
+/// What the command that starts a container gives its program, at this and every further start by the same monitor.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    /// Standard input, output and error (`--log-driver passthrough`).
+    pub(crate) streams: Option<[OwnedFd; 3]>,
+    /// They become 3, 4, … (`--preserve-fds`, systemd's sockets).
+    pub(crate) more: Vec<OwnedFd>,
+}
+
 /// Starts the monitor of a container whose lock is held, and returns when the program is executed. Gives the warnings.
 pub(crate) fn launch(
     store: &Store,
     id: &ContainerId,
     lock: ContainerLock,
     client: Option<&FirstClient<'_>>,
+    passed: &Passed,
 ) -> Result<Vec<String>> {
     let message = Launch {
         root: store.root().to_owned(),
@@ -67,8 +82,14 @@ pub(crate) fn launch(
         id: id.clone(),
         client: client.map(|c| c.wants),
         size: client.and_then(|c| c.size),
+        streams: passed.streams.is_some(),
+        passed: passed.more.len(),
     };
-    let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
+    let fds: Vec<_> = client
+        .map(|c| c.socket)
+        .into_iter()
+        .chain(passed.streams.iter().flatten().chain(&passed.more).map(AsFd::as_fd))
+        .collect();
     start(&format!("{TITLE}{id}"), &message, Some(lock), &fds)
 }
 
@@ -131,6 +152,7 @@ pub(super) struct Given {
     pub(super) launcher: Launcher,
     pub(super) lock: OwnedFd,
     pub(super) client: Option<OwnedFd>,
+    pub(super) passed: Passed,
 }
 
 /// Arguments and environment may be long; a file in memory takes them all, and needs nobody to read it yet.
@@ -160,11 +182,20 @@ pub(super) fn receive_launch() -> Result<Given> {
     let (launcher, launch): (Launcher, Launch) = inherited()?;
     let lock = sys::process::inherited(5)?;
     let client = launch.client.map(|_| sys::process::inherited(6)).transpose()?;
+    let mut numbers = 6 + i32::from(client.is_some())..;
+    let mut next = || Ok::<_, Error>(sys::process::inherited(numbers.next().unwrap_or(-1))?);
+    let streams = match launch.streams {
+        true => Some([next()?, next()?, next()?]),
+        false => None,
+    };
+    let more = (0..launch.passed).map(|_| next()).collect::<Result<_>>()?;
+    let passed = Passed { streams, more };
     Ok(Given {
         launch,
         launcher,
         lock,
         client,
+        passed,
     })
 }
 

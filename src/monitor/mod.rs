@@ -29,7 +29,7 @@ use crate::network::{self, Namespace, publish};
 use crate::runtime::cgroup;
 use crate::store::{DetachedContainer, Durability, Store, file};
 use crate::sys;
-use launch::{Given, Launcher};
+use launch::{Given, Launcher, Passed};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, OwnedFd};
@@ -56,6 +56,7 @@ pub(crate) fn main() -> Result<()> {
         launcher,
         lock,
         client,
+        passed,
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
@@ -70,6 +71,7 @@ pub(crate) fn main() -> Result<()> {
             return Err(e);
         }
     };
+    monitor.passed = passed;
     if let (Some(socket), Some(wants)) = (client, launch.client) {
         monitor.streams.add_client(socket, wants);
     }
@@ -98,6 +100,8 @@ struct Monitor {
     stopping: bool,
     /// Whether the container's names are served in this cycle.
     responds: bool,
+    /// What the command that started it gave for its program.
+    passed: Passed,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -132,6 +136,7 @@ impl Monitor {
             history: restart::History::default(),
             stopping: false,
             responds: false,
+            passed: Passed::default(),
             root: None,
             removed: None,
         })
@@ -188,7 +193,11 @@ impl Monitor {
             self.enter(Phase::Starting)?;
         }
         let size = self.streams.size();
-        let handed = cycle::Handed { ports, size };
+        let handed = cycle::Handed {
+            ports,
+            size,
+            passed: &self.passed,
+        };
         let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,

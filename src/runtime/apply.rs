@@ -102,8 +102,9 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             .map(drop)
             .with_context(|| format!("make working directory {}", dir.display())),
         Step::CloseHostFiles => {
+            pass(&prepared.passed).context("pass descriptors")?;
             let kept = [lifelines.alive, lifelines.errors];
-            sys::process::close_all_but(&kept).context("close the host's files")
+            sys::process::close_all_but(first_closed(prepared), &kept).context("close the host's files")
         }
         Step::Workdir(dir) => {
             enter_workdir(dir).with_context(|| format!("enter working directory {}", dir.to_string_lossy()))
@@ -111,9 +112,10 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::NoNewPrivileges => nix::sys::prctl::set_no_new_privs().context("set no_new_privs"),
         Step::BoundingSet(set) => set.limit_bounding().context("limit the bounding set"),
         Step::Seccomp => sys::seccomp::load(&prepared.seccomp).context("load the seccomp filter"),
-        Step::Become(who) => become_user(who),
+        Step::Become(who) => become_user(who, prepared.streams.foreign),
+        Step::AppArmor(profile) => apparmor(profile).with_context(|| step.to_string()),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
-        Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
+        Step::CloseTheRest => sys::process::close_from(first_closed(prepared)).context("close descriptors"),
         Step::Init(own) => init::stay(*own),
         Step::Exec { argv, env } => Err(execute(argv, env)),
     }
@@ -299,7 +301,34 @@ fn enter_workdir(dir: &ByteString) -> Result<()> {
     }
 }
 
-fn become_user(who: &Identity) -> Result<()> {
+/// The first descriptor that is not for the program.
+fn first_closed(prepared: &Prepared) -> u32 {
+    3 + u32::try_from(prepared.passed.len()).unwrap_or(0)
+}
+
+/// Nothing that is still needed has one of these numbers: see `spawn::out_of_the_way`.
+fn pass(descriptors: &[OwnedFd]) -> Result<()> {
+    for (target, fd) in (3..).zip(descriptors) {
+        sys::process::dup_onto(fd.as_fd(), target)?;
+    }
+    Ok(())
+}
+
+/// For the program that is executed next (apparmor(7)). The container's own /proc, which nothing can be mounted in.
+fn apparmor(profile: &str) -> Result<()> {
+    let own = Path::new("/proc/self/attr/apparmor/exec");
+    let old = Path::new("/proc/self/attr/exec");
+    let path = if own.exists() { own } else { old };
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    if !rootfs::is_proc(file.as_fd()) {
+        return Err(Error::other("/proc is not the kernel's"));
+    }
+    rustix::io::write(&file, format!("exec {profile}").as_bytes())?;
+    Ok(())
+}
+
+fn become_user(who: &Identity, foreign_streams: bool) -> Result<()> {
     use rustix::process::{Gid, Uid};
     let groups: Vec<Gid> = who.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
@@ -309,7 +338,9 @@ fn become_user(who: &Identity) -> Result<()> {
         std::io::stdout().as_fd(),
         std::io::stderr().as_fd(),
     ] {
-        rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        if !foreign_streams {
+            rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        }
     }
     capability::keep_over_user_change().context("keep capabilities")?;
     rustix::thread::set_thread_groups(&groups).context("set supplementary groups")?;

@@ -23,6 +23,8 @@ pub(crate) struct Prepared {
     pub(crate) namespaces: Vec<OwnedFd>,
     pub(crate) streams: ChildStreams,
     pub(crate) seccomp: Vec<libc::sock_filter>,
+    /// What becomes 3, 4, … of the program; none of them has such a low number itself.
+    pub(crate) passed: Vec<OwnedFd>,
 }
 
 /// The program's ends of its streams.
@@ -31,6 +33,8 @@ pub(crate) struct ChildStreams {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) terminal: bool,
+    /// They are somebody else's, and stay as they are.
+    pub(crate) foreign: bool,
 }
 
 /// A terminal of the container's own /dev/pts.

@@ -30,6 +30,10 @@ pub(crate) struct Init {
 pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<Starting> {
     let (errors, child_errors) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (child_alive, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    let (child_errors, child_alive) = match prepared.passed.len() {
+        0 => (child_errors, child_alive),
+        n => (out_of_the_way(&child_errors, n)?, out_of_the_way(&child_alive, n)?),
+    };
     let forked = sys::clone::clone3(flags, prepared.cgroup.as_ref().map(AsFd::as_fd)).map_err(|e| {
         let hint = (e.raw_os_error() == Some(libc::ENOSPC))
             .then_some("a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces");
@@ -57,6 +61,12 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
             sys::process::exit_now(i32::from(exit_code(&error)));
         }
     }
+}
+
+/// The same descriptor, above the numbers that `count` passed ones get in the child.
+pub(crate) fn out_of_the_way(fd: &OwnedFd, count: usize) -> Result<OwnedFd> {
+    let first = i32::try_from(count).unwrap_or(i32::MAX).saturating_add(3);
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, first)?)
 }
 
 impl Starting {

@@ -241,10 +241,9 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 }
 
 /// Closes every descriptor from 3 on but these. The caller uses none of the others any more.
-pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn close_all_but(mut first: u32, kept: &[BorrowedFd<'_>]) -> io::Result<()> {
     let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     kept.sort_unstable();
-    let mut first = 3;
     for fd in kept {
         if fd > first {
             close_span(first, fd - 1)?;
@@ -321,6 +320,20 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open (checked above), and each number is taken over once, at the start.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A descriptor that whoever started this process has left open for it. The engine's own are all close-on-exec from
+/// their first moment on, so that none of them can be taken for one.
+pub(crate) fn left_open(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD on a number; it fails with EBADF if nothing is there.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    match flags & libc::FD_CLOEXEC {
+        0 => inherited(number),
+        _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Every signal to its default, none blocked: what a program expects from its parent.

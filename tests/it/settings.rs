@@ -101,7 +101,11 @@ fn wrong_settings_are_named_by_file_and_line() {
     for line in ["create tiny", "ps", "info"] {
         let output = set.barge(line).run();
         assert_eq!(output.code, if line.starts_with("create") { 125 } else { 1 }, "{line}");
-        assert!(output.err().contains("hint: did you mean 'memory'?"), "{}", output.err());
+        assert!(
+            output.err().contains("hint: did you mean 'memory'?"),
+            "{}",
+            output.err()
+        );
         output.says(&["config.toml: line 2: unknown setting 'memroy' of 'run'"]);
     }
     for line in ["help run", "run --help", "version", "--version"] {

@@ -4,7 +4,14 @@
 
 #![allow(dead_code)]
 
+mod content;
+pub(crate) mod context;
+pub(crate) mod copy;
+mod git;
+mod ignore;
 pub(crate) mod instruction;
 pub(crate) mod options;
+mod pattern;
 pub(crate) mod place;
 pub(crate) mod progress;
+mod url;

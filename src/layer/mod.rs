@@ -26,8 +26,9 @@ mod unpack;
 mod verify;
 mod walk;
 mod whiteout;
-mod xattr;
+pub(crate) mod xattr;
 
+pub(crate) use archive::is_archive;
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
 pub(crate) use unpack::{Options, Unpacked, unpack};

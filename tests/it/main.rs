@@ -48,5 +48,6 @@ mod support;
 mod surroundings;
 mod terminals;
 mod truth;
+mod upgrade;
 mod verbs;
 mod volumes;

@@ -91,10 +91,7 @@ pub(crate) fn define(command: Command) -> Command {
                 "MODE",
                 "Whether the program is a service manager: true (if it looks like one), false, always",
             )
-            .value_parser(["true", "false", "always"])
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
+            .value_parser(["true", "false", "always"]),
         )
         .arg(value(
             "variant",

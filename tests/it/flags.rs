@@ -124,7 +124,7 @@ fn small_ones() {
             "{{json .HostConfig.BlkioWeightDevice}}",
             r#"[{"Path":"/dev/sda","Weight":200}]"#,
         ),
-        ("{{.Config.StopSignal}}", "37"),
+        ("{{.Config.StopSignal}}", "SIGRTMIN+3"),
     ] {
         assert_eq!(host.text(["inspect", "-f", field, &id]), want);
     }

@@ -147,6 +147,7 @@ fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
         uts: whose(&wanted.uts)?,
         host_cgroups: wanted.host_cgroups,
         no_shm: wanted.no_shm,
+        user: None,
     })
 }
 

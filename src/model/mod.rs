@@ -6,6 +6,7 @@ pub(crate) mod digest;
 pub(crate) mod event;
 pub(crate) mod health;
 pub(crate) mod id;
+pub(crate) mod idmap;
 pub(crate) mod image;
 pub(crate) mod log;
 pub(crate) mod mount;

@@ -1,12 +1,12 @@
 //! One start to exit of a container: what it acquires it releases, on every way out.
 
 use crate::error::{Context as _, Error, Result};
-use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::launch::Passed;
+use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
@@ -22,7 +22,7 @@ use crate::store::{Durability, Store, file};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A running container.
 pub(super) struct Cycle {
@@ -174,7 +174,7 @@ fn try_start(
     let Handed { ports, size, passed } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
-    let root = mount_root(store, config)?;
+    let root = root::mount(store, config, Access::Write)?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
@@ -273,34 +273,6 @@ fn try_start(
         channels,
         warnings,
     ))
-}
-
-/// The stack of the image's layers under the container's own, attached nowhere.
-fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
-    let dir = store.container_dir(&config.id);
-    let mut lowers = vec![store.mount_points()?];
-    lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
-    let overlay = Overlay {
-        lowers,
-        upper: dir.join("upper"),
-        work: dir.join("work"),
-        volatile: config.auto_remove,
-        read_only: false,
-    };
-    overlay::mount(&overlay)
-        .or_else(|first| by_old_call(&overlay, &store.run_dir(&config.id)).map_err(|_| first))
-        .context("mount the root")
-}
-
-/// mount(2), where fsopen(2) is refused or knows no overlay: in a mount namespace of the monitor's own, so that the
-/// host never sees it, and from there cloned into a mount that is attached nowhere.
-fn by_old_call(overlay: &Overlay, place: &Path) -> Result<OwnedFd> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-    sys::mount::make_all_private()?;
-    overlay::mount_at(overlay, place)?;
-    let root = sys::mount::clone_tree(rustix::fs::CWD, place, false)?;
-    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
-    Ok(root)
 }
 
 /// Files of other filesystems' below /sys/fs/cgroup, as the container's own cgroup namespace shows them.

@@ -15,6 +15,7 @@ pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
 mod restart;
+pub(crate) mod root;
 mod sharing;
 mod stdio;
 mod streams;

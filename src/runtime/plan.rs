@@ -360,7 +360,19 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Resu
             mount.target.display()
         )));
     }
-    let (what, node) = match (&mount.source, source) {
+    let (what, node) = of_volume(mount, source)?;
+    let attachment = Attachment {
+        what,
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+    };
+    plan.attach(attachment, &mount.target, node, Links::Follow);
+    Ok(())
+}
+
+/// What a volume's mount is made of, and what it is mounted on.
+pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>) -> Result<(What, Node)> {
+    Ok(match (&mount.source, source) {
         (Source::Tmpfs { size, mode, options }, _) => (tmpfs(*size, *mode, options)?, Node::Directory),
         (Source::Bind { non_recursive, .. }, Some(s)) => (
             What::Path {
@@ -377,14 +389,7 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Resu
             node_of(s),
         ),
         (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
-    };
-    let attachment = Attachment {
-        what,
-        read_only: mount.read_only,
-        propagation: mount.propagation,
-    };
-    plan.attach(attachment, &mount.target, node, Links::Follow);
-    Ok(())
+    })
 }
 
 fn node_of(source: &VolumeSource) -> Node {

@@ -16,6 +16,7 @@ mod bad_input;
 mod check;
 mod commit;
 mod concurrency;
+mod cp;
 mod crash;
 mod drivers;
 mod exec;

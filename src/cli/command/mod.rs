@@ -5,6 +5,7 @@ mod attach;
 mod commit;
 mod completion;
 mod container;
+mod cp;
 mod create;
 mod diff;
 mod exec;
@@ -59,6 +60,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     commit::SPEC,
     completion::SPEC,
     container::SPEC,
+    cp::SPEC,
     create::SPEC,
     diff::SPEC,
     exec::SPEC,

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::container::{LogConfig, LogDriver, RestartPolicy};
 use crate::model::resources::{Access, Device, DeviceKind, DeviceRule, Ulimit};
+use crate::model::tag;
 use std::path::{Path, PathBuf};
 
 /// `512m`, `1.5g`, `100`: bytes with a binary suffix, as docker reads them.
@@ -222,6 +223,10 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
                     count.ok_or_else(|| Error::usage(format!("max-file '{value}' is not a number above 0")))?;
             }
             (LogDriver::Journald, "tag" | "labels" | "env") => {
+                if key == "tag" {
+                    tag::expand(value, &|_| String::new())
+                        .map_err(|why| Error::usage(format!("invalid log tag '{}': {why}", value.escape_debug())))?;
+                }
                 log.options.insert(key.to_owned(), value.to_owned());
             }
             (driver, _) => {
@@ -380,12 +385,16 @@ mod tests {
         assert_eq!(given, config(LogDriver::JsonFile, Some(10 << 20), 5));
         assert_eq!(parse(None, &["max-size=-1"]).unwrap().max_size, None);
         assert_eq!(parse(Some("none"), &[]).unwrap().driver, LogDriver::None);
+        let journald = parse(Some("journald"), &["tag={{.Name}}", "labels=a,b"]).unwrap();
+        assert_eq!(journald.options["tag"], "{{.Name}}");
         for (driver, option) in [
             (None, "max-size=0"),
             (None, "max-file=0"),
             (None, "labels=x"),
             (Some("none"), "max-size=1m"),
             (Some("syslog"), ""),
+            (Some("journald"), "max-size=1m"),
+            (Some("journald"), "tag={{.Nonsense}}"),
         ] {
             assert!(parse(driver, &[option]).is_err(), "{option}");
         }

@@ -43,6 +43,7 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         links: Vec::new(),
         shared_hostname: None,
         volumes_from: Vec::new(),
+        unit: None,
         new_volume_name: &|| "fresh".into(),
     };
     change(&mut facts);

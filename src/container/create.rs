@@ -90,6 +90,7 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         links: links(store, &args.names)?,
         shared_hostname,
         volumes_from: volumes_from.collect::<Result<_>>()?,
+        unit: cgroup::place::unit(&args.service)?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)

@@ -37,7 +37,10 @@ fn passed(store: &Store, id: &ContainerId, more: Vec<OwnedFd>) -> Result<Passed>
         ]),
         _ => None,
     };
-    Ok(Passed { streams, more })
+    let mut passed = Passed::by_service_manager()?;
+    passed.streams = streams;
+    passed.fds.extend(more);
+    Ok(passed)
 }
 
 /// Starts with this command attached from the first byte on, and stays until the end.

@@ -22,5 +22,6 @@ pub(crate) mod security;
 pub(crate) mod service;
 pub(crate) mod signal;
 pub(crate) mod state;
+pub(crate) mod tag;
 pub(crate) mod time;
 pub(crate) mod volume;

@@ -5,7 +5,6 @@ use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
-use crate::monitor::launch::Passed;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
 use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
@@ -13,9 +12,10 @@ use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::place::Place;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, Prepared};
+use crate::runtime::prepare::{self, Passed, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::{Durability, Store, file};
@@ -42,8 +42,13 @@ pub(super) struct Started {
 }
 
 /// The groups of a container, in the order they are made: recorded before.
-pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
-    let host = cgroup::Host::probe()?;
+pub(super) fn cgroup_paths(
+    store: &Store,
+    config: &ContainerConfig,
+    place: &Place,
+) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let base = cgroup::base(store.instance().as_deref());
+    let host = cgroup::Host::probe()?.with_place(&base, &config.id, place);
     let paths = paths(store, config, &host);
     Ok((host, paths))
 }
@@ -80,8 +85,9 @@ pub(super) struct Handed<'a> {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
-    /// For its program.
-    pub(super) passed: &'a Passed,
+    pub(super) passed: Passed,
+    /// Its streams, if they are no business of ours.
+    pub(super) streams: Option<&'a [OwnedFd; 3]>,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -171,7 +177,12 @@ fn try_start(
     live: &LiveState,
     handed: Handed<'_>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size, passed } = handed;
+    let Handed {
+        ports,
+        size,
+        passed,
+        streams,
+    } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = root::mount(store, config, Access::Write)?;
@@ -223,11 +234,14 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
+        env: passed.env.iter().map(|e| e.as_str().into()).collect(),
+        passed: passed.fds.len(),
+        notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
-    let (streams, channels) = match (terminal, &passed.streams) {
+    let (streams, channels) = match (terminal, streams) {
         (None, Some(streams)) => stdio::passed(streams)?,
         (Some(terminal), _) => stdio::terminal(terminal, config.process.open_stdin, size)?,
         (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
@@ -251,11 +265,7 @@ fn try_start(
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
-        passed: passed
-            .more
-            .iter()
-            .map(|fd| spawn::out_of_the_way(fd, passed.more.len()))
-            .collect::<Result<_>>()?,
+        passed: passed.fds,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)

@@ -21,6 +21,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Its name among the processes; the container's whole id follows.
 pub(crate) const TITLE: &str = "barge: exec ";
@@ -58,7 +59,7 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
-    launch::start(&format!("{TITLE}{id}"), &message, None, &fds).map(|_| ())
+    launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default()).map(drop)
 }
 
 /// This process's whole life.
@@ -79,7 +80,7 @@ pub(crate) fn main() -> Result<()> {
         }
     };
     let Some((client, wants)) = client else {
-        launcher.started(Vec::new());
+        launcher.started(Vec::new(), Duration::ZERO);
         return Ok(());
     };
     let none = LogConfig {
@@ -93,7 +94,7 @@ pub(crate) fn main() -> Result<()> {
     if let Some(size) = launch.size {
         streams.resize(size);
     }
-    launcher.started(Vec::new());
+    launcher.started(Vec::new(), Duration::ZERO);
     serve(&mut streams, &init)
 }
 
@@ -149,6 +150,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
             apparmor: config.security.apparmor.as_deref().filter(|_| !spec.privileged),
             tied: false,
+            passes: false,
         },
     );
     let entry = cgroup::open_existing(&live.cgroups, process.pid)?;
@@ -159,8 +161,9 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         cgroup: entry.v2,
         namespaces: Vec::new(),
         streams,
-        passed: Vec::new(),
+
         seccomp: filter.unwrap_or_default(),
+        passed: Vec::new(),
     };
     let init = join::join(pidfd.as_fd(), &steps, prepared)?.executed()?;
     Ok((init, channels))
@@ -192,6 +195,7 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     steps.push(Step::Exec {
         argv: spec.argv.clone(),
         env: plan::environment(&env, confinement.identity),
+        listens: false,
     });
     steps
 }

@@ -102,9 +102,9 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             .map(drop)
             .with_context(|| format!("make working directory {}", dir.display())),
         Step::CloseHostFiles => {
-            pass(&prepared.passed).context("pass descriptors")?;
-            let kept = [lifelines.alive, lifelines.errors];
-            sys::process::close_all_but(first_closed(prepared), &kept).context("close the host's files")
+            let passed = prepared.passed.iter().map(AsFd::as_fd);
+            let kept: Vec<_> = [lifelines.alive, lifelines.errors].into_iter().chain(passed).collect();
+            sys::process::close_all_but(&kept).context("close the host's files")
         }
         Step::Workdir(dir) => {
             enter_workdir(dir).with_context(|| format!("enter working directory {}", dir.to_string_lossy()))
@@ -115,9 +115,10 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::Become(who) => become_user(who, prepared.streams.foreign),
         Step::AppArmor(profile) => apparmor(profile).with_context(|| step.to_string()),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
-        Step::CloseTheRest => sys::process::close_from(first_closed(prepared)).context("close descriptors"),
+        Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
+        Step::PassFiles => pass_files(&prepared.passed).context("pass descriptors"),
         Step::Init(own) => init::stay(*own),
-        Step::Exec { argv, env } => Err(execute(argv, env)),
+        Step::Exec { argv, env, listens } => Err(execute(argv, &told_its_pid(env, *listens))),
     }
 }
 
@@ -290,6 +291,20 @@ fn standard_streams(prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
+/// Nothing is at the targets: the lifelines and the descriptors themselves are beyond them.
+fn pass_files(passed: &[OwnedFd]) -> Result<()> {
+    for (target, fd) in (3..).zip(passed) {
+        sys::process::dup_onto(fd.as_fd(), target)?;
+    }
+    Ok(())
+}
+
+/// Only here: with a reaper the program is not the process that the list began with.
+fn told_its_pid(env: &[ByteString], listens: bool) -> Vec<ByteString> {
+    let pid = listens.then(|| ByteString::from(format!("LISTEN_PID={}", std::process::id())));
+    env.iter().cloned().chain(pid).collect()
+}
+
 /// Refuses a directory outside the root, wherever a link may have found one.
 fn enter_workdir(dir: &ByteString) -> Result<()> {
     rustix::process::chdir(Path::new(dir.as_os_str()))?;
@@ -299,19 +314,6 @@ fn enter_workdir(dir: &ByteString) -> Result<()> {
     } else {
         Err(Error::other("it lies outside the container"))
     }
-}
-
-/// The first descriptor that is not for the program.
-fn first_closed(prepared: &Prepared) -> u32 {
-    3 + u32::try_from(prepared.passed.len()).unwrap_or(0)
-}
-
-/// Nothing that is still needed has one of these numbers: see `spawn::out_of_the_way`.
-fn pass(descriptors: &[OwnedFd]) -> Result<()> {
-    for (target, fd) in (3..).zip(descriptors) {
-        sys::process::dup_onto(fd.as_fd(), target)?;
-    }
-    Ok(())
 }
 
 /// For the program that is executed next (apparmor(7)). The container's own /proc, which nothing can be mounted in.

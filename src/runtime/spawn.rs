@@ -3,12 +3,12 @@
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::runtime::apply::{self, Lifelines};
-use crate::runtime::prepare::Prepared;
+use crate::runtime::prepare::{self, Prepared};
 use crate::runtime::step::Step;
 use crate::sys::{self, clone::Fork};
 use rustix::pipe::PipeFlags;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 /// A child on its way to execve.
 pub(crate) struct Starting {
@@ -30,10 +30,6 @@ pub(crate) struct Init {
 pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<Starting> {
     let (errors, child_errors) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     let (child_alive, alive) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
-    let (child_errors, child_alive) = match prepared.passed.len() {
-        0 => (child_errors, child_alive),
-        n => (out_of_the_way(&child_errors, n)?, out_of_the_way(&child_alive, n)?),
-    };
     let forked = sys::clone::clone3(flags, prepared.cgroup.as_ref().map(AsFd::as_fd)).map_err(|e| {
         let hint = (e.raw_os_error() == Some(libc::ENOSPC))
             .then_some("a limit of namespaces is reached: see /proc/sys/user/max_*_namespaces");
@@ -44,6 +40,7 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
         Fork::Parent { pid, pidfd } => Ok(Starting::new(pid, pidfd, errors, alive)),
         Fork::Child => {
             drop((errors, alive));
+            let (child_errors, child_alive) = (beyond(child_errors, &prepared), beyond(child_alive, &prepared));
             // Until execve nobody in a shared pid namespace may look into this process (its memory is the engine's).
             let _ = nix::sys::prctl::set_dumpable(false);
             let error = match sys::process::reset_signals() {
@@ -63,10 +60,13 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
     }
 }
 
-/// The same descriptor, above the numbers that `count` passed ones get in the child.
-pub(crate) fn out_of_the_way(fd: &OwnedFd, count: usize) -> Result<OwnedFd> {
-    let first = i32::try_from(count).unwrap_or(i32::MAX).saturating_add(3);
-    Ok(rustix::io::fcntl_dupfd_cloexec(fd, first)?)
+/// Out of the way of the descriptors that are passed on.
+fn beyond(fd: OwnedFd, prepared: &Prepared) -> OwnedFd {
+    let first = prepare::beyond(prepared.passed.len());
+    match fd.as_raw_fd() < first {
+        true => rustix::io::fcntl_dupfd_cloexec(&fd, first).unwrap_or(fd),
+        false => fd,
+    }
 }
 
 impl Starting {

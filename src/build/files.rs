@@ -71,7 +71,9 @@ pub(crate) fn remove_places(below: &[PathBuf], staged: &StagedLayer, targets: &[
                 break;
             }
             let diff = staged.diff()?;
-            let Some((parent, name)) = open_parent(&diff, &parts[..depth]) else { break };
+            let Some((parent, name)) = open_parent(&diff, &parts[..depth]) else {
+                break;
+            };
             let is_file = rustix::fs::statat(&parent, name, AtFlags::SYMLINK_NOFOLLOW)
                 .is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::RegularFile && s.st_size == 0);
             let removed = match is_file && depth == parts.len() {

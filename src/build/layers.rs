@@ -238,10 +238,13 @@ impl<'a> Layers<'a> {
     }
 
     fn hashing(&self) -> impl Iterator<Item = (usize, &Task)> {
-        self.list.iter().enumerate().filter_map(|(n, layer)| match &layer.state {
-            State::Hashing { task, .. } => Some((n, task)),
-            _ => None,
-        })
+        self.list
+            .iter()
+            .enumerate()
+            .filter_map(|(n, layer)| match &layer.state {
+                State::Hashing { task, .. } => Some((n, task)),
+                _ => None,
+            })
     }
 
     /// Descriptors that are readable when a layer is hashed: then call [`Layers::hashed`].
@@ -306,7 +309,10 @@ impl<'a> Layers<'a> {
         self.chain(top)?;
         self.commit()?;
         let (chains, _) = self.parts(top);
-        chains.iter().map(|chain| Ok(self.store.layer(chain)?.diff_id)).collect()
+        chains
+            .iter()
+            .map(|chain| Ok(self.store.layer(chain)?.diff_id))
+            .collect()
     }
 
     /// Puts every layer in place whose digest is known, with what the cache is to know of it.
@@ -400,8 +406,9 @@ impl<'a> Layers<'a> {
 
     /// Writes down what is remembered of steps whose layers are in place.
     fn write_notes(&mut self) -> Result<()> {
-        let (ready, rest): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.notes).into_iter().partition(|(top, ..)| self.is_placed(*top));
+        let (ready, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.notes)
+            .into_iter()
+            .partition(|(top, ..)| self.is_placed(*top));
         self.notes = rest;
         if ready.is_empty() {
             return Ok(());

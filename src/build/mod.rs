@@ -15,6 +15,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod compat;
 mod content;
 pub(crate) mod context;
 pub(crate) mod copy;
@@ -74,7 +75,10 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
             dockerfile: &options.dockerfile,
             ignore_file: options.ignore_file.as_deref(),
             access: &options.access,
-            keep_git_dir: options.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|v| v == "1"),
+            keep_git_dir: options
+                .args
+                .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
+                .is_some_and(|v| v == "1"),
         },
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
@@ -95,20 +99,20 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 stage: options.target.clone().unwrap_or_else(|| "default".to_owned()),
             },
         )?;
-        let named: Vec<&str> = options.named_contexts.iter().map(|n| n.name.as_str()).collect();
+        let contexts: Vec<String> = options.named_contexts.iter().map(|n| n.name.clone()).collect();
         let plan = plan::plan(
             &dockerfile,
-            &plan::Request {
+            &globals,
+            plan::Request {
                 target: options.target.as_deref(),
-                named_contexts: &named,
+                contexts: &contexts,
                 all_stages: options.all_stages,
-                globals: &globals,
-                platform,
+                replace_base: options.replace_base.as_deref(),
             },
         )?;
         let again = sources.take();
         let sources = again.ok_or_else(|| crate::error::Error::other("only one platform at a time"))?;
-        let mut solver = Solver::new(store, options, progress, &dockerfile, sources)?;
+        let mut solver = Solver::new(store, options, progress, &dockerfile, sources, platform.clone())?;
         let mut target = solver.solve(&plan, &globals)?;
         let created = options.time.created.unwrap_or_else(Timestamp::now);
         finish::decorate(&mut target, options, created);
@@ -116,7 +120,9 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
             names: &names,
             one_of_several: platforms.len() > 1,
         };
-        built.ids.push(finish::image(store, &mut solver.layers, target, options, &kept)?);
+        built
+            .ids
+            .push(finish::image(store, &mut solver.layers, target, options, &kept)?);
     }
     built.names = names;
     if let (Some(path), Some(id)) = (&options.iid_file, built.ids.first()) {

@@ -61,8 +61,8 @@ pub(crate) fn key(run: &Run, source: &mut dyn FnMut(Option<&str>) -> Result<Sour
                 read_write,
             } => {
                 let files = source(from.as_deref())?;
-                let digest = copy::digest_tree(files.tree(), path)
-                    .with_context(|| format!("--mount {}", &*mount.text))?;
+                let digest =
+                    copy::digest_tree(files.tree(), path).with_context(|| format!("--mount {}", &*mount.text))?;
                 serde_json::json!(["bind", target, read_write, digest.hex()])
             }
             MountKind::Cache {
@@ -89,11 +89,7 @@ pub(crate) struct Preparation<'a> {
 }
 
 impl Preparation<'_> {
-    pub(crate) fn mounts(
-        &self,
-        run: &Run,
-        source: &mut dyn FnMut(Option<&str>) -> Result<Source>,
-    ) -> Result<Prepared> {
+    pub(crate) fn mounts(&self, run: &Run, source: &mut dyn FnMut(Option<&str>) -> Result<Source>) -> Result<Prepared> {
         let mut prepared = Prepared::default();
         let mut variables = Vec::new();
         for (n, mount) in run.mounts.iter().enumerate() {
@@ -122,7 +118,12 @@ impl Preparation<'_> {
                     variable,
                     required,
                     owner,
-                } => self.secret(&mut prepared, &mut variables, (n, id, *required), (target, variable, owner)),
+                } => self.secret(
+                    &mut prepared,
+                    &mut variables,
+                    (n, id, *required),
+                    (target, variable, owner),
+                ),
                 MountKind::Ssh {
                     id, target, required, ..
                 } => self.ssh(&mut prepared, id, target.as_deref(), (n, *required)),
@@ -243,7 +244,8 @@ impl Preparation<'_> {
         let cache = match first {
             Some(cache) => cache,
             None => {
-                self.store.notify(&format!("waiting for cache {id}, which another build uses"));
+                self.store
+                    .notify(&format!("waiting for cache {id}, which another build uses"));
                 self.store
                     .cache_mount_within(id, wanted, CACHE_PATIENCE)?
                     .ok_or_else(|| Error::conflict(format!("cache {id} is in use by another build")))?
@@ -254,7 +256,8 @@ impl Preparation<'_> {
                 let files = source(Some(from))?;
                 let begin = openat_inside(files.tree().root, path)?;
                 let into = File::open(cache.path())?;
-                layer::copy::tree(begin.as_fd(), into.as_fd(), &layer::copy::Options::default()).context("fill the cache")?;
+                layer::copy::tree(begin.as_fd(), into.as_fd(), &layer::copy::Options::default())
+                    .context("fill the cache")?;
             }
             std::os::unix::fs::chown(cache.path(), Some(owner.uid.unwrap_or(0)), Some(owner.gid.unwrap_or(0)))?;
             std::fs::set_permissions(cache.path(), Permissions::from_mode(owner.mode.unwrap_or(0o755)))?;
@@ -311,17 +314,14 @@ impl Preparation<'_> {
         Ok(path)
     }
 
-    fn ssh(
-        &self,
-        prepared: &mut Prepared,
-        id: &str,
-        target: Option<&str>,
-        (n, required): (usize, bool),
-    ) -> Result<()> {
+    fn ssh(&self, prepared: &mut Prepared, id: &str, target: Option<&str>, (n, required): (usize, bool)) -> Result<()> {
         let Some(agent) = self.options.ssh.iter().find(|s| s.id == id) else {
             return match required {
-                true => Err(Error::not_found(format!("ssh {id}: no agent is given"))
-                    .with_hint(format!("give it: --ssh {id} (with SSH_AUTH_SOCK set), or --ssh {id}=SOCKET"))),
+                true => Err(
+                    Error::not_found(format!("ssh {id}: no agent is given")).with_hint(format!(
+                        "give it: --ssh {id} (with SSH_AUTH_SOCK set), or --ssh {id}=SOCKET"
+                    )),
+                ),
                 false => Ok(()),
             };
         };
@@ -382,9 +382,7 @@ impl Preparation<'_> {
             };
             let made = make(dir).and_then(|()| match node {
                 // A directory in place of it: another mount of this step says so, and finds out.
-                Node::File if !path.exists() => {
-                    file::write_new(&path, b"", Durability::Volatile).map(|_| ())
-                }
+                Node::File if !path.exists() => file::write_new(&path, b"", Durability::Volatile).map(|_| ()),
                 _ => Ok(()),
             });
             made.with_context(|| format!("make a place to mount {} on", target.display()))?;
@@ -413,7 +411,9 @@ fn secret(store: &Store, given: &[SecretSource], id: &str) -> Result<Option<Vec<
                 "secret {id}: there is neither a variable nor a file of that name"
             ))),
         },
-        SecretFrom::Stored(name) => Err(Error::other(format!("secret {name}: the engine's secrets are not read yet"))),
+        SecretFrom::Stored(name) => Err(Error::other(format!(
+            "secret {name}: the engine's secrets are not read yet"
+        ))),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::build::layers::{LayerRef, Layers, Made, Top};
 use crate::build::mounts::{self, Preparation};
 use crate::build::options::{Entitlement, Options};
 use crate::build::parser;
-use crate::build::plan::{Base, Plan};
+use crate::build::plan::{self, Base, Plan};
 use crate::build::progress::{Change, Event, Outline, OutlineStage, Progress, StepNumber, Stream};
 use crate::build::sources::{Outside, Source, Sources};
 use crate::build::stage::{Phase, Running, Slot, Stage};
@@ -46,6 +46,9 @@ pub(crate) struct Solver<'a> {
     sources: Sources<'a>,
     slots: Vec<Slot>,
     outline: Outline,
+    /// Names of `--build-context`.
+    contexts: Vec<String>,
+    platform: Platform,
     jobs: usize,
 }
 
@@ -64,6 +67,7 @@ impl<'a> Solver<'a> {
         progress: &'a dyn Progress,
         dockerfile: &'a Dockerfile,
         sources: Sources<'a>,
+        platform: Platform,
     ) -> Result<Solver<'a>> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Solver {
@@ -75,6 +79,8 @@ impl<'a> Solver<'a> {
             sources,
             slots: Vec::new(),
             outline: Outline::default(),
+            contexts: options.named_contexts.iter().map(|n| n.name.clone()).collect(),
+            platform,
             jobs: options.jobs.filter(|n| *n > 0).unwrap_or(processors),
         })
     }
@@ -106,12 +112,14 @@ impl<'a> Solver<'a> {
         for (position, planned) in plan.stages.iter().enumerate() {
             let stage = &self.dockerfile.stages[planned.index];
             let number = |step| StepNumber { stage: position, step };
-            let todo = stage.statements.iter().enumerate().map(|(n, s)| (number(n + 1), s.clone()));
+            // What a named context stands for is complete as it is.
+            let statements = stage.statements.iter().filter(|_| !planned.replaced);
+            let todo = statements.clone().enumerate().map(|(n, s)| (number(n + 1), s.clone()));
             let ignored = |name: &String| self.options.cache.ignore_stages.contains(name);
             self.slots.push(Slot {
                 index: planned.index,
                 name: stage.name.clone(),
-                platform: planned.platform.clone(),
+                platform: planned.platform.clone().unwrap_or_else(|| self.platform.clone()),
                 needs: planned.needs.clone(),
                 phase: Phase::Waiting,
                 todo: todo.collect(),
@@ -123,7 +131,7 @@ impl<'a> Solver<'a> {
                 index: planned.index,
                 name: stage.name.clone(),
                 platform: None,
-                steps: first.chain(stage.statements.iter().map(|s| s.text.clone())).collect(),
+                steps: first.chain(statements.map(|s| s.text.clone())).collect(),
             });
         }
     }
@@ -154,10 +162,20 @@ impl<'a> Solver<'a> {
             self.slots[n].phase = Phase::Ready;
         }
         while matches!(self.slots[n].phase, Phase::Ready) {
-            let runs = self.slots.iter().filter(|s| matches!(s.phase, Phase::Running(_))).count();
+            let runs = self
+                .slots
+                .iter()
+                .filter(|s| matches!(s.phase, Phase::Running(_)))
+                .count();
             let next_runs = matches!(
                 self.slots[n].todo.front(),
-                Some((_, Statement { instruction: Instruction::Run(_), .. }))
+                Some((
+                    _,
+                    Statement {
+                        instruction: Instruction::Run(_),
+                        ..
+                    }
+                ))
             );
             if next_runs && runs >= self.jobs {
                 return Ok(());
@@ -223,10 +241,18 @@ impl<'a> Solver<'a> {
         let name = match base {
             Base::Scratch => {
                 let state = State::scratch(platform);
-                return Ok((self.fresh(state, None, None, globals, Digest::of(b"scratch")), Vec::new(), "scratch".into()));
+                return Ok((
+                    self.fresh(state, None, None, globals, Digest::of(b"scratch")),
+                    Vec::new(),
+                    "scratch".into(),
+                ));
             }
             Base::Stage(index) => {
-                let other = self.slots.iter().find(|s| s.index == *index).and_then(|s| s.stage.as_ref());
+                let other = self
+                    .slots
+                    .iter()
+                    .find(|s| s.index == *index)
+                    .and_then(|s| s.stage.as_ref());
                 let other = other.ok_or_else(|| Error::other("a stage that is needed was not built"))?;
                 let (state, triggers) = State::of(&other.state.image);
                 let stage = Stage {
@@ -282,7 +308,9 @@ impl<'a> Solver<'a> {
             .collect::<Result<Vec<_>>>()?;
         let steps = &mut self.outline.stages[n].steps;
         steps.splice(1..1, statements.iter().map(|s| s.text.clone()));
-        let todo = statements.into_iter().chain(self.slots[n].todo.drain(..).map(|(_, s)| s));
+        let todo = statements
+            .into_iter()
+            .chain(self.slots[n].todo.drain(..).map(|(_, s)| s));
         let number = |step| StepNumber { stage: n, step };
         self.slots[n].todo = todo.enumerate().map(|(at, s)| (number(at + 1), s)).collect();
         self.progress.event(Event::Plan(&self.outline));
@@ -306,7 +334,15 @@ impl<'a> Solver<'a> {
             Instruction::Workdir(_) => self.workdir(n, &statement)?,
             _ => self.meta(n, &statement)?,
         };
-        self.done(n, number, Done { cached, began, container: None })
+        self.done(
+            n,
+            number,
+            Done {
+                cached,
+                began,
+                container: None,
+            },
+        )
     }
 
     fn done(&mut self, n: usize, number: StepNumber, done: Done) -> Result<()> {
@@ -335,7 +371,11 @@ impl<'a> Solver<'a> {
             return Ok(None);
         }
         let top = stage.top;
-        let oldest = self.options.cache.oldest.and_then(|age| Timestamp::now().checked_sub(age).ok());
+        let oldest = self
+            .options
+            .cache
+            .oldest
+            .and_then(|age| Timestamp::now().checked_sub(age).ok());
         let found = self.layers.cached(top, inputs)?;
         Ok(found.filter(|(_, record)| oldest.is_none_or(|oldest| record.created >= oldest)))
     }
@@ -400,8 +440,8 @@ impl<'a> Solver<'a> {
         }
         let created = self.created();
         let staged = self.layers.stage(top)?;
-        let made = files::make_directory(&self.layers.dirs(top), &path, &staged)
-            .map_err(|e| statement.place.error(e))?;
+        let made =
+            files::make_directory(&self.layers.dirs(top), &path, &staged).map_err(|e| statement.place.error(e))?;
         if !made {
             // It says nothing about the files after it.
             self.layers.note(top, inputs, created, said.text());
@@ -426,29 +466,40 @@ impl<'a> Solver<'a> {
 
     /// The files that `--from=` or `from=` names; the context without it.
     fn source(&mut self, from: Option<&str>) -> Result<Source> {
-        let Some(mut name) = from.map(str::to_owned) else {
+        let Some(name) = from else {
             return Ok(Source::Context(std::rc::Rc::clone(&self.sources.main)));
         };
-        // A named context may stand for a stage, once.
-        for _ in 0..2 {
-            let of_stage = |slot: &&Slot| {
-                slot.name.as_deref() == Some(&name.to_lowercase()) || slot.index.to_string() == name
-            };
-            if let Some(slot) = self.slots.iter().find(of_stage) {
-                let top = slot.stage.as_ref().map(|s| s.top);
-                let top = top.ok_or_else(|| Error::other(format!("stage {name} is not built yet")))?;
-                let view = self.layers.view(top)?;
-                return Ok(Source::Layers { top, view });
+        match plan::source(self.dockerfile, &self.contexts, name).map_err(Error::other)? {
+            Base::Scratch => {
+                let view = self.layers.view(None)?;
+                Ok(Source::Layers { top: None, view })
             }
-            match self.sources.find(&name, None)? {
-                Outside::Stage(stage) => name = stage,
+            Base::Stage(index) => self.files_of_stage(index),
+            Base::Image(name) | Base::Context(name) => match self.sources.find(&name, None)? {
+                // A named context may stand for a stage, by its own name.
+                Outside::Stage(stage) => {
+                    let found = plan::source(self.dockerfile, &[], &stage).map_err(Error::other)?;
+                    match found {
+                        Base::Stage(index) => self.files_of_stage(index),
+                        _ => Err(Error::other(format!(
+                            "--build-context {name}: there is no stage {stage}"
+                        ))),
+                    }
+                }
                 _ => {
                     let files = self.sources.files(&mut self.layers, &name)?;
-                    return files.ok_or_else(|| Error::other(format!("{name}: no files")));
+                    files.ok_or_else(|| Error::other(format!("{name}: no files")))
                 }
-            }
+            },
         }
-        Err(Error::other(format!("{name}: neither a stage nor an image")))
+    }
+
+    fn files_of_stage(&mut self, index: usize) -> Result<Source> {
+        let slot = self.slots.iter().find(|slot| slot.index == index);
+        let top = slot.and_then(|slot| slot.stage.as_ref()).map(|stage| stage.top);
+        let top = top.ok_or_else(|| Error::other(format!("stage {index} is not built yet")))?;
+        let view = self.layers.view(top)?;
+        Ok(Source::Layers { top, view })
     }
 
     /// COPY and ADD.
@@ -557,7 +608,15 @@ impl<'a> Solver<'a> {
         ]));
         if let Some(found) = self.look_up(n, inputs)? {
             self.take_cached(n, (&said, inputs), found)?;
-            return self.done(n, number, Done { cached: true, began, container: None });
+            return self.done(
+                n,
+                number,
+                Done {
+                    cached: true,
+                    began,
+                    container: None,
+                },
+            );
         }
         let top = self.stage(n)?.top;
         let staged = self.layers.stage(top)?;
@@ -581,7 +640,9 @@ impl<'a> Solver<'a> {
         let mut prepared = preparation
             .mounts(run, &mut |from| {
                 let found = sources.iter().find(|(name, _)| name.as_deref() == from);
-                found.map(|(_, source)| source.clone()).ok_or_else(|| Error::other("a source is missing"))
+                found
+                    .map(|(_, source)| source.clone())
+                    .ok_or_else(|| Error::other("a source is missing"))
             })
             .map_err(place)?;
         if let Some((name, text)) = &file {
@@ -591,8 +652,13 @@ impl<'a> Solver<'a> {
         let mut args = self.options.run.clone();
         args.command = words.iter().map(|w| ByteString::from(w.clone())).collect();
         args.entrypoint = Some(ByteString::default());
-        let proxies = self.options.proxies.iter().map(|(name, value)| format!("{name}={value}").into());
-        args.env.extend(proxies.filter(|p: &ByteString| !env.iter().any(|e| e.split_env().0 == p.split_env().0)));
+        let proxies = self
+            .options
+            .proxies
+            .iter()
+            .map(|(name, value)| format!("{name}={value}").into());
+        args.env
+            .extend(proxies.filter(|p: &ByteString| !env.iter().any(|e| e.split_env().0 == p.split_env().0)));
         args.env.extend(prepared.env.iter().cloned());
         args.workdir = Some(workdir.clone().into());
         args.user = Some(user);
@@ -701,7 +767,10 @@ impl<'a> Solver<'a> {
             let tasks = self.layers.fds().map(|(_, fd)| fd);
             let own = signals.fd.as_fd();
             let all: Vec<_> = sockets.chain(tasks).chain([own]).collect();
-            let mut fds: Vec<_> = all.iter().map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN)).collect();
+            let mut fds: Vec<_> = all
+                .iter()
+                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
+                .collect();
             match rustix::event::poll(&mut fds, None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
@@ -710,7 +779,11 @@ impl<'a> Solver<'a> {
             let (of_running, rest) = ready.split_at(running.len());
             let (of_hashing, of_signals) = rest.split_at(hashing.len());
             let pick = |from: &[usize], which: &[bool]| -> Vec<usize> {
-                from.iter().zip(which).filter(|(_, ready)| **ready).map(|(n, _)| *n).collect()
+                from.iter()
+                    .zip(which)
+                    .filter(|(_, ready)| **ready)
+                    .map(|(n, _)| *n)
+                    .collect()
             };
             let hashed: Vec<LayerRef> = hashing
                 .iter()
@@ -871,7 +944,10 @@ fn next_id(before: Digest, what: &[&str]) -> Digest {
 /// `COPY --chown=u file:… in /dest `, as the classic builder has it.
 fn transfer_text(verb: Verb, request: &Request, content: &Digest) -> String {
     let keyword = if verb == Verb::Add { "ADD" } else { "COPY" };
-    let chown = request.chown.as_ref().map_or_else(String::new, |c| format!("--chown={c} "));
+    let chown = request
+        .chown
+        .as_ref()
+        .map_or_else(String::new, |c| format!("--chown={c} "));
     let kind = match request.sources.len() + request.documents.len() {
         1 => "file",
         _ => "multi",

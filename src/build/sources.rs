@@ -60,7 +60,12 @@ impl image::progress::Progress for Pulling<'_> {
 }
 
 impl<'a> Sources<'a> {
-    pub(crate) fn new(store: &'a Store, options: &'a Options, progress: &'a dyn Progress, main: Context) -> Sources<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        options: &'a Options,
+        progress: &'a dyn Progress,
+        main: Context,
+    ) -> Sources<'a> {
         let named = options.named_contexts.iter().map(|n| (n.name.to_lowercase(), n));
         Sources {
             store,
@@ -90,7 +95,9 @@ impl<'a> Sources<'a> {
                     self.opened.insert(name.to_owned(), Rc::clone(&context));
                     Ok(Outside::Context(context))
                 }
-                None => Err(Error::other(format!("--build-context {name}: it can't be used as that"))),
+                None => Err(Error::other(format!(
+                    "--build-context {name}: it can't be used as that"
+                ))),
             },
         }
     }

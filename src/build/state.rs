@@ -131,7 +131,8 @@ impl State {
             }
             Instruction::Expose(ports) => {
                 for word in ports {
-                    let port = change::port(word).ok_or_else(|| word.place.error(format!("invalid port '{}'", &**word)))?;
+                    let port =
+                        change::port(word).ok_or_else(|| word.place.error(format!("invalid port '{}'", &**word)))?;
                     for port in each_port(&port) {
                         config.exposed_ports.insert(port, Empty {});
                     }

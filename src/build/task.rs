@@ -82,7 +82,10 @@ impl Task {
                     None => e,
                 })
             }
-            Err(_) => Err(Error::other(format!("a process of the build was lost ({})", ended.code()))),
+            Err(_) => Err(Error::other(format!(
+                "a process of the build was lost ({})",
+                ended.code()
+            ))),
         }
     }
 }

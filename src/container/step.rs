@@ -62,7 +62,7 @@ impl Step {
             wants: Hello(Hello::STDOUT | Hello::STDERR | Hello::LIFELINE | Hello::LAST_EXIT),
             size: None,
         };
-        start::launch_with(store, &self.id, self.lock, Some(&client), &Passed::default())?;
+        start::launch(store, &self.id, self.lock, Some(&client), &Passed::default())?;
         Ok(RunningStep {
             id: self.id,
             connection: Connection::new(ours),

@@ -148,6 +148,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
             capabilities,
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
+            apparmor: config.security.apparmor.as_deref().filter(|_| !spec.privileged),
             tied: false,
             passes: false,
         },
@@ -160,6 +161,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         cgroup: entry.v2,
         namespaces: Vec::new(),
         streams,
+
         seccomp: filter.unwrap_or_default(),
         passed: Vec::new(),
     };

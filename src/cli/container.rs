@@ -5,7 +5,7 @@ use crate::cli::{environment, extra, mount, names, network, resource, security, 
 use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{CgroupMode, RestartPolicy, Streams};
+use crate::model::container::{RestartPolicy, Streams};
 use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
@@ -337,7 +337,6 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .filter(|n| *n > 0),
         timezone: m.text("tz").map(timezone).transpose()?,
         replace: m.on("replace"),
-        cgroups: CgroupMode::default(),
         systemd: Systemd::default(),
         service: service::service(m)?,
         command_line: Vec::new(),

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{
-    CgroupMode, ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
 };
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
@@ -78,7 +78,6 @@ pub(crate) struct RunArgs {
     pub(crate) timezone: Option<String>,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
-    pub(crate) cgroups: CgroupMode,
     pub(crate) systemd: Systemd,
     pub(crate) service: Service,
     /// This command, program included.
@@ -274,7 +273,6 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
-        cgroups: args.cgroups,
         systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: Service {

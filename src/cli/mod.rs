@@ -3,6 +3,7 @@
 
 mod access;
 mod argument;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
@@ -10,6 +11,7 @@ mod console;
 mod container;
 mod environment;
 mod fetch;
+mod health;
 mod manual;
 mod mount;
 mod names;
@@ -17,6 +19,7 @@ mod network;
 mod prompt;
 mod prune;
 mod resource;
+mod secret;
 mod security;
 mod service;
 mod session;

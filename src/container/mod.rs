@@ -7,6 +7,7 @@ pub(crate) mod connect;
 mod connection;
 pub(crate) mod create;
 pub(crate) mod detach;
+mod devices;
 pub(crate) mod diff;
 pub(crate) mod exec;
 pub(crate) mod export;

@@ -7,7 +7,7 @@ use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -169,6 +169,7 @@ fn try_start(
     handed: Handed,
 ) -> Result<(Parts, Channels, Vec<String>)> {
     let Handed { ports, size } = handed;
+    let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = mount_root(store, config)?;

@@ -7,6 +7,7 @@
 mod client;
 mod cycle;
 pub(crate) mod exec;
+mod extras;
 pub(crate) mod frame;
 mod identity;
 pub(crate) mod launch;
@@ -119,6 +120,7 @@ impl Monitor {
             paused: false,
             endpoints: Vec::new(),
             ports: Vec::new(),
+            health: None,
         };
         let run_dir = store.make_run_dir(id)?;
         let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;

@@ -105,6 +105,7 @@ enum Names {
     Containers(fn(&Status) -> bool),
     Images,
     Volumes,
+    Secrets,
     Objects,
 }
 
@@ -138,6 +139,8 @@ fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names>
         ("start" | "rm", "CONTAINER") => Some(Names::Containers(stopped)),
         (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
         (_, "IMAGE") => Some(Names::Images),
+        (_, "requires") => Some(Names::Containers(any)),
+        (_, "SECRET" | "secret") => Some(Names::Secrets),
         (_, "VOLUME") => Some(Names::Volumes),
         (_, "OBJECT") => Some(Names::Objects),
         _ => None,
@@ -191,6 +194,12 @@ fn list(store: &Store, names: Names) -> Vec<String> {
         Names::Containers(wanted) => containers(store, wanted),
         Names::Images => images(store),
         Names::Volumes => store.volume_names().unwrap_or_default(),
+        Names::Secrets => store
+            .secrets()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|s| s.name)
+            .collect(),
         Names::Objects => {
             let mut all = containers(store, any);
             all.extend(images(store));

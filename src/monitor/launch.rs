@@ -81,22 +81,15 @@ pub(super) fn start(
     lock: Option<ContainerLock>,
     fds: &[BorrowedFd<'_>],
 ) -> Result<Vec<String>> {
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
-    let exe = sys::exe::protected().context("protect the engine's own program")?;
-    let title = CString::new(title).unwrap_or_default();
-    {
-        let lock = lock.as_ref().map(AsFd::as_fd);
-        let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
-            .into_iter()
-            .chain(lock)
-            .chain(fds.iter().copied())
-            .collect();
-        sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
-    }
+    let ours = begin(
+        title,
+        message,
+        lock.as_ref(),
+        fds,
+        &sys::exe::protected().context(PROTECT)?,
+    )?;
     sys::stop_point("monitor-started");
-    drop((lock, theirs));
+    drop(lock);
     let report = receive(&ours).context("read the monitor's report")?;
     if report.is_empty() {
         return Err(Error::other("the monitor ended before the program was started"));
@@ -105,6 +98,34 @@ pub(super) fn start(
         Report::Started { warnings } => Ok(warnings),
         Report::Failed(error) => Err(crate::runtime::spawn::decode(error.as_bytes())),
     }
+}
+
+const PROTECT: &str = "protect the engine's own program";
+
+/// The same from a process that runs from its protected program already, and that does not wait: the report comes on
+/// the socket, which is left as it is to be read.
+pub(super) fn begin_from_monitor(title: &str, message: &impl Serialize) -> Result<OwnedFd> {
+    begin(title, message, None, &[], &sys::exe::own().context(PROTECT)?)
+}
+
+fn begin(
+    title: &str,
+    message: &impl Serialize,
+    lock: Option<&ContainerLock>,
+    fds: &[BorrowedFd<'_>],
+    exe: &OwnedFd,
+) -> Result<OwnedFd> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
+    let title = CString::new(title).unwrap_or_default();
+    let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
+        .into_iter()
+        .chain(lock.map(AsFd::as_fd))
+        .chain(fds.iter().copied())
+        .collect();
+    sys::process::spawn_detached(exe.as_fd(), &title, &fds).context("start the monitor")?;
+    Ok(ours)
 }
 
 /// One whole message; empty at the end.
@@ -169,6 +190,18 @@ pub(super) fn receive_launch() -> Result<Given> {
 }
 
 impl Launcher {
+    /// Readable when whoever started this process is gone.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Reports something else.
+    pub(super) fn tell(self, what: &impl Serialize) {
+        if let Ok(bytes) = serde_json::to_vec(what) {
+            let _ = rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL);
+        }
+    }
+
     pub(super) fn started(self, warnings: Vec<String>) {
         self.report(&Report::Started { warnings });
     }

@@ -7,8 +7,10 @@ mod completion;
 mod container;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
+mod healthcheck;
 mod help;
 mod history;
 mod image;
@@ -39,6 +41,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -61,8 +64,10 @@ pub(crate) static COMMANDS: &[Spec] = &[
     container::SPEC,
     create::SPEC,
     diff::SPEC,
+    events::SPEC,
     exec::SPEC,
     export::SPEC,
+    healthcheck::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -91,6 +96,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     run::SPEC,
     save::SPEC,
     search::SPEC,
+    secret::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

@@ -14,6 +14,7 @@ mod freeze;
 mod host;
 mod kill;
 mod limits;
+mod probe;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use freeze::{freeze, is_frozen, thaw, wait_thawed};
 pub(crate) use host::{Controller, Host, Version, base};
 pub(crate) use kill::kill_and_remove;
+pub(crate) use probe::{end_probe, open_for_probe, probe_group};
 pub(crate) use stats::{Stats, stats};
 pub(crate) use tree::pids;
 pub(crate) use update::update;

@@ -4,11 +4,12 @@
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogConfig, LogDriver};
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
-use crate::monitor::streams::{Channels, Event, Streams};
+use crate::monitor::streams::{Channels, Event as Happens, Streams};
 use crate::monitor::{extras, log, names, stdio};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::plan::{self, Confinement};
@@ -87,6 +88,8 @@ pub(crate) fn main() -> Result<()> {
     sys::process::close_from(3)?;
     super::leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
+    let told = Told::new(&store, &launch.id, &launch.spec)?;
+    told.tell("exec_create", true, None);
     let (init, channels) = match start(&store, &launch.id, &launch.spec, launch.size) {
         Ok(started) => started,
         Err(e) => {
@@ -94,6 +97,7 @@ pub(crate) fn main() -> Result<()> {
             return Err(e);
         }
     };
+    told.tell("exec_start", true, None);
     let Some((client, wants)) = client else {
         launcher.started(Vec::new());
         return Ok(());
@@ -110,23 +114,59 @@ pub(crate) fn main() -> Result<()> {
         streams.resize(size);
     }
     launcher.started(Vec::new());
-    serve(&mut streams, &init)
-}
-
-fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
-    loop {
-        match streams.wait(Some(init.pidfd.as_fd()), None)? {
-            Event::Ended => break,
-            // A number that is no signal is the client's mistake.
-            Event::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
-            Event::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
-            Event::Timeout | Event::Thaw | Event::Network(..) | Event::Check(_) | Event::Watched => {}
-        }
-    }
-    let code = sys::process::reap(init.pidfd.as_fd())?.code();
+    let code = until_end(&mut streams, &init)?;
+    told.tell("exec_die", false, Some(code));
     streams.drain();
     streams.tell_exit(code, true);
     streams.linger(None).map(|_| ())
+}
+
+/// What the event log is told of this program.
+struct Told<'a> {
+    store: &'a Store,
+    config: Option<ContainerConfig>,
+    /// Docker knows each by an id of its own.
+    id: ContainerId,
+    command: String,
+}
+
+impl Told<'_> {
+    fn new<'a>(store: &'a Store, id: &ContainerId, spec: &ExecSpec) -> Result<Told<'a>> {
+        let words: Vec<_> = spec.argv.iter().map(ByteString::to_string_lossy).collect();
+        Ok(Told {
+            store,
+            config: store.config(id).ok(),
+            id: Store::random_id()?,
+            command: words.join(" "),
+        })
+    }
+
+    fn tell(&self, action: &str, with_command: bool, code: Option<u8>) {
+        let Some(config) = &self.config else { return };
+        let action = match with_command {
+            true => format!("{action}: {}", self.command),
+            false => action.to_owned(),
+        };
+        let event = Event::container(action, config).with("execID", &self.id);
+        self.store.event(&match code {
+            Some(code) => event.with("exitCode", code),
+            None => event,
+        });
+    }
+}
+
+/// The program's exit code.
+fn until_end(streams: &mut Streams, init: &Init) -> Result<u8> {
+    loop {
+        match streams.wait(Some(init.pidfd.as_fd()), None)? {
+            Happens::Ended => break,
+            // A number that is no signal is the client's mistake.
+            Happens::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
+            Happens::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
+            Happens::Timeout | Happens::Thaw | Happens::Network(..) | Happens::Check(_) | Happens::Watched => {}
+        }
+    }
+    Ok(sys::process::reap(init.pidfd.as_fd())?.code())
 }
 
 fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {

@@ -6,6 +6,7 @@
 
 mod client;
 mod cycle;
+pub(crate) mod events;
 pub(crate) mod exec;
 mod extras;
 pub(crate) mod frame;
@@ -224,6 +225,7 @@ impl Monitor {
             return Err(cycle.abandon(e));
         }
         sys::stop_point("running-recorded");
+        self.tell_started(now);
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
             launcher.started(reserved.notices.into_iter().chain(warnings).collect());
@@ -387,6 +389,8 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
+        self.tell_ended(&exit);
+        let endpoints = self.live.endpoints.clone();
         // While the sockets still keep the ports from being anybody else's.
         let unpublished = self.unpublish();
         // They hold ports, and the network namespace.
@@ -402,6 +406,7 @@ impl Monitor {
             exit.error = e.to_string();
         }
         sys::stop_point("exit-released");
+        self.tell_released(&endpoints);
         self.streams.drain();
         self.record(&exit);
         sys::stop_point("exit-recorded");

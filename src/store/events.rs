@@ -18,7 +18,6 @@ use super::{Store, lock};
 use crate::error::{Context as _, Result};
 use crate::model::event::Event;
 use crate::model::time::Timestamp;
-use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -44,7 +43,6 @@ impl Store {
 
     fn write_event(&self, event: &Event, full: u64) {
         let Some(line) = line_of(event) else { return };
-        sys::stop_point("event-due");
         // Rotated away twice while we were about to write: nobody reads that file any more.
         for _ in 0..3 {
             let Ok(file) = self.open_event_log() else { return };

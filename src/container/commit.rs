@@ -179,6 +179,7 @@ fn squash(store: &Store, id: &ContainerId, pause: bool, intake: &Intake<'_>) -> 
         root: true,
         epoch: pack::source_date_epoch()?,
         without: view.placeholders,
+        ..pack::Options::default()
     };
     let staged = store.stage_layer()?;
     let frozen = pause.then(|| Freeze::take(store, id)).transpose()?.flatten();
@@ -196,7 +197,7 @@ fn pipe(
 ) -> Result<(u64, layer::Unpacked)> {
     let options = layer::Options {
         record: Some(staged.record()?),
-        open_root: false,
+        ..layer::Options::default()
     };
     let diff = staged.diff()?;
     // A socket: who writes into one without a reader gets an error and no signal.

@@ -198,6 +198,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) cdi: Cdi,
     /// The containers of `RunArgs::volumes_from`, in that order.
     pub(crate) volumes_from: Vec<ContainerConfig>,
+    /// The unit whose command makes it.
+    pub(crate) unit: Option<String>,
     /// Makes up a name for an anonymous volume.
     pub(crate) new_volume_name: &'a dyn Fn() -> String,
 }
@@ -283,7 +285,10 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         timeout: args.timeout,
         timezone: args.timezone.clone(),
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
-        service: args.service.clone(),
+        service: Service {
+            unit: facts.unit,
+            ..args.service.clone()
+        },
         command_line: args.command_line.clone(),
         health: health(&args.health, defaults)?,
         requires: facts.requires,

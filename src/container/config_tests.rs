@@ -46,6 +46,7 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         cdi: Default::default(),
         shared_hostname: None,
         volumes_from: Vec::new(),
+        unit: None,
         new_volume_name: &|| "fresh".into(),
     };
     change(&mut facts);

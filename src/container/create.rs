@@ -94,6 +94,7 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         secrets: secrets(store, args)?,
         cdi: devices::by_name(&args.cdi)?,
         volumes_from: volumes_from.collect::<Result<_>>()?,
+        unit: cgroup::place::unit(&args.service)?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)
@@ -175,6 +176,7 @@ fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
         uts: whose(&wanted.uts)?,
         host_cgroups: wanted.host_cgroups,
         no_shm: wanted.no_shm,
+        user: None,
     })
 }
 

@@ -8,7 +8,7 @@ use crate::container::{reap, stop};
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
-use crate::monitor::launch::{self, FirstClient};
+use crate::monitor::launch::{self, FirstClient, Passed};
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use std::os::fd::AsFd as _;
@@ -40,7 +40,8 @@ pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options)
 }
 
 fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
-    for warning in launch::launch(store, id, lock, client)? {
+    let passed = Passed::by_service_manager()?;
+    for warning in launch::launch(store, id, lock, client, &passed)? {
         store.notify(&format!("WARNING: {warning}"));
     }
     Ok(())

@@ -120,7 +120,9 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
         Err(_) => {
             let _ = request(store, id, STOP_REQUEST);
             let host = cgroup::Host::probe()?;
-            cgroup::kill_and_remove(&host.paths(&cgroup::base(store.instance().as_deref()), id))?;
+            let service = store.config(id).map(|c| c.service).unwrap_or_default();
+            let base = cgroup::base(store.instance().as_deref());
+            cgroup::kill_and_remove(&cgroup::place::guess(&service, &host, &base, id))?;
             if let Some(mut monitor) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
                 let _ = monitor.exit(Some(MONITOR_PATIENCE));
             }

@@ -3,6 +3,38 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// `512m`, `1.5g`, `100`: bytes with a binary suffix, as docker reads them.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let shift = match suffix.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || fraction.contains('.') || fraction.len() > 18 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let part = match fraction {
+        "" => 0,
+        _ => {
+            let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+            let value: u128 = fraction.parse().ok()?;
+            u64::try_from((value << shift) / scale).ok()?
+        }
+    };
+    let whole = whole.checked_mul(1 << shift)?;
+    whole.checked_add(part).filter(|n| i64::try_from(*n).is_ok())
+}
+
 /// What the control groups hold a container to. `None` is "not asked for".
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]

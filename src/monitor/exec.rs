@@ -23,6 +23,7 @@ use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Its name among the processes; the container's whole id follows.
 pub(crate) const TITLE: &str = "barge: exec ";
@@ -75,7 +76,7 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
-    launch::start(&format!("{TITLE}{id}"), &message, None, &fds).map(|_| ())
+    launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default()).map(drop)
 }
 
 /// This process's whole life.
@@ -99,7 +100,7 @@ pub(crate) fn main() -> Result<()> {
     };
     told.tell("exec_start", true, None);
     let Some((client, wants)) = client else {
-        launcher.started(Vec::new());
+        launcher.started(Vec::new(), Duration::ZERO);
         return Ok(());
     };
     let none = LogConfig {
@@ -113,7 +114,7 @@ pub(crate) fn main() -> Result<()> {
     if let Some(size) = launch.size {
         streams.resize(size);
     }
-    launcher.started(Vec::new());
+    launcher.started(Vec::new(), Duration::ZERO);
     let code = until_end(&mut streams, &init)?;
     told.tell("exec_die", false, Some(code));
     streams.drain();
@@ -246,6 +247,7 @@ impl Joined {
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
             tied,
+            passes: false,
         };
         let steps = steps(&config, spec, &confinement);
         let prepared = Prepared {
@@ -256,6 +258,7 @@ impl Joined {
             namespaces: Vec::new(),
             streams,
             seccomp: filter.unwrap_or_default(),
+            passed: Vec::new(),
         };
         join::join(self.pidfd.as_fd(), &steps, prepared)?.executed()
     }
@@ -287,6 +290,7 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     steps.push(Step::Exec {
         argv: spec.argv.clone(),
         env: plan::environment(&env, confinement.identity),
+        listens: false,
     });
     steps
 }

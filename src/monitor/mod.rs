@@ -12,28 +12,32 @@ mod extras;
 pub(crate) mod frame;
 pub(crate) mod health;
 mod identity;
+mod journal;
 pub(crate) mod launch;
 mod localtime;
 pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
+pub(crate) mod notify;
 pub(crate) mod probe;
 mod restart;
+pub(crate) mod root;
 mod sharing;
 mod stdio;
 mod streams;
+mod supervision;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, LogDriver};
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::network::{self, Namespace, publish};
-use crate::runtime::cgroup;
+use crate::runtime::cgroup::{self, place::Place};
 use crate::store::{DetachedContainer, Durability, Store, file};
 use crate::sys;
-use launch::{Given, Launcher};
+use launch::{Given, Launcher, Told};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, OwnedFd};
@@ -49,25 +53,32 @@ pub(crate) const KEEP_REQUEST: &str = "keep";
 /// In the run directory: where clients connect.
 pub(crate) const SOCKET: &str = "attach.sock";
 
+/// How long the command that starts a container may take to tell its service manager of the monitor.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long another command may hold the lock of a container that goes with its end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The monitor's whole life. The result is nobody's but the exit code: what there is to say has been recorded.
-pub(crate) fn main() -> Result<()> {
+/// The monitor's whole life. The result is for a service manager alone, as an exit code: what there is to say has been
+/// recorded.
+pub(crate) fn main() -> Result<u8> {
     let given = launch::receive_launch()?;
     let Given {
         launch,
         launcher,
         lock,
         client,
+        passed,
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
+    if !matches!(launch.told.place, Place::Unit(_)) {
+        cgroup::place::leave_caller();
+    }
     sys::process::one_heap();
     stdio::raise_open_files();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
-    let mut monitor = match Monitor::new(store, &launch.id) {
+    let mut monitor = match Monitor::new(store, &launch.id, launch.told, passed) {
         Ok(monitor) => monitor,
         Err(e) => {
             launcher.failed(&e);
@@ -109,11 +120,13 @@ struct Monitor {
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
     removed: Option<DetachedContainer>,
+    supervision: supervision::Supervision,
 }
 
 impl Monitor {
-    fn new(store: Store, id: &ContainerId) -> Result<Monitor> {
+    fn new(store: Store, id: &ContainerId, told: Told, passed: Vec<OwnedFd>) -> Result<Monitor> {
         let config = store.config(id)?;
+        let supervision = supervision::Supervision::new(&store, &config, told, passed);
         let own = std::process::id().cast_signed();
         let start_time = sys::process::start_time(own).unwrap_or(0);
         let live = LiveState {
@@ -129,7 +142,10 @@ impl Monitor {
             health: None,
         };
         let run_dir = store.make_run_dir(id)?;
-        let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
+        let log = match config.log.driver {
+            LogDriver::Journald => log::LogWriter::of_journal(journal::Journal::open(&config)?),
+            _ => log::LogWriter::open(&store.container_dir(id), &config.log)?,
+        };
         let mut streams = Streams::new(log, signals()?);
         streams.listen(listen(&run_dir)?);
         Ok(Monitor {
@@ -144,18 +160,19 @@ impl Monitor {
             responds: false,
             root: None,
             removed: None,
+            supervision,
         })
     }
 
     /// Cycles until the container stays ended. The lock is held until the first start is recorded.
-    fn run(&mut self, launcher: Launcher, lock: OwnedFd) -> Result<()> {
+    fn run(&mut self, launcher: Launcher, lock: OwnedFd) -> Result<u8> {
         let mut first = Some((launcher, lock));
         let exit = loop {
             let begin = Instant::now();
             let exit = match self.cycle(&mut first) {
                 Ok(exit) => exit,
                 Err(e) => match first.take() {
-                    Some((launcher, lock)) => return self.never_started(&e, launcher, lock),
+                    Some((launcher, lock)) => return self.never_started(&e, launcher, lock).map(|()| 125),
                     None => self.failed(&e),
                 },
             };
@@ -183,13 +200,18 @@ impl Monitor {
                 break exit;
             }
         };
-        self.end(&exit)
+        let ended = self.end(&exit);
+        if let Some(path) = &self.config.service.monitor_pidfile {
+            let _ = std::fs::remove_file(path);
+        }
+        ended?;
+        Ok(supervision::exit_code(&exit, self.stopping, self.config.stop_signal))
     }
 
     /// One start to exit, recorded. `first` is told when the program runs, and left if it does not come to that.
     fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
-        let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
-        self.live.cgroups.clone_from(&cgroups);
+        let (mut host, cgroups) = cycle::cgroup_paths(&self.store, &self.config, self.supervision.place())?;
+        self.live.cgroups = cgroups;
         // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
@@ -200,8 +222,14 @@ impl Monitor {
         if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
+        if !self.supervision.settle(&self.live.cgroups) {
+            (host, self.live.cgroups) = cycle::cgroup_paths(&self.store, &self.config, self.supervision.place())?;
+            self.enter(Phase::Starting)?;
+        }
         let size = self.streams.size();
-        let handed = cycle::Handed { ports, size };
+        let ours = self.supervision.services(&self.store.run_dir(&self.config.id))?;
+        let passed = self.supervision.passed()?;
+        let handed = cycle::Handed { ports, size, passed };
         let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,
@@ -209,7 +237,7 @@ impl Monitor {
             services,
             warnings,
         } = started;
-        self.streams.serve_also(services);
+        self.streams.serve_also(services.into_iter().chain(ours).collect());
         self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
@@ -220,7 +248,7 @@ impl Monitor {
             init: cycle.process(),
             started: now,
         });
-        let recorded = recorded.and_then(|()| self.write_pidfile(cycle.process().pid));
+        let recorded = recorded.and_then(|()| self.write_pidfiles(cycle.process().pid));
         if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
             return Err(cycle.abandon(e));
         }
@@ -228,7 +256,14 @@ impl Monitor {
         self.tell_started(now);
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
-            launcher.started(reserved.notices.into_iter().chain(warnings).collect());
+            let warnings = self.supervision.warnings().into_iter().chain(warnings);
+            let patience = if self.supervision.is_notified() {
+                PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            launcher.started(reserved.notices.into_iter().chain(warnings).collect(), patience);
+            self.supervision.started();
         }
         sys::process::trim_heap();
         let ended = self.until_end(&cycle);
@@ -306,15 +341,15 @@ impl Monitor {
     }
 
     /// For systemd and scripts; gone with the program.
-    fn write_pidfile(&self, pid: i32) -> Result<()> {
-        let Some(path) = &self.config.pidfile else {
-            return Ok(());
-        };
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            return Err(Error::usage(format!("invalid pid file '{}'", path.display())));
-        };
-        file::replace(dir, name, format!("{pid}\n").as_bytes(), Durability::Volatile)
-            .with_context(|| format!("write pid file {}", path.display()))
+    fn write_pidfiles(&self, init: i32) -> Result<()> {
+        let own = std::process::id().cast_signed();
+        for (path, pid) in [
+            (&self.config.pidfile, init),
+            (&self.config.service.monitor_pidfile, own),
+        ] {
+            path.as_deref().map_or(Ok(()), |path| write_pidfile(path, pid))?;
+        }
+        Ok(())
     }
 
     /// Serves until init has ended.
@@ -339,6 +374,7 @@ impl Monitor {
                 Event::Signal(_) if !asked => {
                     asked = true;
                     self.stopping = true;
+                    self.supervision.stopping();
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
                     let patience = u64::try_from(self.config.stop_timeout).ok().map(Duration::from_secs);
                     kill_at = patience.map(|p| Instant::now() + p);
@@ -512,6 +548,14 @@ impl Monitor {
             .save_live(&self.config.id, &self.live)
             .context("record the container's state")
     }
+}
+
+fn write_pidfile(path: &Path, pid: i32) -> Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(Error::usage(format!("invalid pid file '{}'", path.display())));
+    };
+    file::replace(dir, name, format!("{pid}\n").as_bytes(), Durability::Volatile)
+        .with_context(|| format!("write pid file {}", path.display()))
 }
 
 /// Changes with every boot: what was running under another one is not running now (random(4)).

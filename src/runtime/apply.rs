@@ -102,7 +102,8 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             .map(drop)
             .with_context(|| format!("make working directory {}", dir.display())),
         Step::CloseHostFiles => {
-            let kept = [lifelines.alive, lifelines.errors];
+            let passed = prepared.passed.iter().map(AsFd::as_fd);
+            let kept: Vec<_> = [lifelines.alive, lifelines.errors].into_iter().chain(passed).collect();
             sys::process::close_all_but(&kept).context("close the host's files")
         }
         Step::Workdir(dir) => {
@@ -114,8 +115,9 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::Become(who) => become_user(who),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
         Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
+        Step::PassFiles => pass_files(&prepared.passed).context("pass descriptors"),
         Step::Init(own) => init::stay(*own),
-        Step::Exec { argv, env } => Err(execute(argv, env)),
+        Step::Exec { argv, env, listens } => Err(execute(argv, &told_its_pid(env, *listens))),
     }
 }
 
@@ -286,6 +288,20 @@ fn standard_streams(prepared: &Prepared) -> Result<()> {
         sys::process::dup_onto(fd.as_fd(), target).context("set standard streams")?;
     }
     Ok(())
+}
+
+/// Nothing is at the targets: the lifelines and the descriptors themselves are beyond them.
+fn pass_files(passed: &[OwnedFd]) -> Result<()> {
+    for (target, fd) in (3..).zip(passed) {
+        sys::process::dup_onto(fd.as_fd(), target)?;
+    }
+    Ok(())
+}
+
+/// Only here: with a reaper the program is not the process that the list began with.
+fn told_its_pid(env: &[ByteString], listens: bool) -> Vec<ByteString> {
+    let pid = listens.then(|| ByteString::from(format!("LISTEN_PID={}", std::process::id())));
+    env.iter().cloned().chain(pid).collect()
 }
 
 /// Refuses a directory outside the root, wherever a link may have found one.

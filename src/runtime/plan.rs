@@ -32,6 +32,12 @@ pub(crate) struct Facts {
     pub(crate) seccomp: bool,
     /// The soft and hard limit of open files; a program's caller has none of its own left.
     pub(crate) open_files: u64,
+    /// Variables besides the configuration's, which they win over.
+    pub(crate) env: Vec<ByteString>,
+    /// Descriptors that the program gets.
+    pub(crate) passed: usize,
+    /// It gets a socket for notifications to the host's service manager.
+    pub(crate) notifies: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -136,6 +142,9 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
         volume(&mut plan, mount, source.as_ref())?;
     }
+    if facts.notifies {
+        notification_socket(&mut plan, facts);
+    }
     plan.steps.extend(facts.devices.iter().cloned().map(Step::MakeNode));
     plan.steps
         .push(Step::MakeWorkdir(PathBuf::from(config.process.workdir.as_os_str())));
@@ -168,11 +177,13 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         seccomp: facts.seccomp,
         no_new_privileges: config.security.no_new_privileges,
         tied: true,
+        passes: facts.passed > 0,
     };
     plan.steps.extend(confinement.steps(config.init));
     plan.steps.push(Step::Exec {
         argv,
-        env: environment(&config.process.env, &facts.identity),
+        env: environment(&with_ours(&config.process.env, &facts.env), &facts.identity),
+        listens: facts.env.iter().any(|e| e.split_env().0 == b"LISTEN_FDS"),
     });
     Ok(plan)
 }
@@ -230,6 +241,8 @@ pub(crate) struct Confinement<'a> {
     pub(crate) no_new_privileges: bool,
     /// It dies with the process that started it.
     pub(crate) tied: bool,
+    /// It gets descriptors besides its streams.
+    pub(crate) passes: bool,
 }
 
 impl Confinement<'_> {
@@ -241,6 +254,9 @@ impl Confinement<'_> {
             Step::Become(self.identity.clone()),
             Step::CloseTheRest,
         ];
+        if self.passes {
+            steps.push(Step::PassFiles);
+        }
         if self.tied {
             // Again: a change of user has cleared the parent-death signal (PR_SET_PDEATHSIG(2const)).
             steps.push(Step::DieWithMonitor);
@@ -259,6 +275,13 @@ impl Confinement<'_> {
         }
         steps
     }
+}
+
+/// `ours` in the place of variables of the same names.
+fn with_ours(env: &[ByteString], ours: &[ByteString]) -> Vec<ByteString> {
+    let is_ours = |e: &&ByteString| ours.iter().any(|o| o.split_env().0 == e.split_env().0);
+    let kept = env.iter().filter(|e| !is_ours(e));
+    kept.chain(ours).cloned().collect()
 }
 
 /// HOME comes from the container's passwd if nobody set it.
@@ -325,6 +348,23 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     }
 }
 
+/// Where a program finds its socket for notifications.
+pub(crate) const NOTIFY_SOCKET: &str = "/run/notify.sock";
+
+fn notification_socket(plan: &mut Plan, facts: &Facts) {
+    let what = What::Path {
+        path: facts.run_dir.join("notify.sock"),
+        recursive: false,
+    };
+    // Writing to a socket is allowed on a read-only mount; changing its mode is not.
+    let attachment = Attachment {
+        what,
+        read_only: true,
+        propagation: Propagation::Rprivate,
+    };
+    plan.attach(attachment, NOTIFY_SOCKET, Node::File, Links::Follow);
+}
+
 /// Files the engine writes for each start. A volume of the user's at the same place goes on top.
 fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let localtime = config.timezone.is_some().then_some("localtime");
@@ -353,7 +393,19 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Resu
             mount.target.display()
         )));
     }
-    let (what, node) = match (&mount.source, source) {
+    let (what, node) = of_volume(mount, source)?;
+    let attachment = Attachment {
+        what,
+        read_only: mount.read_only,
+        propagation: mount.propagation,
+    };
+    plan.attach(attachment, &mount.target, node, Links::Follow);
+    Ok(())
+}
+
+/// What a volume's mount is made of, and what it is mounted on.
+pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>) -> Result<(What, Node)> {
+    Ok(match (&mount.source, source) {
         (Source::Tmpfs { size, mode, options }, _) => (tmpfs(*size, *mode, options)?, Node::Directory),
         (Source::Bind { non_recursive, .. }, Some(s)) => (
             What::Path {
@@ -370,14 +422,7 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Resu
             node_of(s),
         ),
         (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
-    };
-    let attachment = Attachment {
-        what,
-        read_only: mount.read_only,
-        propagation: mount.propagation,
-    };
-    plan.attach(attachment, &mount.target, node, Links::Follow);
-    Ok(())
+    })
 }
 
 fn node_of(source: &VolumeSource) -> Node {

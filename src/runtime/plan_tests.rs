@@ -85,6 +85,9 @@ fn facts() -> Facts {
         }],
         seccomp: true,
         open_files: 1024,
+        env: Vec::new(),
+        passed: 0,
+        notifies: false,
     }
 }
 

@@ -81,11 +81,15 @@ pub(crate) enum Step {
     /// The effective and permitted sets from here to execve, which makes of them what the bounding set allows.
     Capabilities(Capabilities),
     CloseTheRest,
+    /// The prepared descriptors become 3, 4, …
+    PassFiles,
     /// Stays as pid 1, with these capabilities, and runs the rest in a child.
     Init(Capabilities),
     Exec {
         argv: Vec<ByteString>,
         env: Vec<ByteString>,
+        /// Its own pid is told by LISTEN_PID (sd_listen_fds(3)).
+        listens: bool,
     },
 }
 
@@ -158,6 +162,7 @@ impl fmt::Display for Step {
             }
             Step::Capabilities(caps) => write!(f, "assume capabilities {}", caps.names().join(" ")),
             Step::CloseTheRest => f.write_str("close the rest"),
+            Step::PassFiles => f.write_str("pass descriptors"),
             Step::Init(_) => f.write_str("stay as init"),
             Step::Exec { argv, .. } => write!(f, "exec {}", words(argv)),
         }

@@ -19,6 +19,7 @@
 //!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
 //!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
+//!   memos/<hex>                   digests of a build context's files, by their inodes and times
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
 //! /run/barge/mounts/<image id>/   images that a person has mounted
@@ -47,6 +48,7 @@ mod gc;
 mod images;
 mod layers;
 mod lock;
+mod memos;
 mod mount_points;
 mod mounts;
 mod names;

@@ -5,6 +5,7 @@ mod attach;
 mod commit;
 mod completion;
 mod container;
+mod cp;
 mod create;
 mod diff;
 mod events;
@@ -62,6 +63,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     commit::SPEC,
     completion::SPEC,
     container::SPEC,
+    cp::SPEC,
     create::SPEC,
     diff::SPEC,
     events::SPEC,

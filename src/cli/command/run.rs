@@ -68,7 +68,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let detach = m.on("detach");
     let mut args = flags::run_args(m, detach)?;
     args.command_line = std::env::args_os().map(Into::into).collect();
-    session.complete(&mut args)?;
+    session.complete(&mut args);
     let detach_keys = keys_of(m)?;
     if args.tty && args.attach.stdin && !std::io::stdin().is_terminal() {
         let error = Error::usage("the input device is not a TTY");

@@ -298,6 +298,7 @@ mod tests {
                 device_filter: false,
                 paused: false,
                 endpoints: Vec::new(),
+                health: None,
                 ports: Vec::new(),
             })
         };

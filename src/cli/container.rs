@@ -1,11 +1,11 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{cdi, environment, health, mount, names, network, resource, secret, security, service};
-use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs};
+use crate::cli::{cdi, environment, extra, health, mount, names, network, resource, secret, security, service};
+use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{RestartPolicy, Streams};
+use crate::model::container::{CgroupMode, RestartPolicy, Streams};
 use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
@@ -15,7 +15,7 @@ use std::path::PathBuf;
 
 /// Adds the flags. In the order that help shows them.
 pub(crate) fn define(command: Command) -> Command {
-    let command = process_flags(command);
+    let command = extra::define(process_flags(command));
     let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
@@ -65,7 +65,7 @@ fn process_flags(command: Command) -> Command {
         .arg(value(
             "log-driver",
             "NAME",
-            "Where output is logged: json-file, journald or none",
+            "Where output is logged: json-file, local, journald, passthrough or none",
         ))
         .arg(list(
             "log-opt",
@@ -157,7 +157,7 @@ fn limit_flags(command: Command) -> Command {
 /// What control groups hold a container to: `update` can change these while it runs.
 pub(crate) fn group_flags(command: Command) -> Command {
     let number = |name, help| value(name, "NUMBER", help).value_parser(whole_number);
-    command
+    extra::group_flags(command)
         .arg(number("blkio-weight", "Share of block I/O, 10 to 1000"))
         .arg(number("cpu-period", "Length of a CPU period in microseconds"))
         .arg(number("cpu-quota", "CPU time in each period, in microseconds"))
@@ -262,7 +262,7 @@ fn security_flags(command: Command) -> Command {
         .arg(list(
             "security-opt",
             "OPTION",
-            "seccomp=FILE|unconfined, no-new-privileges, systempaths=unconfined",
+            "seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE, mask=PATHS, unmask=PATHS|ALL, …",
         ))
 }
 
@@ -291,7 +291,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     for ports in m.texts("publish") {
         publish.extend(port::parse_publish(ports)?);
     }
-    Ok(RunArgs {
+    let mut args = RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
         command: m.raws("COMMAND").map(|w| ByteString::from(w.to_owned())).collect(),
         name: m.text("name").map(|n| n.strip_prefix('/').unwrap_or(n).to_owned()),
@@ -382,9 +382,13 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
                 .collect::<std::io::Result<_>>()?,
         },
         replace: m.on("replace"),
+        cgroups: CgroupMode::default(),
+        systemd: Systemd::default(),
         service: service::service(m)?,
         command_line: Vec::new(),
-    })
+    };
+    extra::complete(m, &mut args)?;
+    Ok(args)
 }
 
 /// This command's own if it is asked for, then files, then what is said one by one.
@@ -539,6 +543,11 @@ fn hostname(host: Option<&str>, domain: Option<&str>) -> Result<(Option<String>,
     Ok((host, domain))
 }
 
+/// A host name that is given otherwise.
+pub(super) fn host_part(name: &str) -> Result<String> {
+    Ok(hostname(Some(name), Some(""))?.0.unwrap_or_default())
+}
+
 /// F075: without `-a` and `-d` it is stdout and stderr, and stdin with `-i`.
 fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: bool) -> Result<Streams> {
     let mut streams = Streams::default();
@@ -617,7 +626,9 @@ pub(crate) fn resources(m: &ArgMatches) -> Result<Resources> {
         cpuset_mems: list("cpuset-mems"),
         pids: number(m, "pids-limit")?,
         blkio_weight: number(m, "blkio-weight")?,
+        ..Resources::default()
     };
+    extra::resources(m, &mut made)?;
     if let Some(nano) = made.nano_cpus {
         for (name, given) in [
             ("Period", made.cpu_period.is_some()),

@@ -172,20 +172,22 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
         None | Some("json-file") => {}
         Some("none") => log.driver = LogDriver::None,
         Some("journald") => log.driver = LogDriver::Journald,
+        Some("local") => log.driver = LogDriver::Local,
+        Some("passthrough") => log.driver = LogDriver::Passthrough,
         Some(other) => {
             let e = Error::usage(format!("logger: no log driver named '{other}' is registered"));
-            return Err(e.with_hint("there are json-file, journald and none"));
+            return Err(e.with_hint("there are json-file, local, journald, passthrough and none"));
         }
     }
     for option in options {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match (log.driver, key) {
-            (LogDriver::JsonFile, "max-size") if value == "-1" => log.max_size = None,
-            (LogDriver::JsonFile, "max-size") => {
+            (LogDriver::JsonFile | LogDriver::Local, "max-size") if value == "-1" => log.max_size = None,
+            (LogDriver::JsonFile | LogDriver::Local, "max-size") => {
                 let size = Some(bytes(value)?).filter(|n| *n > 0);
                 log.max_size = Some(size.ok_or_else(|| Error::usage("max-size must be more than 0, or -1"))?);
             }
-            (LogDriver::JsonFile, "max-file") => {
+            (LogDriver::JsonFile | LogDriver::Local, "max-file") => {
                 let count = value.parse::<u32>().ok().filter(|n| *n > 0);
                 log.max_file =
                     count.ok_or_else(|| Error::usage(format!("max-file '{value}' is not a number above 0")))?;
@@ -199,8 +201,8 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
             }
             (driver, _) => {
                 let hint = match driver {
-                    LogDriver::None => "it has none",
-                    LogDriver::JsonFile => "there are max-size and max-file",
+                    LogDriver::None | LogDriver::Passthrough => "it has none",
+                    LogDriver::JsonFile | LogDriver::Local => "there are max-size and max-file",
                     LogDriver::Journald => "there are tag, labels and env",
                 };
                 let error = Error::usage(format!("unknown log opt '{key}' for {} log driver", driver.name()));

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::container::{
-    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+    CgroupMode, ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
 };
 use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
@@ -87,6 +87,8 @@ pub(crate) struct RunArgs {
     pub(crate) cdi: CdiArgs,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
+    pub(crate) cgroups: CgroupMode,
+    pub(crate) systemd: Systemd,
     pub(crate) service: Service,
     /// This command, program included.
     pub(crate) command_line: Vec<ByteString>,
@@ -124,6 +126,38 @@ pub(crate) struct HealthArgs {
     pub(crate) on_failure: OnFailure,
     pub(crate) startup: Option<StartupCheck>,
 }
+
+/// `--systemd`: whether the program is a service manager, which wants tmpfs mounts, its own groups to write, and
+/// another stop signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Systemd {
+    #[default]
+    Never,
+    /// By its name.
+    IfItIs,
+    Always,
+}
+
+impl Systemd {
+    fn is_on(self, argv: &[&ByteString]) -> bool {
+        let program = argv.first().map(|w| w.as_bytes()).unwrap_or_default();
+        let name = program.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let init = [
+            &b"/sbin/init"[..],
+            b"/usr/sbin/init",
+            b"/usr/local/sbin/init",
+            b"/lib/systemd/systemd",
+        ];
+        match self {
+            Systemd::Never => false,
+            Systemd::IfItIs => name == b"systemd" || init.contains(&program),
+            Systemd::Always => true,
+        }
+    }
+}
+
+/// What systemd(1) wants to be mounted in a container (its CONTAINER_INTERFACE).
+const SYSTEMD_TMPFS: [&str; 4] = ["/run", "/run/lock", "/tmp", "/var/log/journal"];
 
 /// `--ipc`, `--pid`, `--uts`, before the containers they name are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -211,6 +245,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     check_platform(args, image)?;
     let defaults = &image.config.config;
     let (entrypoint, cmd) = words(args, image)?;
+    let systemd = args.systemd.is_on(&entrypoint.iter().chain(&cmd).collect::<Vec<_>>());
     let hostname = hostname(args, &facts)?;
     if let NetworkMode::Container(_) = facts.network
         && (args.publish_all || !args.publish.is_empty())
@@ -243,7 +278,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     };
     check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
-        mounts: mounts(args, image, &facts)?,
+        mounts: mounts(args, image, &facts, systemd)?,
         id: facts.id,
         name: facts.name,
         created: facts.now,
@@ -270,6 +305,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         stop_signal: args
             .stop_signal
             .or_else(|| signal::parse(&defaults.stop_signal))
+            .or_else(|| systemd.then(|| signal::parse("RTMIN+3")).flatten())
             .unwrap_or(signal::TERM),
         stop_timeout: args.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         auto_remove: args.auto_remove,
@@ -284,6 +320,8 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
+        cgroups: args.cgroups,
+        systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: Service {
             unit: facts.unit,
@@ -470,7 +508,7 @@ fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) -> Vec<Byte
 
 /// What is mounted, short targets first. Explicit mounts must not meet; they win over `--volumes-from`, where the first
 /// container wins (F141); anonymous volumes fill what is left (F139).
-fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<Mount>> {
+fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool) -> Result<Vec<Mount>> {
     let mut all: Vec<Mount> = Vec::new();
     let covered = |all: &[Mount], target: &Path| all.iter().any(|m| m.target == target);
     for mount in &args.mounts {
@@ -507,6 +545,22 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<
                 anonymous: true,
                 copy_up: true,
                 subpath: None,
+            };
+            all.push(Mount {
+                source,
+                target,
+                read_only: false,
+                propagation: Propagation::default(),
+            });
+        }
+    }
+    for target in SYSTEMD_TMPFS.iter().filter(|_| systemd).map(PathBuf::from) {
+        if !covered(&all, &target) {
+            let mode = (target != Path::new("/tmp")).then_some(0o755);
+            let source = Source::Tmpfs {
+                size: None,
+                mode,
+                options: vec!["exec".to_owned(), "suid".to_owned(), "dev".to_owned()],
             };
             all.push(Mount {
                 source,

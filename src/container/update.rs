@@ -72,6 +72,19 @@ fn merge(into: &mut Resources, wanted: &Resources) {
     set(&mut into.cpuset_mems, &wanted.cpuset_mems);
     set(&mut into.pids, &wanted.pids);
     set(&mut into.blkio_weight, &wanted.blkio_weight);
+    set(&mut into.cpu_rt_runtime, &wanted.cpu_rt_runtime);
+    set(&mut into.cpu_rt_period, &wanted.cpu_rt_period);
+    let (old, new) = (&mut into.blkio, &wanted.blkio);
+    for (old, new) in [
+        (&mut old.weight, &new.weight),
+        (&mut old.read_bps, &new.read_bps),
+        (&mut old.write_bps, &new.write_bps),
+        (&mut old.read_iops, &new.read_iops),
+        (&mut old.write_iops, &new.write_iops),
+    ] {
+        old.retain(|o| !new.iter().any(|n| n.path == o.path));
+        old.extend(new.iter().cloned());
+    }
     into.oom_kill_disable |= wanted.oom_kill_disable;
     // `--cpus` is another way to say quota and period; the later word wins.
     if wanted.cpu_quota.is_some() || wanted.cpu_period.is_some() {

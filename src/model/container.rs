@@ -91,6 +91,11 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
+    #[serde(default, skip_serializing_if = "CgroupMode::is_default")]
+    pub(crate) cgroups: CgroupMode,
+    /// Its program is a service manager: it may make groups below its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) systemd: bool,
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
@@ -219,6 +224,10 @@ pub(crate) enum LogDriver {
     None,
     /// The host's journal (systemd-journald.service(8)).
     Journald,
+    /// Docker's name for files with other defaults; here they are the same files.
+    Local,
+    /// The program has the streams of the command that started it; nothing is kept.
+    Passthrough,
 }
 
 impl LogDriver {
@@ -228,7 +237,35 @@ impl LogDriver {
             LogDriver::JsonFile => "json-file",
             LogDriver::None => "none",
             LogDriver::Journald => "journald",
+            LogDriver::Local => "local",
+            LogDriver::Passthrough => "passthrough",
         }
+    }
+}
+
+/// `--cgroups`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CgroupMode {
+    /// Groups of its own, below the engine's.
+    #[default]
+    Enabled,
+    /// It stays in the groups of the command that starts it, and has no limits.
+    Disabled,
+    /// Below the group of the service that starts it.
+    Split,
+}
+
+impl CgroupMode {
+    pub(crate) const NAMES: [(&'static str, CgroupMode); 3] = [
+        ("enabled", CgroupMode::Enabled),
+        ("disabled", CgroupMode::Disabled),
+        ("split", CgroupMode::Split),
+    ];
+
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+    fn is_default(&self) -> bool {
+        *self == CgroupMode::Enabled
     }
 }
 

@@ -76,6 +76,57 @@ pub(crate) struct Resources {
     /// 10 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) blkio_weight: Option<u16>,
+    #[serde(skip_serializing_if = "BlockIo::is_default")]
+    pub(crate) blkio: BlockIo,
+    /// Microseconds of each real-time period (cgroup v1 only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_rt_period: Option<u64>,
+}
+
+/// Limits of single block devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BlockIo {
+    /// 10 to 1000.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) weight: Vec<DeviceLimit>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_bps: Vec<DeviceLimit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) write_bps: Vec<DeviceLimit>,
+    /// Operations a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_iops: Vec<DeviceLimit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) write_iops: Vec<DeviceLimit>,
+}
+
+impl BlockIo {
+    fn is_default(&self) -> bool {
+        *self == BlockIo::default()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &DeviceLimit> {
+        [
+            &self.weight,
+            &self.read_bps,
+            &self.write_bps,
+            &self.read_iops,
+            &self.write_iops,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// A number for a block device, which is looked up whenever it is set: numbers change with the boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceLimit {
+    pub(crate) path: PathBuf,
+    pub(crate) value: u64,
 }
 
 /// setrlimit(2), by its lower-case name without `RLIMIT_`.

@@ -246,6 +246,7 @@ impl Joined {
             capabilities,
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
+            apparmor: self.config.security.apparmor.as_deref().filter(|_| !spec.privileged),
             tied,
             passes: false,
         };

@@ -5,6 +5,7 @@
 //!   4  file in memory: what it is told
 //!   5  the container's lock
 //!   6  socket of a client that is there from the first byte on, if there is one
+//!   …  the streams of the command, if the program is to have them, and what it gets from 3 on
 //! ```
 
 use crate::error::{Context as _, Error, Result};
@@ -38,6 +39,8 @@ pub(super) struct Launch {
     /// The size of its terminal.
     pub(super) size: Option<Size>,
     pub(super) told: Told,
+    /// Three more descriptors are the program's streams.
+    pub(super) streams: bool,
 }
 
 /// What it is told of the host's service manager.
@@ -101,9 +104,11 @@ pub(crate) fn launch(
             passed: i32::try_from(passed.fds.len()).unwrap_or(i32::MAX),
             names: passed.names.clone(),
         },
+        streams: passed.streams.is_some(),
     };
     let client = client.map(|c| c.socket);
-    let fds: Vec<_> = client.into_iter().chain(passed.fds.iter().map(AsFd::as_fd)).collect();
+    let more = passed.fds.iter().chain(passed.streams.iter().flatten());
+    let fds: Vec<_> = client.into_iter().chain(more.map(AsFd::as_fd)).collect();
     let answer = start(&format!("{TITLE}{id}"), &message, &fds, birth)?;
     if let Some(notified) = &message.told.notified {
         // Said by us: until then this process is the service's main one, and the only one that is listened to.
@@ -126,6 +131,9 @@ pub(crate) struct Passed {
     pub(crate) fds: Vec<OwnedFd>,
     /// Of the sockets of a service manager (sd_listen_fds(3)), which come first.
     pub(crate) names: Vec<String>,
+    /// Its standard input, output and error, where the command's own are to be the program's
+    /// (`--log-driver passthrough`).
+    pub(crate) streams: Option<[OwnedFd; 3]>,
 }
 
 impl Passed {
@@ -239,6 +247,7 @@ pub(super) struct Given {
     pub(super) lock: OwnedFd,
     pub(super) client: Option<OwnedFd>,
     pub(super) passed: Vec<OwnedFd>,
+    pub(super) streams: Option<[OwnedFd; 3]>,
 }
 
 /// Arguments and environment may be long; a file in memory takes them all, and needs nobody to read it yet.
@@ -269,15 +278,20 @@ pub(super) fn receive_launch() -> Result<Given> {
     let lock = sys::process::inherited(5)?;
     let client = launch.client.map(|_| sys::process::inherited(6)).transpose()?;
     let first = 6 + i32::from(client.is_some());
-    let passed = (first..first.saturating_add(launch.told.passed))
-        .map(sys::process::inherited)
-        .collect::<Result<_, _>>()?;
+    let last = first.saturating_add(launch.told.passed);
+    let passed = (first..last).map(sys::process::inherited).collect::<Result<_, _>>()?;
+    let one = |n| sys::process::inherited(last + n);
+    let streams = match launch.streams {
+        true => Some([one(0)?, one(1)?, one(2)?]),
+        false => None,
+    };
     Ok(Given {
         launch,
         launcher,
         lock,
         client,
         passed,
+        streams,
     })
 }
 

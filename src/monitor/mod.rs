@@ -68,6 +68,7 @@ pub(crate) fn main() -> Result<u8> {
         lock,
         client,
         passed,
+        streams,
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
@@ -85,6 +86,7 @@ pub(crate) fn main() -> Result<u8> {
             return Err(e);
         }
     };
+    monitor.direct = streams;
     if let (Some(socket), Some(wants)) = (client, launch.client) {
         monitor.streams.add_client(socket, wants);
     }
@@ -116,6 +118,8 @@ struct Monitor {
     stopping: bool,
     /// Whether the container's names are served in this cycle.
     responds: bool,
+    /// The streams of the command that started it, if they are its program's.
+    direct: Option<[OwnedFd; 3]>,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
@@ -158,6 +162,7 @@ impl Monitor {
             again: false,
             stopping: false,
             responds: false,
+            direct: None,
             root: None,
             removed: None,
             supervision,
@@ -229,7 +234,12 @@ impl Monitor {
         let size = self.streams.size();
         let ours = self.supervision.services(&self.store.run_dir(&self.config.id))?;
         let passed = self.supervision.passed()?;
-        let handed = cycle::Handed { ports, size, passed };
+        let handed = cycle::Handed {
+            ports,
+            size,
+            passed,
+            streams: self.direct.as_ref(),
+        };
         let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,

@@ -132,6 +132,7 @@ fn run(
         stdout: write.try_clone()?,
         stderr: write,
         terminal: false,
+        foreign: false,
     };
     let init = joined.execute(store, spec, streams, entry, true)?;
     let mut deadline = Instant::now() + launch.timeout;

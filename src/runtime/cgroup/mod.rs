@@ -6,6 +6,7 @@
 //! (`CLONE_INTO_CGROUP`, Linux 5.7). In v1 it writes `0` to each `tasks` file: a single thread that moves itself needs
 //! no lock (Linux 5.6).
 
+mod block;
 mod check;
 mod create;
 mod device;

@@ -4,6 +4,7 @@
 
 #![allow(dead_code)]
 
+pub(crate) mod compat;
 mod content;
 pub(crate) mod context;
 pub(crate) mod copy;
@@ -17,6 +18,7 @@ pub(crate) mod options;
 pub(crate) mod parser;
 mod pattern;
 pub(crate) mod place;
+pub(crate) mod plan;
 pub(crate) mod progress;
 mod url;
 mod words;

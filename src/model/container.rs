@@ -1,6 +1,8 @@
 //! What was asked of a container: written once, when it is created (`containers/<id>/config.json`).
 
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
+use crate::model::health::HealthConfig;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::name::NameOptions;
@@ -8,6 +10,7 @@ use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::SecretUse;
 use crate::model::security::Security;
 use crate::model::service::Service;
 use crate::model::time::Timestamp;
@@ -99,6 +102,18 @@ pub(crate) struct ContainerConfig {
     /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) command_line: Vec<ByteString>,
+    /// How it is asked whether it works; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthConfig>,
+    /// Started before it, and stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) requires: Vec<ContainerId>,
+    /// What it is told in secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<SecretUse>,
+    /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
+    #[serde(default, skip_serializing_if = "Cdi::is_empty")]
+    pub(crate) cdi: Cdi,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -3,6 +3,7 @@
 
 mod access;
 mod argument;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
@@ -11,6 +12,7 @@ mod container;
 mod environment;
 mod extra;
 mod fetch;
+mod health;
 mod lxc;
 mod manual;
 mod mount;
@@ -19,6 +21,7 @@ mod network;
 mod prompt;
 mod prune;
 mod resource;
+mod secret;
 mod security;
 mod service;
 mod session;

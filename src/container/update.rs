@@ -3,6 +3,7 @@
 use crate::container::status::status;
 use crate::error::{Error, Result};
 use crate::model::container::RestartPolicy;
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::resources::Resources;
 use crate::model::state::{LiveState, Status};
@@ -32,7 +33,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
     {
         apply(store, live, &merged)?;
     }
-    store.change_config(id, |config| {
+    let config = store.change_config(id, |config| {
         if let Some(restart) = wanted.restart {
             if config.auto_remove && restart != RestartPolicy::No {
                 return Err(Error::conflict(
@@ -44,6 +45,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
         merge(&mut config.resources, &wanted.resources);
         Ok(())
     })?;
+    store.event(&Event::container("update", &config));
     Ok(())
 }
 

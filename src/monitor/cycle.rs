@@ -8,7 +8,7 @@ use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, trees, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, trees, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -193,6 +193,7 @@ fn try_start(
         passed,
         streams,
     } = handed;
+    let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = root::mount(store, config, Access::Write)?;

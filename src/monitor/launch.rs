@@ -170,23 +170,9 @@ pub(super) struct Birth {
 /// lock, if there is one, and `fds` from descriptor 5 on. From then on the lock is that process's alone: ours, kept for
 /// a moment longer, would stand in the way of a container that ends at once.
 pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>], birth: Birth) -> Result<Answer> {
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
-    let exe = sys::exe::protected().context("protect the engine's own program")?;
-    let title = CString::new(title).unwrap_or_default();
-    {
-        let lock = birth.lock.as_ref().map(AsFd::as_fd);
-        let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
-            .into_iter()
-            .chain(lock)
-            .chain(fds.iter().copied())
-            .collect();
-        sys::process::spawn_detached(exe.as_fd(), &title, &fds, birth.cgroup.as_ref().map(AsFd::as_fd))
-            .context("start the monitor")?;
-    }
+    let ours = begin(title, message, fds, &birth, &sys::exe::protected().context(PROTECT)?)?;
     sys::stop_point("monitor-started");
-    drop((birth, theirs));
+    drop(birth);
     let report = receive(&ours).context("read the monitor's report")?;
     if report.is_empty() {
         return Err(Error::other("the monitor ended before the program was started"));
@@ -199,6 +185,41 @@ pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>
         }),
         Report::Failed(error) => Err(crate::runtime::spawn::decode(error.as_bytes())),
     }
+}
+
+const PROTECT: &str = "protect the engine's own program";
+
+/// The same from a process that runs from its protected program already, and that does not wait: the report comes on
+/// the socket, which is left as it is to be read.
+pub(super) fn begin_from_monitor(title: &str, message: &impl Serialize) -> Result<OwnedFd> {
+    begin(
+        title,
+        message,
+        &[],
+        &Birth::default(),
+        &sys::exe::own().context(PROTECT)?,
+    )
+}
+
+fn begin(
+    title: &str,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+    birth: &Birth,
+    exe: &OwnedFd,
+) -> Result<OwnedFd> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
+    let title = CString::new(title).unwrap_or_default();
+    let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
+        .into_iter()
+        .chain(birth.lock.as_ref().map(AsFd::as_fd))
+        .chain(fds.iter().copied())
+        .collect();
+    sys::process::spawn_detached(exe.as_fd(), &title, &fds, birth.cgroup.as_ref().map(AsFd::as_fd))
+        .context("start the monitor")?;
+    Ok(ours)
 }
 
 /// One whole message; empty at the end.
@@ -275,6 +296,18 @@ pub(super) fn receive_launch() -> Result<Given> {
 }
 
 impl Launcher {
+    /// Readable when whoever started this process is gone.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Reports something else.
+    pub(super) fn tell(self, what: &impl Serialize) {
+        if let Ok(bytes) = serde_json::to_vec(what) {
+            let _ = rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL);
+        }
+    }
+
     /// With `patience`, returns when the command has understood, or is gone.
     pub(super) fn started(self, warnings: Vec<String>, patience: Duration) {
         use rustix::event::{PollFd, PollFlags, Timespec};

@@ -16,12 +16,14 @@ mod names;
 mod network;
 mod prompt;
 mod prune;
+mod recorded;
 mod resource;
 mod security;
 mod service;
 mod session;
 mod settings;
 mod tree;
+mod unit;
 mod usage;
 mod view;
 

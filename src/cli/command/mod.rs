@@ -2,6 +2,7 @@
 //! ways to the same commands.
 
 mod attach;
+mod boot;
 mod commit;
 mod completion;
 mod container;
@@ -10,6 +11,7 @@ mod create;
 mod diff;
 mod exec;
 mod export;
+mod generate;
 mod help;
 mod history;
 mod image;
@@ -65,6 +67,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     diff::SPEC,
     exec::SPEC,
     export::SPEC,
+    generate::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,

@@ -3,13 +3,17 @@
 
 mod access;
 mod argument;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
 mod console;
 mod container;
 mod environment;
+mod extra;
 mod fetch;
+mod health;
+mod lxc;
 mod manual;
 mod mount;
 mod names;
@@ -18,6 +22,7 @@ mod prompt;
 mod prune;
 mod recorded;
 mod resource;
+mod secret;
 mod security;
 mod service;
 mod session;

@@ -7,7 +7,7 @@ use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -81,11 +81,13 @@ fn services(
 }
 
 /// What a start takes over.
-pub(super) struct Handed {
+pub(super) struct Handed<'a> {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
     pub(super) passed: Passed,
+    /// Its streams, if they are no business of ours.
+    pub(super) streams: Option<&'a [OwnedFd; 3]>,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -94,7 +96,7 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
     let result = try_start(store, config, host, live, handed);
@@ -173,9 +175,15 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size, passed } = handed;
+    let Handed {
+        ports,
+        size,
+        passed,
+        streams,
+    } = handed;
+    let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     let root = root::mount(store, config, Access::Write)?;
@@ -234,9 +242,10 @@ fn try_start(
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
-    let (streams, channels) = match terminal {
-        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
-        None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
+    let (streams, channels) = match (terminal, streams) {
+        (None, Some(streams)) => stdio::passed(streams)?,
+        (Some(terminal), _) => stdio::terminal(terminal, config.process.open_stdin, size)?,
+        (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints)?;

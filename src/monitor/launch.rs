@@ -5,6 +5,7 @@
 //!   4  file in memory: what it is told
 //!   5  the container's lock
 //!   6  socket of a client that is there from the first byte on, if there is one
+//!   …  the streams of the command, if the program is to have them, and what it gets from 3 on
 //! ```
 
 use crate::error::{Context as _, Error, Result};
@@ -39,6 +40,8 @@ pub(super) struct Launch {
     /// The size of its terminal.
     pub(super) size: Option<Size>,
     pub(super) told: Told,
+    /// Three more descriptors are the program's streams.
+    pub(super) streams: bool,
 }
 
 /// What it is told of the host's service manager.
@@ -141,9 +144,11 @@ pub(crate) fn begin(
             passed: i32::try_from(passed.fds.len()).unwrap_or(i32::MAX),
             names: passed.names.clone(),
         },
+        streams: passed.streams.is_some(),
     };
     let client = client.map(|c| c.socket);
-    let fds: Vec<_> = client.into_iter().chain(passed.fds.iter().map(AsFd::as_fd)).collect();
+    let more = passed.fds.iter().chain(passed.streams.iter().flatten());
+    let fds: Vec<_> = client.into_iter().chain(more.map(AsFd::as_fd)).collect();
     Ok(Pending {
         report: start(&format!("{TITLE}{id}"), &message, &fds, birth)?,
         notified: message.told.notified,
@@ -156,6 +161,9 @@ pub(crate) struct Passed {
     pub(crate) fds: Vec<OwnedFd>,
     /// Of the sockets of a service manager (sd_listen_fds(3)), which come first.
     pub(crate) names: Vec<String>,
+    /// Its standard input, output and error, where the command's own are to be the program's
+    /// (`--log-driver passthrough`).
+    pub(crate) streams: Option<[OwnedFd; 3]>,
 }
 
 impl Passed {
@@ -192,23 +200,9 @@ pub(super) struct Birth {
 /// lock, if there is one, and `fds` from descriptor 5 on. From then on the lock is that process's alone: ours, kept for
 /// a moment longer, would stand in the way of a container that ends at once. Gives the socket that the report comes by.
 pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>], birth: Birth) -> Result<OwnedFd> {
-    let (ours, theirs) =
-        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
-    let exe = sys::exe::protected().context("protect the engine's own program")?;
-    let title = CString::new(title).unwrap_or_default();
-    {
-        let lock = birth.lock.as_ref().map(AsFd::as_fd);
-        let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
-            .into_iter()
-            .chain(lock)
-            .chain(fds.iter().copied())
-            .collect();
-        sys::process::spawn_detached(exe.as_fd(), &title, &fds, birth.cgroup.as_ref().map(AsFd::as_fd))
-            .context("start the monitor")?;
-    }
+    let ours = process(title, message, fds, &birth, &sys::exe::protected().context(PROTECT)?)?;
     sys::stop_point("monitor-started");
-    drop((birth, theirs));
+    drop(birth);
     Ok(ours)
 }
 
@@ -222,6 +216,41 @@ pub(super) fn answer(socket: &OwnedFd) -> Result<(Vec<String>, u32)> {
         Report::Started { warnings, pid } => Ok((warnings, pid)),
         Report::Failed(error) => Err(crate::runtime::spawn::decode(error.as_bytes())),
     }
+}
+
+const PROTECT: &str = "protect the engine's own program";
+
+/// The same from a process that runs from its protected program already, and that does not wait: the report comes on
+/// the socket, which is left as it is to be read.
+pub(super) fn begin_from_monitor(title: &str, message: &impl Serialize) -> Result<OwnedFd> {
+    process(
+        title,
+        message,
+        &[],
+        &Birth::default(),
+        &sys::exe::own().context(PROTECT)?,
+    )
+}
+
+fn process(
+    title: &str,
+    message: &impl Serialize,
+    fds: &[BorrowedFd<'_>],
+    birth: &Birth,
+    exe: &OwnedFd,
+) -> Result<OwnedFd> {
+    let (ours, theirs) =
+        rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+    let message = memory_file(&serde_json::to_vec(message)?).context("write the launch message")?;
+    let title = CString::new(title).unwrap_or_default();
+    let fds: Vec<_> = [theirs.as_fd(), message.as_fd()]
+        .into_iter()
+        .chain(birth.lock.as_ref().map(AsFd::as_fd))
+        .chain(fds.iter().copied())
+        .collect();
+    sys::process::spawn_detached(exe.as_fd(), &title, &fds, birth.cgroup.as_ref().map(AsFd::as_fd))
+        .context("start the monitor")?;
+    Ok(ours)
 }
 
 /// One whole message; empty at the end.
@@ -249,6 +278,7 @@ pub(super) struct Given {
     pub(super) lock: OwnedFd,
     pub(super) client: Option<OwnedFd>,
     pub(super) passed: Vec<OwnedFd>,
+    pub(super) streams: Option<[OwnedFd; 3]>,
 }
 
 /// Arguments and environment may be long; a file in memory takes them all, and needs nobody to read it yet.
@@ -279,19 +309,36 @@ pub(super) fn receive_launch() -> Result<Given> {
     let lock = sys::process::inherited(5)?;
     let client = launch.client.map(|_| sys::process::inherited(6)).transpose()?;
     let first = 6 + i32::from(client.is_some());
-    let passed = (first..first.saturating_add(launch.told.passed))
-        .map(sys::process::inherited)
-        .collect::<Result<_, _>>()?;
+    let last = first.saturating_add(launch.told.passed);
+    let passed = (first..last).map(sys::process::inherited).collect::<Result<_, _>>()?;
+    let one = |n| sys::process::inherited(last + n);
+    let streams = match launch.streams {
+        true => Some([one(0)?, one(1)?, one(2)?]),
+        false => None,
+    };
     Ok(Given {
         launch,
         launcher,
         lock,
         client,
         passed,
+        streams,
     })
 }
 
 impl Launcher {
+    /// Readable when whoever started this process is gone.
+    pub(super) fn socket(&self) -> &OwnedFd {
+        &self.0
+    }
+
+    /// Reports something else.
+    pub(super) fn tell(self, what: &impl Serialize) {
+        if let Ok(bytes) = serde_json::to_vec(what) {
+            let _ = rustix::net::send(&self.0, &bytes, SendFlags::NOSIGNAL);
+        }
+    }
+
     /// With `patience`, returns when the command has understood, or is gone.
     pub(super) fn started(self, warnings: Vec<String>, patience: Duration) {
         use rustix::event::{PollFd, PollFlags, Timespec};

@@ -60,10 +60,10 @@ impl LogWriter {
     /// `dir` is the container's directory.
     pub(crate) fn open(dir: &Path, config: &LogConfig) -> Result<Self> {
         let files = match config.driver {
-            LogDriver::JsonFile => {
+            LogDriver::JsonFile | LogDriver::Local => {
                 Some(Files::open(dir, config).with_context(|| format!("open log in {}", dir.display()))?)
             }
-            LogDriver::None | LogDriver::Journald => None,
+            LogDriver::None | LogDriver::Journald | LogDriver::Passthrough => None,
         };
         let (stdout, stderr) = (Line::default(), Line::default());
         Ok(LogWriter {

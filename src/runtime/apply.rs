@@ -112,7 +112,8 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::NoNewPrivileges => nix::sys::prctl::set_no_new_privs().context("set no_new_privs"),
         Step::BoundingSet(set) => set.limit_bounding().context("limit the bounding set"),
         Step::Seccomp => sys::seccomp::load(&prepared.seccomp).context("load the seccomp filter"),
-        Step::Become(who) => become_user(who),
+        Step::Become(who) => become_user(who, prepared.streams.foreign),
+        Step::AppArmor(profile) => apparmor(profile).with_context(|| step.to_string()),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
         Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
         Step::PassFiles => pass_files(&prepared.passed).context("pass descriptors"),
@@ -315,7 +316,21 @@ fn enter_workdir(dir: &ByteString) -> Result<()> {
     }
 }
 
-fn become_user(who: &Identity) -> Result<()> {
+/// For the program that is executed next (apparmor(7)). The container's own /proc, which nothing can be mounted in.
+fn apparmor(profile: &str) -> Result<()> {
+    let own = Path::new("/proc/self/attr/apparmor/exec");
+    let old = Path::new("/proc/self/attr/exec");
+    let path = if own.exists() { own } else { old };
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    if !rootfs::is_proc(file.as_fd()) {
+        return Err(Error::other("/proc is not the kernel's"));
+    }
+    rustix::io::write(&file, format!("exec {profile}").as_bytes())?;
+    Ok(())
+}
+
+fn become_user(who: &Identity, foreign_streams: bool) -> Result<()> {
     use rustix::process::{Gid, Uid};
     let groups: Vec<Gid> = who.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
@@ -325,7 +340,9 @@ fn become_user(who: &Identity) -> Result<()> {
         std::io::stdout().as_fd(),
         std::io::stderr().as_fd(),
     ] {
-        rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        if !foreign_streams {
+            rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        }
     }
     capability::keep_over_user_change().context("keep capabilities")?;
     rustix::thread::set_thread_groups(&groups).context("set supplementary groups")?;

@@ -176,6 +176,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         capabilities: facts.capabilities,
         seccomp: facts.seccomp,
         no_new_privileges: config.security.no_new_privileges,
+        apparmor: config.security.apparmor.as_deref(),
         tied: true,
         passes: facts.passed > 0,
     };
@@ -239,6 +240,7 @@ pub(crate) struct Confinement<'a> {
     pub(crate) capabilities: Capabilities,
     pub(crate) seccomp: bool,
     pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor: Option<&'a str>,
     /// It dies with the process that started it.
     pub(crate) tied: bool,
     /// It gets descriptors besides its streams.
@@ -249,11 +251,16 @@ impl Confinement<'_> {
     /// With `init`, pid 1 stays behind as a reaper and the program is its child.
     pub(crate) fn steps(&self, init: bool) -> Vec<Step> {
         let root = self.identity.uid == 0;
-        let mut steps = vec![
+        let mut steps: Vec<Step> = self
+            .apparmor
+            .map(|p| Step::AppArmor(p.to_owned()))
+            .into_iter()
+            .collect();
+        steps.extend([
             Step::BoundingSet(self.capabilities),
             Step::Become(self.identity.clone()),
             Step::CloseTheRest,
-        ];
+        ]);
         if self.passes {
             steps.push(Step::PassFiles);
         }
@@ -340,10 +347,10 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
             kind: group.kind,
             options: group.options.clone(),
             target: group.target.clone(),
-            read_only: read_only && group.kind != "tmpfs",
+            read_only: read_only && group.kind != "tmpfs" && !config.systemd,
         });
     }
-    if read_only && facts.cgroup_mounts.first().is_some_and(|m| m.kind == "tmpfs") {
+    if read_only && !config.systemd && facts.cgroup_mounts.first().is_some_and(|m| m.kind == "tmpfs") {
         plan.steps.push(Step::ReadOnly("/sys/fs/cgroup".into()));
     }
 }
@@ -456,10 +463,13 @@ fn confine_system_paths(plan: &mut Plan, config: &ContainerConfig) {
     if config.security.privileged || config.security.unmasked {
         return;
     }
+    let security = &config.security;
+    let kept = |path: &&&str| !security.unmask.iter().any(|u| Path::new(path).starts_with(u));
+    let read_only = rootfs::READ_ONLY.iter().filter(kept);
+    plan.steps.extend(read_only.map(|p| Step::ReadOnly(PathBuf::from(p))));
+    let masked = rootfs::MASKED.iter().filter(kept).map(PathBuf::from);
     plan.steps
-        .extend(rootfs::READ_ONLY.iter().map(|p| Step::ReadOnly(PathBuf::from(p))));
-    plan.steps
-        .extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
+        .extend(masked.chain(security.mask.iter().cloned()).map(Step::Mask));
 }
 
 /// The limits asked for, and one for open files: what the caller had is not the container's.

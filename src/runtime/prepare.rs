@@ -32,6 +32,8 @@ pub(crate) struct ChildStreams {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) terminal: bool,
+    /// They are somebody else's, and stay as they are.
+    pub(crate) foreign: bool,
 }
 
 /// What the program gets from its starter besides its streams.

@@ -74,6 +74,8 @@ pub(crate) enum Step {
     CloseHostFiles,
     Workdir(ByteString),
     NoNewPrivileges,
+    /// The profile of the program that is executed.
+    AppArmor(String),
     BoundingSet(Capabilities),
     /// The prepared filter.
     Seccomp,
@@ -150,6 +152,7 @@ impl fmt::Display for Step {
             Step::CloseHostFiles => f.write_str("close the host's files"),
             Step::Workdir(dir) => write!(f, "change to directory {}", dir.to_string_lossy()),
             Step::NoNewPrivileges => f.write_str("no new privileges"),
+            Step::AppArmor(profile) => write!(f, "apparmor profile {profile}"),
             Step::BoundingSet(caps) => write!(f, "bound capabilities to {}", caps.names().join(" ")),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::Become(who) => {

@@ -255,9 +255,9 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 
 /// Closes every descriptor from 3 on but these. The caller uses none of the others any more.
 pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut first = 3;
     let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     kept.sort_unstable();
-    let mut first = 3;
     for fd in kept {
         if fd > first {
             close_span(first, fd - 1)?;
@@ -347,6 +347,20 @@ pub(crate) fn duplicate(number: i32) -> io::Result<OwnedFd> {
     unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
     // SAFETY: the kernel has just made it, for nobody else.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A descriptor that whoever started this process has left open for it. The engine's own are all close-on-exec from
+/// their first moment on, so that none of them can be taken for one.
+pub(crate) fn left_open(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD on a number; it fails with EBADF if nothing is there.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    match flags & libc::FD_CLOEXEC {
+        0 => duplicate(number),
+        _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Every signal to its default, none blocked: what a program expects from its parent.

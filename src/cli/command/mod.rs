@@ -9,9 +9,11 @@ mod container;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
 mod generate;
+mod healthcheck;
 mod help;
 mod history;
 mod image;
@@ -42,6 +44,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -65,9 +68,11 @@ pub(crate) static COMMANDS: &[Spec] = &[
     cp::SPEC,
     create::SPEC,
     diff::SPEC,
+    events::SPEC,
     exec::SPEC,
     export::SPEC,
     generate::SPEC,
+    healthcheck::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -96,6 +101,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     run::SPEC,
     save::SPEC,
     search::SPEC,
+    secret::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

@@ -36,9 +36,14 @@ pub(super) fn read(
         .spawn()
         .map_err(|e| {
             let error = Error::other(format!("run journalctl: {}", Error::from(e)));
-            error.with_hint(format!("the log is in the journal of this host: journalctl CONTAINER_ID_FULL={id}"))
+            error.with_hint(format!(
+                "the log is in the journal of this host: journalctl CONTAINER_ID_FULL={id}"
+            ))
         })?;
-    let stdout = child.stdout.take().ok_or_else(|| Error::other("journalctl has no output"))?;
+    let stdout = child
+        .stdout
+        .take()
+        .ok_or_else(|| Error::other("journalctl has no output"))?;
     let mut lines = Lines {
         stdout,
         received: Vec::new(),
@@ -73,7 +78,11 @@ fn arguments(id: &ContainerId, options: &Options, follow: bool) -> Vec<String> {
     }
     if follow {
         args.push("--follow".to_owned());
-        args.push(options.tail.map_or("--lines=all".to_owned(), |n| format!("--lines={n}")));
+        args.push(
+            options
+                .tail
+                .map_or("--lines=all".to_owned(), |n| format!("--lines={n}")),
+        );
     } else if let (Some(n), None, None) = (options.tail, options.since, options.until) {
         args.push(format!("--lines={n}"));
     }
@@ -159,10 +168,7 @@ fn record(line: &[u8]) -> Option<Vec<u8>> {
     let entry: Value = serde_json::from_slice(line).ok()?;
     let mut text = match entry.get("MESSAGE")? {
         Value::String(text) => text.clone().into_bytes(),
-        Value::Array(bytes) => bytes
-            .iter()
-            .filter_map(|b| u8::try_from(b.as_u64()?).ok())
-            .collect(),
+        Value::Array(bytes) => bytes.iter().filter_map(|b| u8::try_from(b.as_u64()?).ok()).collect(),
         _ => return None,
     };
     let field = |name: &str| entry.get(name).and_then(Value::as_str);

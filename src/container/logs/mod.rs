@@ -69,7 +69,7 @@ pub(crate) fn logs(
 ) -> Result<()> {
     // A damaged record does not keep the log from being read.
     let driver = store.config(id).map(|config| config.log.driver);
-    if matches!(driver, Ok(LogDriver::None)) {
+    if matches!(driver, Ok(LogDriver::None | LogDriver::Passthrough)) {
         return Err(Error::other("configured logging driver does not support reading"));
     }
     // Not the container's status: that of a program which has ended may come before its last words are in the log.

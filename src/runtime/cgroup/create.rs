@@ -6,7 +6,7 @@ use crate::model::id::ContainerId;
 use crate::model::resources::{DeviceRule, Resources};
 use crate::runtime::cgroup::host::{Controller, Controllers, Hierarchy, Host, Version};
 use crate::runtime::cgroup::limits::{self, Available, Write};
-use crate::runtime::cgroup::{Entry, device, file, kill};
+use crate::runtime::cgroup::{Entry, block, device, file, kill};
 use crate::sys::bpf;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -82,7 +82,7 @@ impl Cgroup {
         devices: Option<&[DeviceRule]>,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let plan = limits::plan(resources, self.available());
+        let plan = limits::plan(resources, &block::settings(&resources.blkio)?, self.available());
         warnings.extend(plan.warnings);
         for write in &plan.writes {
             if !self.apply(write)? && !warnings.iter().any(|w| w == write.missing) {

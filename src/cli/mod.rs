@@ -20,6 +20,7 @@ mod names;
 mod network;
 mod prompt;
 mod prune;
+mod recorded;
 mod resource;
 mod secret;
 mod security;
@@ -27,6 +28,7 @@ mod service;
 mod session;
 mod settings;
 mod tree;
+mod unit;
 mod usage;
 mod view;
 

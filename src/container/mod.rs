@@ -1,6 +1,7 @@
 //! What can be done to a container: one file per verb.
 
 pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod commit;
 pub(crate) mod config;
 pub(crate) mod connect;

@@ -35,6 +35,7 @@ mod pattern;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod progress;
+pub(crate) mod prune;
 mod solve;
 mod sources;
 mod squash;

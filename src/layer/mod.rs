@@ -31,8 +31,9 @@ pub(crate) mod xattr;
 pub(crate) use archive::is_archive;
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
-pub(crate) use unpack::{Options, Unpacked, unpack};
+pub(crate) use unpack::{Onto, Options, Unpacked, unpack};
 pub(crate) use verify::verify;
+pub(crate) use walk::Mounts;
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

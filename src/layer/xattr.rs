@@ -115,14 +115,11 @@ fn collect(
     Ok(all)
 }
 
-/// All of an open file's but the stack's own: one call where there are none.
+/// All of an open file's but the stack's own.
 pub(crate) fn of_file(file: &File) -> Result<Vec<Xattr>> {
-    match flistxattr(file, &mut [0_u8; 0][..]) {
-        Ok(0) | Err(Errno::NOTSUP) => Ok(Vec::new()),
-        _ => collect(grown(|buffer| flistxattr(file, buffer)), |name, buffer| {
-            fgetxattr(file, name, buffer)
-        }),
-    }
+    collect(grown(|buffer| flistxattr(file, buffer)), |name, buffer| {
+        fgetxattr(file, name, buffer)
+    })
 }
 
 /// Those that belong to a file wherever it is: not the labels and measurements by which this machine's own policy knows

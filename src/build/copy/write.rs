@@ -79,7 +79,7 @@ impl Writer<'_> {
             let entry = &self.part.scan.entries[0];
             let file = self.part.scan.open(&entry.path)?;
             let into = open_directory(place.fd(), b"")?;
-            let content = unpack::unpack(file, into.as_fd(), self.owner).with_context(|| shown(&self.part.name))?;
+            let content = unpack::unpack(file, into.as_fd()).with_context(|| shown(&self.part.name))?;
             return Ok(vec![Some(content)]);
         }
         let mut into = place.path();

@@ -3,6 +3,7 @@
 
 mod access;
 mod argument;
+mod build;
 mod command;
 mod compat;
 mod complete;

@@ -31,7 +31,7 @@
 //! `runtime/spawn.rs` (clone3) → `runtime/apply.rs` (the child: step by step to execve).
 //!
 //! Other verbs: `container/status.rs` derives what is true, `container/reap.rs` releases what a dead monitor left,
-//! `monitor/exec.rs` is the process behind an `exec`, `sys/exe.rs` says why both run from a read-only mount.
+//! `monitor/exec.rs` is the process behind an `exec`, `monitor/probe.rs` the one behind a health check, `sys/exe.rs` says why both run from a read-only mount.
 
 mod build;
 mod cli;
@@ -71,6 +71,7 @@ fn inner_program() -> Option<ExitCode> {
     let run: fn() -> error::Result<u8> = match name {
         _ if name.starts_with(monitor::launch::TITLE.as_bytes()) => monitor::main,
         _ if name.starts_with(monitor::exec::TITLE.as_bytes()) => || monitor::exec::main().map(|()| 0),
+        _ if name.starts_with(monitor::probe::TITLE.as_bytes()) => || monitor::probe::main().map(|()| 0),
         _ if name.rsplit(|b| *b == b'/').next() == Some(b"hello") => hello,
         _ => return None,
     };

@@ -1,11 +1,11 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, extra, mount, names, network, resource, security, service};
-use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs, Systemd};
-use crate::error::{Error, Result};
+use crate::cli::{cdi, environment, extra, health, mount, names, network, resource, secret, security, service};
+use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
+use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{CgroupMode, RestartPolicy, Streams};
+use crate::model::container::{RestartPolicy, Streams};
 use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
@@ -19,6 +19,7 @@ pub(crate) fn define(command: Command) -> Command {
     let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
+    let command = health::define(command.next_help_heading("Health"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
     let command = namespace_flags(command.next_help_heading("Namespaces"));
@@ -95,6 +96,11 @@ fn process_flags(command: Command) -> Command {
             "pidfile",
             "FILE",
             "Write the pid of the first process to this file",
+        ))
+        .arg(list(
+            "requires",
+            "CONTAINER",
+            "Start this container first, and stop it afterwards",
         ))
         .arg(flag("replace", "Remove the container that has the name first"))
         .arg(value("timeout", "SECONDS", "Kill the container after this time; 0 is never").value_parser(whole_number))
@@ -185,6 +191,11 @@ fn mount_flags(command: Command) -> Command {
             "FIELDS",
             "Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly…]",
         ))
+        .arg(list(
+            "secret",
+            "NAME[,FIELDS]",
+            "Tell a secret, in /run/secrets/NAME: type=mount|env, target, uid, gid, mode",
+        ))
         .arg(bytes_list("tmpfs", "PATH[:OPTIONS]", "Mount a file system in memory"))
         .arg(
             bytes_list(
@@ -230,12 +241,22 @@ fn security_flags(command: Command) -> Command {
     command
         .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
         .arg(list("cap-drop", "NAME", "Drop a capability, or ALL"))
-        .arg(list("device", "HOST[:PATH[:rwm]]", "Give a host device"))
+        .arg(bytes_list(
+            "cdi-spec-dir",
+            "DIR",
+            "Look for descriptions of devices here instead of in /etc/cdi and /run/cdi",
+        ))
+        .arg(list(
+            "device",
+            "HOST[:PATH[:rwm]]",
+            "Give a host device, by path or by its CDI name, vendor/class=name",
+        ))
         .arg(list(
             "device-cgroup-rule",
             "RULE",
             "Allow devices by number, such as 'c 1:3 rwm'",
         ))
+        .arg(list("gpus", "WHICH", "Give GPUs: all, a number, or device=ID[,ID]"))
         .arg(flag("privileged", "All capabilities and devices, nothing masked"))
         .arg(flag("read-only", "Make the root file system read-only"))
         .arg(list(
@@ -264,11 +285,12 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
     for ports in m.texts("expose") {
-        expose.extend(port::parse_expose(ports)?.iter().map(ToString::to_string));
+        let parsed = port::parse_expose(ports).with_context(|| format!("--expose {ports}"))?;
+        expose.extend(parsed.iter().map(ToString::to_string));
     }
     let mut publish = Vec::new();
     for ports in m.texts("publish") {
-        publish.extend(port::parse_publish(ports)?);
+        publish.extend(port::parse_publish(ports).with_context(|| format!("--publish {ports}"))?);
     }
     let mut args = RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
@@ -297,7 +319,11 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         names: names::names(m)?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
-        devices: m.texts("device").map(resource::device).collect::<Result<_>>()?,
+        devices: m
+            .texts("device")
+            .filter(|d| !cdi::is_name(d))
+            .map(resource::device)
+            .collect::<Result<_>>()?,
         device_rules: m
             .texts("device-cgroup-rule")
             .map(resource::device_rule)
@@ -336,8 +362,27 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .and_then(|n| u64::try_from(*n).ok())
             .filter(|n| *n > 0),
         timezone: m.text("tz").map(timezone).transpose()?,
+        health: health::args(m)?,
+        requires: m
+            .texts("requires")
+            .flat_map(|names| names.split(','))
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        secrets: m.texts("secret").map(secret::secret).collect::<Result<_>>()?,
+        cdi: CdiArgs {
+            devices: m
+                .texts("device")
+                .filter(|d| cdi::is_name(d))
+                .map(str::to_owned)
+                .collect(),
+            gpus: m.texts("gpus").map(cdi::gpus).collect::<Result<_>>()?,
+            spec_dirs: m
+                .raws("cdi-spec-dir")
+                .map(std::path::absolute)
+                .collect::<std::io::Result<_>>()?,
+        },
         replace: m.on("replace"),
-        cgroups: CgroupMode::default(),
         systemd: Systemd::default(),
         service: service::service(m)?,
         command_line: Vec::new(),

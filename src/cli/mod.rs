@@ -4,6 +4,7 @@
 mod access;
 mod argument;
 mod build;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
@@ -12,6 +13,7 @@ mod container;
 mod environment;
 mod extra;
 mod fetch;
+mod health;
 mod lxc;
 mod manual;
 mod mount;
@@ -19,12 +21,15 @@ mod names;
 mod network;
 mod prompt;
 mod prune;
+mod recorded;
 mod resource;
+mod secret;
 mod security;
 mod service;
 mod session;
 mod settings;
 mod tree;
+mod unit;
 mod usage;
 mod view;
 
@@ -249,7 +254,7 @@ fn finish(session: &mut Session, outcome: Result<u8>) -> Result<u8> {
 
 fn exit_code(error: &Error, codes: Codes) -> u8 {
     match (error.kind(), codes) {
-        (Kind::Status(code), _) => code,
+        (Kind::Status(code) | Kind::Step(code), _) => code,
         (Kind::BrokenPipe, _) => 0,
         (Kind::CannotExecute, Codes::Program) => 126,
         (Kind::CommandNotFound, Codes::Program) => 127,

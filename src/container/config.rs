@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
 use crate::model::container::{
-    CgroupMode, ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
 };
+use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
-use crate::model::image::ImageRecord;
+use crate::model::image::{ImageRecord, RunDefaults};
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::namespace::{Namespaces, Whose};
@@ -14,6 +16,7 @@ use crate::model::network::Attachment;
 use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::{SecretPlace, SecretUse};
 use crate::model::security::Security;
 use crate::model::service::Service;
 use crate::model::signal;
@@ -76,13 +79,51 @@ pub(crate) struct RunArgs {
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) timeout: Option<u64>,
     pub(crate) timezone: Option<String>,
+    pub(crate) health: HealthArgs,
+    /// `--requires`, as typed.
+    pub(crate) requires: Vec<String>,
+    /// Name as typed, and where it goes.
+    pub(crate) secrets: Vec<(String, SecretPlace)>,
+    pub(crate) cdi: CdiArgs,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
-    pub(crate) cgroups: CgroupMode,
     pub(crate) systemd: Systemd,
     pub(crate) service: Service,
     /// This command, program included.
     pub(crate) command_line: Vec<ByteString>,
+}
+
+/// `--device vendor/class=name`, `--gpus`, `--cdi-spec-dir`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CdiArgs {
+    pub(crate) devices: Vec<String>,
+    pub(crate) gpus: Vec<GpuRequest>,
+    pub(crate) spec_dirs: Vec<PathBuf>,
+}
+
+/// One `--gpus`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GpuRequest {
+    /// `driver=`: nvidia, amd, …; any that is there without it.
+    pub(crate) vendor: Option<String>,
+    /// These, or as many as `count` says.
+    pub(crate) devices: Vec<String>,
+    pub(crate) count: Count,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Count {
+    #[default]
+    All,
+    Number(usize),
+}
+
+/// `--health-…`, before the image's own check is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HealthArgs {
+    pub(crate) check: HealthCheck,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) startup: Option<StartupCheck>,
 }
 
 /// `--systemd`: whether the program is a service manager, which wants tmpfs mounts, its own groups to write, and
@@ -184,6 +225,10 @@ pub(crate) struct Facts<'a> {
     pub(crate) links: Vec<Link>,
     /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
     pub(crate) shared_hostname: Option<String>,
+    /// The containers of `RunArgs::requires`.
+    pub(crate) requires: Vec<ContainerId>,
+    pub(crate) secrets: Vec<SecretUse>,
+    pub(crate) cdi: Cdi,
     /// The containers of `RunArgs::volumes_from`, in that order.
     pub(crate) volumes_from: Vec<ContainerConfig>,
     /// The unit whose command makes it.
@@ -232,6 +277,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     };
     check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
+        build: None,
         mounts: mounts(args, image, &facts, systemd)?,
         id: facts.id,
         name: facts.name,
@@ -274,7 +320,6 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
-        cgroups: args.cgroups,
         systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: Service {
@@ -282,7 +327,29 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
             ..args.service.clone()
         },
         command_line: args.command_line.clone(),
+        health: health(&args.health, defaults)?,
+        requires: facts.requires,
+        secrets: facts.secrets,
+        cdi: facts.cdi,
     })
+}
+
+/// The image's check, with what the user says instead.
+fn health(args: &HealthArgs, image: &RunDefaults) -> Result<Option<HealthConfig>> {
+    let check = args.check.clone().or(image.healthcheck.as_ref());
+    let asks = check.argv(&image.shell).is_some();
+    if !asks && (args.on_failure != OnFailure::None || args.startup.is_some()) {
+        return Err(
+            Error::usage("cannot set on-failure action or startup check without a health check")
+                .with_hint("neither the image nor --health-cmd says how to ask"),
+        );
+    }
+    Ok(asks.then(|| HealthConfig {
+        check,
+        shell: image.shell.clone(),
+        on_failure: args.on_failure,
+        startup: args.startup.clone(),
+    }))
 }
 
 /// Parameters that belong to a namespace, and only to one that is the container's own: the others are the host's.

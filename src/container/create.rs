@@ -1,16 +1,17 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
-use crate::container::remove;
+use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
 use crate::model::platform::Platform;
+use crate::model::secret::{SecretPlace, SecretUse};
 use crate::model::time::Timestamp;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -53,7 +54,7 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
     let image = image::resolve::resolve_for(store, &args.image, platform.as_ref())?;
     loop {
-        let config = merge(store, args, &image)?;
+        let config = merge(store, args, &image, Store::random_id()?)?;
         check(&config)?;
         match store.new_container(&config) {
             // Another process took the random name since it was free.
@@ -63,7 +64,26 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     }
 }
 
-fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<ContainerConfig> {
+/// The container of a build's step: of an image that need not be in the store, whose layers are.
+pub(super) fn of_build(
+    store: &Store,
+    args: &RunArgs,
+    image: &ImageRecord,
+    step: &BuildStep,
+    id: &ContainerId,
+) -> Result<ContainerConfig> {
+    loop {
+        let mut config = merge(store, args, image, id.clone())?;
+        config.build = Some(step.clone());
+        check(&config)?;
+        match store.new_container(&config) {
+            Err(e) if e.kind() == Kind::Conflict && args.name.is_none() => {}
+            done => return done.map(|()| config),
+        }
+    }
+}
+
+fn merge(store: &Store, args: &RunArgs, image: &ImageRecord, id: ContainerId) -> Result<ContainerConfig> {
     let volumes_from = args.volumes_from.iter().map(|from| {
         let missing = |_| {
             Error::not_found(format!(
@@ -80,7 +100,6 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         Whose::Host => shared_hostname = Some(own_hostname()?),
         Whose::Container(other) => shared_hostname = Some(store.config(other)?.hostname),
     }
-    let id = Store::random_id()?;
     let facts = Facts {
         name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
         id,
@@ -89,11 +108,38 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         namespaces,
         links: links(store, &args.names)?,
         shared_hostname,
+        requires: requires(store, &args.requires)?,
+        secrets: secrets(store, args)?,
+        cdi: devices::by_name(&args.cdi)?,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         unit: cgroup::place::unit(&args.service)?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)
+}
+
+fn requires(store: &Store, names: &[String]) -> Result<Vec<ContainerId>> {
+    let one = |name: &String| {
+        store
+            .resolve_container(name)
+            .with_context(|| format!("required container {name}"))
+    };
+    let mut ids: Vec<ContainerId> = names.iter().map(one).collect::<Result<_>>()?;
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn secrets(store: &Store, args: &RunArgs) -> Result<Vec<SecretUse>> {
+    let one = |(name, place): &(String, SecretPlace)| {
+        let secret = store.secret(name)?;
+        Ok(SecretUse {
+            id: secret.id,
+            name: secret.name,
+            place: place.clone(),
+        })
+    };
+    args.secrets.iter().map(one).collect()
 }
 
 fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {

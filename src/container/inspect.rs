@@ -67,6 +67,13 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "HostConfig": host_config(&config),
         "GraphDriver": graph_driver(store, &config, &status),
     });
+    if let Some(health) = crate::monitor::health::read(store, id)
+        .ok()
+        .flatten()
+        .filter(|_| config.health.is_some())
+    {
+        object["State"]["Health"] = serde_json::to_value(health)?;
+    }
     if let (true, Some(object)) = (with_size, object.as_object_mut()) {
         let size = list::size(store, id, &config.image.id).with_context(|| format!("size of {}", id.short()))?;
         object.insert("SizeRw".to_owned(), size.own.into());
@@ -395,7 +402,7 @@ fn run_config(config: &ContainerConfig) -> Value {
         .mounts
         .iter()
         .filter(|m| matches!(m.source, Source::Volume { anonymous: true, .. }));
-    json!({
+    let mut value = json!({
         "Hostname": config.hostname,
         "Domainname": config.domainname,
         "User": process.user,
@@ -416,7 +423,11 @@ fn run_config(config: &ContainerConfig) -> Value {
         "Labels": config.labels,
         "StopSignal": signal::name(config.stop_signal),
         "StopTimeout": config.stop_timeout,
-    })
+    });
+    if let Some(health) = &config.health {
+        value["Healthcheck"] = json!(health.check);
+    }
+    value
 }
 
 /// JSON is text: what is not UTF-8 becomes U+FFFD.

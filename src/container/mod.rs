@@ -1,6 +1,7 @@
 //! What can be done to a container: one file per verb.
 
 pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod commit;
 pub(crate) mod config;
 pub(crate) mod connect;
@@ -8,11 +9,14 @@ mod connection;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod detach;
+mod devices;
 pub(crate) mod diff;
+pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;
 pub(crate) mod filter;
 mod freeze;
+pub(crate) mod healthcheck;
 pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
@@ -21,11 +25,13 @@ pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;
 mod reap;
+mod reconcile;
 pub(crate) mod remove;
 pub(crate) mod rename;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod step;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;

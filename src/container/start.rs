@@ -2,6 +2,7 @@
 
 use crate::container::attach::{self, End, Options};
 use crate::container::connection::Connection;
+use crate::container::pause::tell;
 use crate::container::status::{self, Seen};
 use crate::container::{reap, stop};
 use crate::error::{Error, Result};
@@ -62,12 +63,13 @@ pub(crate) fn start_attached(
         size: tty.then(attach::terminal_size).flatten(),
     };
     let client_session = attach::Session::open(store, id, options, tty)?;
+    tell(store, id, "attach");
     launch(store, id, lock, Some(&client), &passed)?;
     drop(theirs);
     client_session.run(Connection::new(ours))
 }
 
-fn launch(
+pub(super) fn launch(
     store: &Store,
     id: &ContainerId,
     lock: ContainerLock,

@@ -1,6 +1,8 @@
 //! What was asked of a container: written once, when it is created (`containers/<id>/config.json`).
 
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
+use crate::model::health::HealthConfig;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::name::NameOptions;
@@ -8,6 +10,7 @@ use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::SecretUse;
 use crate::model::security::Security;
 use crate::model::service::Service;
 use crate::model::time::Timestamp;
@@ -88,8 +91,6 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
-    #[serde(default, skip_serializing_if = "CgroupMode::is_default")]
-    pub(crate) cgroups: CgroupMode,
     /// Its program is a service manager: it may make groups below its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) systemd: bool,
@@ -101,6 +102,52 @@ pub(crate) struct ContainerConfig {
     /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) command_line: Vec<ByteString>,
+    /// How it is asked whether it works; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthConfig>,
+    /// Started before it, and stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) requires: Vec<ContainerId>,
+    /// What it is told in secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<SecretUse>,
+    /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
+    #[serde(default, skip_serializing_if = "Cdi::is_empty")]
+    pub(crate) cdi: Cdi,
+    /// It runs one step of a build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) build: Option<BuildStep>,
+}
+
+/// What makes a container the step of a build: where its files are, which are the build's. It ends with the build's
+/// process, and lists for people leave it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuildStep {
+    /// Directories on top of the image's layers, base first: layers that have no digest yet.
+    pub(crate) above: Vec<PathBuf>,
+    /// What it changes goes here instead of into the container's own directory.
+    pub(crate) upper: PathBuf,
+    /// Below all layers: what is mounted on, so that mounts leave nothing in the layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) places: Option<PathBuf>,
+    /// Trees that are mounted into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trees: Vec<TreeMount>,
+}
+
+/// Layers of a stage, an image or a context, mounted in another's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeMount {
+    /// Absolute and clean.
+    pub(crate) target: PathBuf,
+    /// Base first; at least one.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// What of it is mounted, resolved inside; empty for all of it.
+    pub(crate) subpath: PathBuf,
+    /// A directory with `empty/`, `upper/` and `work/`.
+    pub(crate) scratch: PathBuf,
+    /// Changes go to the scratch directory, and nowhere else.
+    pub(crate) writable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -225,32 +272,6 @@ impl LogDriver {
             LogDriver::Local => "local",
             LogDriver::Passthrough => "passthrough",
         }
-    }
-}
-
-/// `--cgroups`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum CgroupMode {
-    /// Groups of its own, below the engine's.
-    #[default]
-    Enabled,
-    /// It stays in the groups of the command that starts it, and has no limits.
-    Disabled,
-    /// Below the group of the service that starts it.
-    Split,
-}
-
-impl CgroupMode {
-    pub(crate) const NAMES: [(&'static str, CgroupMode); 3] = [
-        ("enabled", CgroupMode::Enabled),
-        ("disabled", CgroupMode::Disabled),
-        ("split", CgroupMode::Split),
-    ];
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-    fn is_default(&self) -> bool {
-        *self == CgroupMode::Enabled
     }
 }
 

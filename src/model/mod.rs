@@ -1,6 +1,7 @@
 //! The nouns of the engine as plain serde data: no I/O, no decisions. Every module may use them.
 
 pub(crate) mod bytes;
+pub(crate) mod cdi;
 pub(crate) mod container;
 pub(crate) mod digest;
 pub(crate) mod event;
@@ -20,6 +21,7 @@ pub(crate) mod port;
 pub(crate) mod prune;
 pub(crate) mod reference;
 pub(crate) mod resources;
+pub(crate) mod secret;
 pub(crate) mod security;
 pub(crate) mod service;
 pub(crate) mod signal;

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Network = 7,
     /// From the monitor: what became of it.
     Answer = 8,
+    /// To the monitor: the health check is wanted now; the answer is its result.
+    Check = 9,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             K::Signal,
             K::Network,
             K::Answer,
+            K::Check,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)
@@ -113,6 +116,8 @@ impl Hello {
     pub(crate) const FREEZE: u8 = 16;
     /// And it goes on when no such client is left.
     pub(crate) const THAW: u8 = 32;
+    /// The container is killed when this client is gone: a step of a build ends with the build.
+    pub(crate) const LIFELINE: u8 = 64;
 
     pub(crate) fn wants(self, what: u8) -> bool {
         self.0 & what != 0
@@ -136,7 +141,7 @@ mod tests {
     #[test]
     fn strangers_are_refused() {
         for bytes in [
-            [9, 0, 0, 0, 0, 0, 0, 0],
+            [99, 0, 0, 0, 0, 0, 0, 0],
             [0, 1, 0, 0, 0, 0, 0, 0],
             [0, 0, 0, 0, 255, 0, 0, 0],
         ] {

@@ -6,8 +6,11 @@
 
 mod client;
 mod cycle;
+pub(crate) mod events;
 pub(crate) mod exec;
+mod extras;
 pub(crate) mod frame;
+pub(crate) mod health;
 mod identity;
 mod journal;
 pub(crate) mod launch;
@@ -16,12 +19,15 @@ pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
 pub(crate) mod notify;
+mod ports;
+pub(crate) mod probe;
 mod restart;
 pub(crate) mod root;
 mod sharing;
 mod stdio;
 mod streams;
 mod supervision;
+pub(crate) mod trees;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};
@@ -107,6 +113,9 @@ struct Monitor {
     streams: Streams,
     live: LiveState,
     history: restart::History,
+    health: Option<health::Health>,
+    /// It is unhealthy, and so to be started again whatever its policy says.
+    again: bool,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
     /// Whether the container's names are served in this cycle.
@@ -136,6 +145,7 @@ impl Monitor {
             paused: false,
             endpoints: Vec::new(),
             ports: Vec::new(),
+            health: None,
         };
         let run_dir = store.make_run_dir(id)?;
         let log = match config.log.driver {
@@ -150,6 +160,8 @@ impl Monitor {
             streams,
             live,
             history: restart::History::default(),
+            health: None,
+            again: false,
             stopping: false,
             responds: false,
             direct: None,
@@ -172,7 +184,10 @@ impl Monitor {
                 },
             };
             self.read_again();
-            let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
+            let waited = match std::mem::take(&mut self.again) && !exit.stopped_by_user {
+                true => Some(self.history.again()),
+                false => restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history),
+            };
             let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
                 break exit;
             };
@@ -240,6 +255,7 @@ impl Monitor {
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
         let _ = self.store.mark_running(&self.config.id, now);
+        self.begin_checks();
         let recorded = self.enter(Phase::Running {
             init: cycle.process(),
             started: now,
@@ -249,6 +265,7 @@ impl Monitor {
             return Err(cycle.abandon(e));
         }
         sys::stop_point("running-recorded");
+        self.tell_started(now);
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
             let warnings = self.supervision.warnings().into_iter().chain(warnings);
@@ -293,6 +310,7 @@ impl Monitor {
 
     /// A start that failed is an exit too.
     fn failed(&mut self, error: &Error) -> Exit {
+        self.end_checks();
         let released = self.release_network(Namespace::Unknown);
         let both = released.err().map(|second| error.clone().and(&second));
         let error = both.as_ref().unwrap_or(error);
@@ -351,13 +369,20 @@ impl Monitor {
         let mut kill_at = self.config.timeout.map(|s| Instant::now() + Duration::from_secs(s));
         let mut asked = false;
         loop {
-            let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let checked = self.health.as_ref().map(health::Health::deadline);
+            let left = [kill_at, checked].into_iter().flatten().min();
+            let left = left.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
                 Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
+                Event::Check(client) => self.ask_for(client),
+                Event::Watched => kill_at = self.judge(cycle, kill_at)?,
+                Event::Timeout if kill_at.is_none_or(|at| at > Instant::now()) => {
+                    kill_at = self.judge(cycle, kill_at)?
+                }
                 Event::Signal(_) if !asked => {
                     asked = true;
                     self.stopping = true;
@@ -375,10 +400,29 @@ impl Monitor {
         }
     }
 
+    /// Goes on with the health check, and does what follows from it. Gives when to kill, if anything is to be killed.
+    fn judge(&mut self, cycle: &cycle::Cycle, kill_at: Option<Instant>) -> Result<Option<Instant>> {
+        let init = cycle.init.pidfd.as_fd();
+        match self.ask() {
+            health::Verdict::Nothing => return Ok(kill_at),
+            health::Verdict::Kill => {
+                sys::process::pidfd_signal(init, libc::SIGKILL)?;
+                return Ok(kill_at);
+            }
+            health::Verdict::Stop => self.stopping = true,
+            health::Verdict::Restart => self.again = true,
+        }
+        sys::process::pidfd_signal(init, self.config.stop_signal)?;
+        let patience = u64::try_from(self.config.stop_timeout).ok().map(Duration::from_secs);
+        let at = patience.map(|p| Instant::now() + p);
+        Ok([kill_at, at].into_iter().flatten().min())
+    }
+
     /// Init has ended: records how at once, then takes what it has left and releases what it had. It stays a zombie
     /// until then, so that whoever looks in between sees how it ended.
     fn ended(&mut self, cycle: cycle::Cycle, ended: sys::process::Ended, started: Timestamp) -> Exit {
         sys::stop_point("exit-seen");
+        self.end_checks();
         let mut exit = Exit {
             code: ended.code(),
             signal: ended.signal(),
@@ -393,6 +437,8 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
+        self.tell_ended(&exit);
+        let endpoints = self.live.endpoints.clone();
         // While the sockets still keep the ports from being anybody else's.
         let unpublished = self.unpublish();
         // They hold ports, and the network namespace.
@@ -408,6 +454,7 @@ impl Monitor {
             exit.error = e.to_string();
         }
         sys::stop_point("exit-released");
+        self.tell_released(&endpoints);
         self.streams.drain();
         self.record(&exit);
         sys::stop_point("exit-recorded");
@@ -497,7 +544,8 @@ impl Monitor {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
                 Event::Network(client, request) => self.change_networks(client, &request, None),
-                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
+                Event::Check(client) => self.ask_for(client),
+                Event::Ended | Event::Deliver(_) | Event::Thaw | Event::Watched => {}
             }
         }
     }
@@ -524,8 +572,7 @@ fn write_pidfile(path: &Path, pid: i32) -> Result<()> {
 
 /// Changes with every boot: what was running under another one is not running now (random(4)).
 pub(crate) fn boot_id() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
-    Ok(text.trim_end().to_owned())
+    sys::process::boot_id().context("read the boot id")
 }
 
 /// A terminal's hang-up is no business of a monitor's; being asked to end means to end the container.

@@ -7,6 +7,7 @@
 use crate::error::{Context as _, Result};
 use crate::model::log::Stream;
 use crate::model::network::Endpoint;
+use crate::model::port::PublishedPort;
 use crate::monitor::client::{Client, Said};
 use crate::monitor::frame::{self, Hello, Kind, Size};
 use crate::monitor::log::LogWriter;
@@ -38,6 +39,10 @@ pub(super) enum Event {
     Thaw,
     /// A client, told by its descriptor, wants a change of networks.
     Network(RawFd, Vec<u8>),
+    /// A client, told by its descriptor, wants the health check run.
+    Check(RawFd),
+    /// What is watched has something to say.
+    Watched,
     /// The monitor itself got a signal.
     Signal(i32),
     Timeout,
@@ -72,6 +77,8 @@ pub(super) struct Streams {
     /// A client is gone that let the container stand still.
     goes_on: bool,
     services: Vec<Box<dyn Service>>,
+    /// Told of by [`Event::Watched`].
+    watched: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -89,7 +96,13 @@ impl Streams {
             pending: VecDeque::new(),
             goes_on: false,
             services: Vec::new(),
+            watched: None,
         }
+    }
+
+    /// One more descriptor to wait for, or none.
+    pub(super) fn watch(&mut self, fd: Option<OwnedFd>) {
+        self.watched = fd;
     }
 
     /// What is served until the cycle ends.
@@ -105,6 +118,11 @@ impl Streams {
     /// Tells the services where the container is now.
     pub(super) fn endpoints_changed(&mut self, endpoints: &[Endpoint]) {
         self.services.iter_mut().for_each(|s| s.endpoints_changed(endpoints));
+    }
+
+    /// Tells the services which ports of the host are the container's no more.
+    pub(super) fn unpublished(&mut self, ports: &[PublishedPort]) {
+        self.services.iter_mut().for_each(|s| s.unpublished(ports));
     }
 
     pub(super) fn listen(&mut self, listener: UnixListener) {
@@ -242,6 +260,9 @@ impl Streams {
         for (n, service) in self.services.iter().enumerate() {
             add(Source::Service(n), service.fd(), PollFlags::IN);
         }
+        if let Some(watched) = &self.watched {
+            add(Source::Watched, watched.as_fd(), PollFlags::IN);
+        }
         if let Some(process) = process {
             add(Source::Process, process, PollFlags::IN);
         }
@@ -277,6 +298,7 @@ impl Streams {
                     }
                 }
                 Source::Process => ended = true,
+                Source::Watched => self.pending.push_back(Event::Watched),
                 Source::Service(n) => {
                     if let Some(service) = self.services.get_mut(*n) {
                         service.ready();
@@ -339,6 +361,7 @@ impl Streams {
                     resize(&self.channels, size);
                 }
                 Said::Signal(signal) => self.pending.push_back(Event::Deliver(signal)),
+                Said::Check => self.pending.push_back(Event::Check(client.fd().as_raw_fd())),
                 Said::Network(request) => {
                     let client = client.fd().as_raw_fd();
                     self.pending.push_back(Event::Network(client, request));
@@ -380,8 +403,11 @@ impl Streams {
     fn drop_clients(&mut self) {
         let before = self.clients.len();
         let mut had_stdin = false;
-        let goes_on = &mut self.goes_on;
+        let (goes_on, pending) = (&mut self.goes_on, &mut self.pending);
         self.clients.retain(|c| {
+            if c.gone && c.wants.wants(Hello::LIFELINE) {
+                pending.push_back(Event::Deliver(libc::SIGKILL));
+            }
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
             *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone
@@ -499,6 +525,7 @@ enum Source {
     Listener,
     Signals,
     Process,
+    Watched,
     Service(usize),
 }
 

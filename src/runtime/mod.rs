@@ -4,6 +4,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod capability;
+pub(crate) mod cdi;
 pub(crate) mod cgroup;
 pub(crate) mod dbus;
 pub(crate) mod device;

@@ -1,13 +1,14 @@
 //! Whole starts as text.
 
 use super::*;
-use crate::model::container::{CgroupMode, ImageUse, LogConfig, Process, RestartPolicy, Streams};
+use crate::model::container::{ImageUse, LogConfig, Process, RestartPolicy, Streams};
 use crate::model::digest::Digest;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::security::Security;
 
 fn config() -> ContainerConfig {
     ContainerConfig {
+        build: None,
         id: ContainerId::from_random(&[1; 32]),
         name: "web".to_owned(),
         created: jiff::Timestamp::UNIX_EPOCH,
@@ -53,11 +54,14 @@ fn config() -> ContainerConfig {
         publish: Vec::new(),
         publish_all: false,
         cidfile: None,
-        cgroups: CgroupMode::Enabled,
         systemd: false,
         volumes_from: Vec::new(),
         service: Default::default(),
         command_line: Vec::new(),
+        health: None,
+        requires: Vec::new(),
+        secrets: Vec::new(),
+        cdi: Default::default(),
         namespaces: Default::default(),
         sysctls: Default::default(),
         annotations: Default::default(),
@@ -77,6 +81,7 @@ fn facts() -> Facts {
             home: "/root".into(),
         },
         capabilities: Capabilities::named("chown").unwrap(),
+        trees: Vec::new(),
         shared_shm: false,
         sources: Vec::new(),
         devices: Vec::new(),

@@ -4,14 +4,18 @@
 mod attach;
 mod build;
 mod builder;
+mod boot;
 mod commit;
 mod completion;
 mod container;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
+mod generate;
+mod healthcheck;
 mod help;
 mod history;
 mod image;
@@ -42,6 +46,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -68,8 +73,11 @@ pub(crate) static COMMANDS: &[Spec] = &[
     cp::SPEC,
     create::SPEC,
     diff::SPEC,
+    events::SPEC,
     exec::SPEC,
     export::SPEC,
+    generate::SPEC,
+    healthcheck::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -98,6 +106,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     run::SPEC,
     save::SPEC,
     search::SPEC,
+    secret::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

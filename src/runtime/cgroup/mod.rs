@@ -16,6 +16,7 @@ mod host;
 mod kill;
 mod limits;
 pub(crate) mod place;
+mod probe;
 pub(crate) mod scope;
 mod stats;
 #[cfg(test)]
@@ -29,6 +30,7 @@ pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use freeze::{freeze, is_frozen, thaw, wait_thawed};
 pub(crate) use host::{Controller, Host, Version, base, scope_name};
 pub(crate) use kill::kill_and_remove;
+pub(crate) use probe::{end_probe, open_for_probe, probe_group};
 pub(crate) use stats::{Stats, stats};
 pub(crate) use tree::pids;
 pub(crate) use update::update;

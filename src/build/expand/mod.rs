@@ -197,9 +197,21 @@ impl Scope {
         scope
     }
 
-    /// Of a stage on top of another one of this Dockerfile: its environment, and the arguments it has declared.
-    pub(crate) fn on_top(&self) -> Scope {
-        self.clone()
+    /// Whether an ARG has declared it, set or not.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.args.iter().any(|(n, _)| n == name)
+    }
+
+    /// All names that are known here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let args = self.args.iter().map(|(n, _)| n.as_str());
+        self.env.iter().map(|(n, _)| n.as_str()).chain(args)
+    }
+
+    /// What ENV has made of the base's environment: a stage on top of this one begins with it.
+    pub(crate) fn env(&self) -> Vec<ByteString> {
+        let env = self.env.iter().map(|(name, value)| format!("{name}={value}").into());
+        env.chain(self.odd_env.iter().cloned()).collect()
     }
 
     /// The value of a variable here.

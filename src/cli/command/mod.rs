@@ -2,6 +2,8 @@
 //! ways to the same commands.
 
 mod attach;
+mod build;
+mod builder;
 mod boot;
 mod commit;
 mod completion;
@@ -62,6 +64,9 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    build::SPEC,
+    builder::SPEC,
+    builder::BUILDX,
     commit::SPEC,
     completion::SPEC,
     container::SPEC,

@@ -62,7 +62,9 @@ pub(crate) fn list(store: &Store) -> Result<Vec<Kept>> {
         let own = step.record.top.filter(|_| step.record.changed);
         let in_use = step.record.top.is_some_and(|top| used.contains(&top));
         let counts = own.filter(|top| !used.contains(top) && counted.insert(*top));
-        let size = counts.and_then(|top| store.layer(&top).ok()).map_or(0, |layer| layer.size);
+        let size = counts
+            .and_then(|top| store.layer(&top).ok())
+            .map_or(0, |layer| layer.size);
         all.push(Kept {
             last_used: step.last_used,
             what: Thing::Step(step),
@@ -71,7 +73,9 @@ pub(crate) fn list(store: &Store) -> Result<Vec<Kept>> {
         });
     }
     for mount in store.cache_mounts()? {
-        let size = File::open(&mount.path).ok().and_then(|dir| layer::size(dir.as_fd()).ok());
+        let size = File::open(&mount.path)
+            .ok()
+            .and_then(|dir| layer::size(dir.as_fd()).ok());
         all.push(Kept {
             last_used: mount.last_used,
             in_use: mount.in_use,
@@ -178,9 +182,8 @@ mod tests {
     #[test]
     fn the_longest_unused_goes_first() {
         let all = [step(1, 10, false), step(2, 10, true), step(3, 10, false)];
-        let chosen = |wanted: Wanted| -> Vec<i64> {
-            choose(&all, &wanted).iter().map(|k| k.last_used.as_second()).collect()
-        };
+        let chosen =
+            |wanted: Wanted| -> Vec<i64> { choose(&all, &wanted).iter().map(|k| k.last_used.as_second()).collect() };
         let none = Wanted::default();
         assert_eq!(chosen(none), [1, 3]);
         assert_eq!(chosen(Wanted { all: true, ..none }), [1, 2, 3]);

@@ -20,12 +20,21 @@ fn each_input_alone_makes_another_step() {
     let first = built(&host, &[], &plain);
     assert_eq!(built(&host, &[], &plain), first, "the same again");
     for (what, other) in [
-        ("the command", format!("FROM busybox\nRUN {STAMP} \n RUN true && {STAMP}\n")),
+        (
+            "the command",
+            format!("FROM busybox\nRUN {STAMP} \n RUN true && {STAMP}\n"),
+        ),
         ("the environment", format!("FROM busybox\nENV A=1\nRUN {STAMP}\n")),
         ("the user", format!("FROM busybox\nUSER 0:0\nRUN {STAMP}\n")),
         ("the directory", format!("FROM busybox\nWORKDIR /root\nRUN {STAMP}\n")),
-        ("the shell", format!("FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN {STAMP}\n")),
-        ("a mount", format!("FROM busybox\nRUN --mount=type=tmpfs,target=/t {STAMP}\n")),
+        (
+            "the shell",
+            format!("FROM busybox\nSHELL [\"/bin/sh\", \"-ec\"]\nRUN {STAMP}\n"),
+        ),
+        (
+            "a mount",
+            format!("FROM busybox\nRUN --mount=type=tmpfs,target=/t {STAMP}\n"),
+        ),
         ("the network", format!("FROM busybox\nRUN --network=none {STAMP}\n")),
         ("what is below", format!("FROM busybox\nRUN echo > /x\nRUN {STAMP}\n")),
     ] {
@@ -33,7 +42,10 @@ fn each_input_alone_makes_another_step() {
     }
     assert_eq!(built(&host, &[], &plain), first, "after all of them");
     // What can't matter to a command does not.
-    assert_eq!(built(&host, &[], &format!("FROM busybox\nLABEL a=b\nCMD x\nRUN {STAMP}\n")), first);
+    assert_eq!(
+        built(&host, &[], &format!("FROM busybox\nLABEL a=b\nCMD x\nRUN {STAMP}\n")),
+        first
+    );
     let args = format!("FROM busybox\nARG A=1\nRUN {STAMP}\n");
     let one = built(&host, &[], &args);
     assert_ne!(built(&host, &["--build-arg", "A=2"], &args), one);
@@ -50,7 +62,12 @@ fn content_counts_and_times_do_not() {
     let write = |content: &str| fs::write(&file, content).unwrap();
     let touch = |second: u64| {
         let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(second);
-        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        fs::File::options()
+            .write(true)
+            .open(&file)
+            .unwrap()
+            .set_modified(time)
+            .unwrap();
     };
     write("one");
     let first = built(&host, &[], &text);
@@ -82,7 +99,9 @@ fn content_counts_and_times_do_not() {
 fn a_stage_counts_by_what_is_in_it() {
     let host = Host::busybox();
     let text = |first: &str| {
-        format!("FROM busybox AS a\nRUN {first}\nRUN echo same > /same\nFROM busybox\nCOPY --from=a /same /\nRUN {STAMP}\n")
+        format!(
+            "FROM busybox AS a\nRUN {first}\nRUN echo same > /same\nFROM busybox\nCOPY --from=a /same /\nRUN {STAMP}\n"
+        )
     };
     let first = built(&host, &[], &text("true"));
     assert_eq!(built(&host, &[], &text("echo changed > /elsewhere")), first);
@@ -98,7 +117,10 @@ fn it_outlives_its_image_and_goes_when_told() {
     assert_eq!(built(&host, &[], &text), first);
     assert_eq!(inspect(&host, "made")["Id"], id);
     let df = host.text("system df");
-    assert!(df.lines().any(|l| l.starts_with("Build Cache") && !l.contains(" 0 ")), "{df}");
+    assert!(
+        df.lines().any(|l| l.starts_with("Build Cache") && !l.contains(" 0 ")),
+        "{df}"
+    );
     // What the image needs stays, and is no longer known.
     host.text("builder prune -af");
     assert_eq!(host.text("run --rm --net none made cat /stamp"), first);

@@ -21,7 +21,7 @@ pub fn build(host: &Host, flags: &[&str], dockerfile: &str) -> Output {
     line.extend_from_slice(flags);
     let dir = dir.to_str().unwrap().to_owned();
     line.push(&dir);
-    host.barge(&line[..]).timeout(seconds(60)).run()
+    host.barge(&*line.join(" ")).timeout(seconds(60)).run()
 }
 
 pub fn inspect(host: &Host, image: &str) -> Value {
@@ -65,7 +65,8 @@ fn a_build_from_begin_to_end() {
     let dockerfile = "FROM busybox\nLABEL a=b\nENV X=1\nRUN echo $X > /x && mkfifo /fifo\nWORKDIR /app/sub\n\
         COPY Dockerfile file\nRUN cat file | head -1 > from && pwd >> from\nUSER 5:6\nRUN id -u > /tmp/id\n\
         EXPOSE 80 90-91/udp\nVOLUME /v\nSTOPSIGNAL SIGINT\nENTRYPOINT [\"cat\"]\nCMD [\"from\"]\n";
-    host.run(["run", "--name", "c", "busybox", "chmod", "1777", "/tmp"]).ok();
+    host.run(["run", "--name", "c", "busybox", "chmod", "1777", "/tmp"])
+        .ok();
     host.text("commit c busybox");
     host.text("rm c");
     build(&host, &[], dockerfile).ok();
@@ -123,7 +124,12 @@ fn mounts_leave_nothing_in_the_layer() {
     let again = "FROM busybox\nRUN --mount=type=cache,target=/var/cache/x cat /var/cache/x/f > /f\n";
     build(&host, &[], again).ok();
     assert_eq!(host.text("run --rm made cat /f"), "one");
-    build(&host, &[], "FROM busybox\nRUN --mount=type=secret,id=none,required cat /run/secrets/none\n").fails(1);
+    build(
+        &host,
+        &[],
+        "FROM busybox\nRUN --mount=type=secret,id=none,required cat /run/secrets/none\n",
+    )
+    .fails(1);
     nothing_is_left(&host);
 }
 
@@ -135,7 +141,11 @@ fn a_bind_mount_leads_nowhere_else() {
     std::os::unix::fs::symlink("../outside", dir.join("up")).unwrap();
     std::os::unix::fs::symlink(host.scratch().join("outside"), dir.join("absolute")).unwrap();
     for from in ["up", "absolute", "../outside"] {
-        let out = build(&host, &[], &format!("FROM busybox\nRUN --mount=source={from},target=/x cat /x\n"));
+        let out = build(
+            &host,
+            &[],
+            &format!("FROM busybox\nRUN --mount=source={from},target=/x cat /x\n"),
+        );
         assert_ne!(out.code, 0, "{from}");
     }
     let dockerfile = "FROM busybox AS a\nRUN ln -s / /root-link && ln -s /../../.. /up\n\
@@ -144,7 +154,8 @@ fn a_bind_mount_leads_nowhere_else() {
     let seen = host.text("run --rm made cat /seen");
     assert!(seen.contains("root-link") && !seen.contains("sys\n"), "{seen}");
     // A link of the image: the place to work in is inside of it.
-    let dockerfile = "FROM busybox\nRUN ln -s /../../../w /link && mkdir /w\nWORKDIR /link/sub\nRUN pwd > /pwd && touch here\n";
+    let dockerfile =
+        "FROM busybox\nRUN ln -s /../../../w /link && mkdir /w\nWORKDIR /link/sub\nRUN pwd > /pwd && touch here\n";
     build(&host, &[], dockerfile).ok();
     assert_eq!(host.text("run --rm made ls /w/sub"), "here");
     assert!(!std::path::Path::new("/w/sub").exists());
@@ -156,12 +167,18 @@ fn a_failing_step_says_so_and_keeps_what_was_before() {
     let failing = "FROM busybox\nRUN echo one > /one\nRUN echo out && exit 7\n";
     let out = build(&host, &[], failing).fails(7);
     assert!(
-        out.err().contains("The command '/bin/sh -c echo out && exit 7' returned a non-zero code: 7"),
+        out.err()
+            .contains("The command '/bin/sh -c echo out && exit 7' returned a non-zero code: 7"),
         "{}",
         out.err()
     );
     assert_ne!(host.run("image inspect made").code, 0);
-    let out = build(&host, &["--progress", "plain"], "FROM busybox\nRUN echo one > /one\nRUN true\n").ok();
+    let out = build(
+        &host,
+        &["--progress", "plain"],
+        "FROM busybox\nRUN echo one > /one\nRUN true\n",
+    )
+    .ok();
     let said = format!("{}{}", out.text(), out.err());
     assert!(said.to_lowercase().contains("cache"), "{said}");
     build(&host, &[], "FROM busybox\nRUN [\"/no/such/program\"]\n").fails(127);
@@ -195,7 +212,10 @@ fn a_killed_build_leaves_nothing_and_loses_nothing() {
     for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
         let dir = context(&host, dockerfile);
         let building = host.barge(["build", dir.to_str().unwrap()]).spawn();
-        let sleeps = || host.run(["ps", "-a", "--external", "--format", "{{.Command}}", "--no-trunc"]).text();
+        let sleeps = || {
+            host.run(["ps", "-a", "--external", "--format", "{{.Command}}", "--no-trunc"])
+                .text()
+        };
         wait_until("the second step", || sleeps().contains("sleep 1000"));
         assert_eq!(host.text("ps -aq"), "");
         crate::support::kill(building.pid(), signal);
@@ -206,6 +226,11 @@ fn a_killed_build_leaves_nothing_and_loses_nothing() {
     // The first step is there, once for all.
     let steps = fs::read_dir(host.root.join("cache/steps")).unwrap().count();
     assert_eq!(steps, 1);
-    build(&host, &["--progress", "plain"], "FROM busybox\nRUN date +%N > /one\nRUN cat /one > /two\n").ok();
+    build(
+        &host,
+        &["--progress", "plain"],
+        "FROM busybox\nRUN date +%N > /one\nRUN cat /one > /two\n",
+    )
+    .ok();
     assert_eq!(fs::read_dir(host.root.join("cache/steps")).unwrap().count(), 2);
 }

@@ -327,7 +327,10 @@ fn an_image_mount_killed_anywhere() {
 fn a_build_killed_anywhere() {
     use crate::build_run::{build, context, nothing_is_left};
     let dockerfile = "FROM busybox\nRUN echo one > /one\nCOPY Dockerfile /two\nRUN echo three > /three\nCMD [\"cat\", \"/one\", \"/three\"]\n";
-    for point in BUILD_POINTS.iter().chain(["running-recorded", "exit-seen", "container-detached"].iter()) {
+    for point in BUILD_POINTS
+        .iter()
+        .chain(["running-recorded", "exit-seen", "container-detached"].iter())
+    {
         let host = Host::busybox();
         let dir = context(&host, dockerfile);
         killed(&host, point, &format!("build -t made {}", dir.display()));

@@ -16,8 +16,14 @@ pub(super) const SPEC: Spec = Spec {
     name: "prune",
     about: "Remove what builds have cached: layers that no image has, and cache mounts that no build uses",
     examples: &[
-        ("barge builder prune --filter until=168h", "what was not used for a week"),
-        ("barge builder prune --keep-storage 10gb", "the longest unused, until 10 GB are left"),
+        (
+            "barge builder prune --filter until=168h",
+            "what was not used for a week",
+        ),
+        (
+            "barge builder prune --keep-storage 10gb",
+            "the longest unused, until 10 GB are left",
+        ),
     ],
     also: None,
     body: Body::Command {
@@ -31,7 +37,11 @@ fn define(command: Command) -> Command {
     command
         .arg(flag("all", "Also what images have the layers of").short('a'))
         .arg(flag("force", "Do not ask").short('f'))
-        .arg(list("filter", "KEY=VALUE", "Only what was last used so long ago (until=24h), or before (until=2026-01-31)"))
+        .arg(list(
+            "filter",
+            "KEY=VALUE",
+            "Only what was last used so long ago (until=24h), or before (until=2026-01-31)",
+        ))
         .arg(value("keep-storage", "SIZE", "Keep so much of it").alias("reserved-space"))
 }
 
@@ -60,6 +70,8 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     for id in &pruned.removed {
         session.console.line(id)?;
     }
-    session.console.line(&format!("Total reclaimed space: {}", units::size(pruned.bytes)))?;
+    session
+        .console
+        .line(&format!("Total reclaimed space: {}", units::size(pruned.bytes)))?;
     Ok(0)
 }

@@ -2,9 +2,10 @@
 //! ways to the same commands.
 
 mod attach;
+mod boot;
 mod build;
 mod builder;
-mod boot;
+mod builder_prune;
 mod commit;
 mod completion;
 mod container;

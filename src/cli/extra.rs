@@ -6,9 +6,10 @@ use crate::cli::resource;
 use crate::container::config::{RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::{CgroupMode, LogDriver};
+use crate::model::container::LogDriver;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::resources::{BlockIo, DeviceLimit, Resources};
+use crate::model::service::CgroupMode;
 use clap::{ArgMatches, Command};
 use std::path::{Path, PathBuf};
 
@@ -63,14 +64,6 @@ pub(crate) fn group_flags(command: Command) -> Command {
 pub(crate) fn define(command: Command) -> Command {
     command
         .arg(value("arch", "ARCH", "The image for this architecture, such as arm64"))
-        .arg(
-            value(
-                "cgroups",
-                "MODE",
-                "Control groups: enabled, disabled (none of its own), split (below the unit's)",
-            )
-            .value_parser(CgroupMode::NAMES.map(|(name, _)| name)),
-        )
         .arg(flag("http-proxy", "Give the program this command's proxy variables"))
         .arg(
             list(
@@ -161,13 +154,6 @@ fn count(flag: &str, text: &str) -> Result<DeviceLimit> {
 /// Adds to `args`, in which everything else is already.
 pub(crate) fn complete(m: &ArgMatches, args: &mut RunArgs) -> Result<()> {
     args.platform = platform(m, args.platform.take())?;
-    let mode = |text: &str| {
-        CgroupMode::NAMES
-            .iter()
-            .find(|(name, _)| *name == text)
-            .map(|(_, mode)| *mode)
-    };
-    args.cgroups = m.text("cgroups").and_then(mode).unwrap_or_default();
     args.systemd = match m.text("systemd") {
         None | Some("false") => Systemd::Never,
         Some("always") => Systemd::Always,
@@ -187,7 +173,7 @@ pub(crate) fn complete(m: &ArgMatches, args: &mut RunArgs) -> Result<()> {
     if args.log.driver == LogDriver::Passthrough && args.tty {
         return Err(Error::usage("Conflicting options: --log-driver passthrough and --tty"));
     }
-    if args.cgroups == CgroupMode::Disabled && args.resources != Resources::default() {
+    if args.service.cgroups == CgroupMode::Disabled && args.resources != Resources::default() {
         let error = Error::usage("Conflicting options: --cgroups=disabled and a limit of resources");
         return Err(error.with_hint("without control groups nothing holds a container to a limit"));
     }

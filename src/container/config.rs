@@ -4,8 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::container::{
-    CgroupMode, ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy,
-    Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, Streams,
 };
 use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
@@ -88,7 +87,6 @@ pub(crate) struct RunArgs {
     pub(crate) cdi: CdiArgs,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
-    pub(crate) cgroups: CgroupMode,
     pub(crate) systemd: Systemd,
     pub(crate) service: Service,
     /// This command, program included.
@@ -321,7 +319,6 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
-        cgroups: args.cgroups,
         systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: Service {

@@ -91,8 +91,6 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
-    #[serde(default, skip_serializing_if = "CgroupMode::is_default")]
-    pub(crate) cgroups: CgroupMode,
     /// Its program is a service manager: it may make groups below its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) systemd: bool,
@@ -249,32 +247,6 @@ impl LogDriver {
             LogDriver::Local => "local",
             LogDriver::Passthrough => "passthrough",
         }
-    }
-}
-
-/// `--cgroups`.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(crate) enum CgroupMode {
-    /// Groups of its own, below the engine's.
-    #[default]
-    Enabled,
-    /// It stays in the groups of the command that starts it, and has no limits.
-    Disabled,
-    /// Below the group of the service that starts it.
-    Split,
-}
-
-impl CgroupMode {
-    pub(crate) const NAMES: [(&'static str, CgroupMode); 3] = [
-        ("enabled", CgroupMode::Enabled),
-        ("disabled", CgroupMode::Disabled),
-        ("split", CgroupMode::Split),
-    ];
-
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
-    fn is_default(&self) -> bool {
-        *self == CgroupMode::Enabled
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
 pub(crate) mod notify;
+mod ports;
 pub(crate) mod probe;
 mod restart;
 pub(crate) mod root;

@@ -1,7 +1,7 @@
 //! Whole starts as text.
 
 use super::*;
-use crate::model::container::{CgroupMode, ImageUse, LogConfig, Process, RestartPolicy, Streams};
+use crate::model::container::{ImageUse, LogConfig, Process, RestartPolicy, Streams};
 use crate::model::digest::Digest;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::security::Security;
@@ -53,7 +53,6 @@ fn config() -> ContainerConfig {
         publish: Vec::new(),
         publish_all: false,
         cidfile: None,
-        cgroups: CgroupMode::Enabled,
         systemd: false,
         volumes_from: Vec::new(),
         service: Default::default(),

@@ -45,6 +45,7 @@ mod push;
 mod readme_2013;
 mod registry;
 mod removal;
+mod republish;
 mod secrets;
 mod settings;
 mod start;

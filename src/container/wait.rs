@@ -50,8 +50,7 @@ pub(crate) fn wait_for(store: &Store, id: &ContainerId, conditions: &[Condition]
         [] | [Condition::NotRunning] => return wait(store, id).map(Some),
         [Condition::Removed] => return removed(store, id).map(Some),
         [Condition::NextExit] => {
-            holds(store, id, &[Condition::Running])?;
-            return wait(store, id).map(Some);
+            return next_exit(store, id).map(Some);
         }
         _ => {}
     }
@@ -126,6 +125,20 @@ fn is(status: &Status, condition: Condition) -> Option<Option<u8>> {
         Condition::NextExit | Condition::Removed => false,
     };
     holds.then_some(None)
+}
+
+/// Of the run there is, or of the next one, which may be over before it is seen.
+fn next_exit(store: &Store, id: &ContainerId) -> Result<u8> {
+    let before = store.exit(id)?;
+    loop {
+        let watch = Watch::new(store, id)?;
+        match status(store, id) {
+            Status::Running(_) => return wait(store, id),
+            Status::Exited(exit) if Some(&exit) != before.as_ref() => return Ok(exit.code),
+            Status::Damaged(why) => return Err(Error::new(Kind::NotFound, why)),
+            _ => watch.wait()?,
+        }
+    }
 }
 
 /// Its end, and then that it is gone.

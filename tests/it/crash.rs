@@ -61,7 +61,7 @@ const COMMIT_POINTS: &[&str] = &[
 const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
 
 /// Those between a change and its event.
-const EVENT_POINTS: &[&str] = &["creation-untold", "destruction-untold", "start-untold", "end-untold"];
+const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-untold", "end-untold"];
 
 /// Those of a health check and of secrets.
 const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropped"];

@@ -34,7 +34,7 @@ fn the_life_of_a_container() {
     );
     let volume = story(&host, &["volume=data"]);
     assert_eq!(volume, ["create", "mount", "unmount"].map(|a| format!("volume {a}")));
-    let network = story(&host, &["type=network"]);
+    let network = story(&host, &["type=network", "event=connect", "event=disconnect"]);
     assert_eq!(network, ["connect", "disconnect"].map(|a| format!("network {a}")));
     let die = host.text("events --no-stream --filter event=die --format json");
     let die: serde_json::Value = serde_json::from_str(&die).unwrap();
@@ -117,7 +117,7 @@ fn what_people_do_to_a_running_container() {
 #[test]
 fn a_killed_monitor_costs_no_event_and_doubles_none() {
     let host = Host::new();
-    host.detached("x1", "-v data:/d", "sleep");
+    host.detached("x1", "-v data:/d", "trap");
     kill(host.monitor_pid("x1"), Signal::SIGKILL);
     wait_until("x1 to be seen dead", || host.status("x1") == "exited");
     let told = story(&host, &[]);

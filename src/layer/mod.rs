@@ -21,6 +21,7 @@ mod pax;
 mod size;
 mod sparse;
 mod stream;
+mod tarsum;
 mod tree;
 mod unpack;
 mod verify;
@@ -30,6 +31,7 @@ mod xattr;
 
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
+pub(crate) use tarsum::TarSum;
 pub(crate) use unpack::{Options, Unpacked, unpack};
 pub(crate) use verify::verify;
 

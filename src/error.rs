@@ -36,6 +36,8 @@ pub(crate) struct Error {
     kind: Kind,
     /// Innermost first; printed in reverse.
     chain: Vec<String>,
+    /// Lines between the message and the hint: what it is about.
+    shown: Option<String>,
     hint: Option<String>,
 }
 
@@ -46,6 +48,7 @@ impl Error {
         Error {
             kind,
             chain: vec![message.into()],
+            shown: None,
             hint: None,
         }
     }
@@ -72,6 +75,7 @@ impl Error {
         Error {
             kind: Kind::Status(code),
             chain: Vec::new(),
+            shown: None,
             hint: None,
         }
     }
@@ -81,6 +85,17 @@ impl Error {
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Lines below the message: the piece of the user's text that it is about.
+    #[must_use]
+    pub(crate) fn with_shown(mut self, lines: impl Into<String>) -> Self {
+        self.shown = Some(lines.into());
+        self
+    }
+
+    pub(crate) fn shown(&self) -> Option<&str> {
+        self.shown.as_deref()
     }
 
     pub(crate) fn kind(&self) -> Kind {

@@ -38,6 +38,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "container",
             "image",
             "registry",
+            "runtime",
             "format",
             "layer",
             "store",

@@ -2,16 +2,19 @@
 //! `BARGE_COMPLETE_INDEX`, it prints what may stand there, one a line. Names are read without any lock, and whatever
 //! fails means only that there is nothing to offer.
 
-use crate::cli::session::Session;
 use crate::cli::{compat, tree};
+use crate::container::copy::entries;
 use crate::container::status::status;
 use crate::error::Result;
 use crate::model::state::Status;
 use crate::store::Store;
 use clap::{Arg, Command};
-use clap_complete::engine::{ArgValueCandidates, CompletionCandidate, complete};
-use std::ffi::OsString;
+use clap_complete::engine::{
+    ArgValueCandidates, ArgValueCompleter, CompletionCandidate, PathCompleter, ValueCompleter as _, complete,
+};
+use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
+use std::path::Path;
 
 /// `None` if this is no question for completion. `args` is the line without its first word.
 pub(crate) fn answer(args: &[OsString]) -> Option<Result<()>> {
@@ -105,7 +108,10 @@ enum Names {
     Containers(fn(&Status) -> bool),
     Images,
     Volumes,
+    Secrets,
     Objects,
+    /// `cp`'s: a path of the host, or of a container behind its name and a colon.
+    Paths,
 }
 
 fn any(_: &Status) -> bool {
@@ -137,7 +143,10 @@ fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names>
         ("unpause", "CONTAINER") => Some(Names::Containers(paused)),
         ("start" | "rm", "CONTAINER") => Some(Names::Containers(stopped)),
         (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
+        ("cp", "SOURCE" | "DESTINATION") => Some(Names::Paths),
         (_, "IMAGE") => Some(Names::Images),
+        (_, "requires") => Some(Names::Containers(any)),
+        (_, "SECRET" | "secret") => Some(Names::Secrets),
         (_, "VOLUME") => Some(Names::Volumes),
         (_, "OBJECT") => Some(Names::Objects),
         _ => None,
@@ -168,6 +177,9 @@ fn named(arg: Arg, command: &str, before: &[OsString]) -> Arg {
         return arg;
     };
     let before = before.to_vec();
+    if matches!(names, Names::Paths) {
+        return arg.add(ArgValueCompleter::new(move |current: &OsStr| paths(&before, current)));
+    }
     arg.add(ArgValueCandidates::new(move || {
         let found = store_of(&before).map(|store| list(&store, names)).unwrap_or_default();
         found.into_iter().map(CompletionCandidate::new).collect()
@@ -176,13 +188,7 @@ fn named(arg: Arg, command: &str, before: &[OsString]) -> Arg {
 
 /// The store that the line before the cursor names, if there is one: asking must not make it.
 fn store_of(before: &[OsString]) -> Option<Store> {
-    let mut parser = tree::parser(&[])?;
-    parser.build();
-    let words = compat::normalise(&parser, before);
-    let matches = parser
-        .try_get_matches_from_mut(std::iter::once(OsString::from("barge")).chain(words))
-        .ok()?;
-    let session = Session::of(&matches).ok()?;
+    let session = crate::cli::session_of(before).ok()?;
     session.has_store().then(|| session.store().ok())?
 }
 
@@ -191,12 +197,46 @@ fn list(store: &Store, names: Names) -> Vec<String> {
         Names::Containers(wanted) => containers(store, wanted),
         Names::Images => images(store),
         Names::Volumes => store.volume_names().unwrap_or_default(),
+        Names::Secrets => store
+            .secrets()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|s| s.name)
+            .collect(),
+        Names::Paths => Vec::new(),
         Names::Objects => {
             let mut all = containers(store, any);
             all.extend(images(store));
             all
         }
     }
+}
+
+/// What may stand for a side of a copy.
+fn paths(before: &[OsString], current: &OsStr) -> Vec<CompletionCandidate> {
+    let mut found = PathCompleter::any().complete(current);
+    let (Some(store), Some(text)) = (store_of(before), current.to_str()) else {
+        return found;
+    };
+    let inside = text.split_once(':').filter(|_| !text.starts_with(['.', '/']));
+    let Some((name, path)) = inside else {
+        let names = containers(&store, any).into_iter().map(|name| name + ":");
+        found.extend(names.filter(|n| n.starts_with(text)).map(CompletionCandidate::new));
+        return found;
+    };
+    let (around, begun) = path
+        .rsplit_once('/')
+        .map_or(("", path), |(dir, _)| path.split_at(dir.len() + 1));
+    let listed = store
+        .resolve_container(name)
+        .and_then(|id| entries(&store, &id, Path::new(around)));
+    let mut all = listed.unwrap_or_default();
+    all.retain(|entry| entry.starts_with(begun) && (!entry.starts_with('.') || begun.starts_with('.')));
+    found.extend(
+        all.into_iter()
+            .map(|e| CompletionCandidate::new(format!("{name}:{around}{e}"))),
+    );
+    found
 }
 
 fn containers(store: &Store, wanted: fn(&Status) -> bool) -> Vec<String> {

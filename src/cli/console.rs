@@ -53,10 +53,12 @@ pub(crate) fn report(error: &Error) {
         return;
     }
     // Whatever foreign text got into it on the way.
+    let shown = error.shown().map(|lines| format!("{}\n", clean_lines(lines)));
     let hint = error.hint().map(|h| format!("  hint: {}\n", clean_lines(h)));
     say(&format!(
-        "barge: {}\n{}",
+        "barge: {}\n{}{}",
         clean_lines(&error.to_string()),
+        shown.unwrap_or_default(),
         hint.unwrap_or_default()
     ));
 }

@@ -3,13 +3,17 @@
 
 mod access;
 mod argument;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
 mod console;
 mod container;
 mod environment;
+mod extra;
 mod fetch;
+mod health;
+mod lxc;
 mod manual;
 mod mount;
 mod names;
@@ -17,7 +21,9 @@ mod network;
 mod prompt;
 mod prune;
 mod resource;
+mod secret;
 mod security;
+mod service;
 mod session;
 mod settings;
 mod tree;
@@ -30,6 +36,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use session::Session;
+use settings::{Setting, Settings};
 use std::ffi::OsString;
 use tree::{Body, Codes, Spec};
 
@@ -56,20 +63,40 @@ pub(crate) fn run(args: impl Iterator<Item = OsString>) -> Result<u8, Failure> {
     if let Some(done) = complete::answer(&args) {
         return done.map(|()| 0).map_err(plain);
     }
-    let matches = match parse(&[], &args).map_err(plain)? {
+    let top = match parse(&[], &args).map_err(plain)? {
         Parsed::Help(text) => return show(&text).map_err(plain),
-        Parsed::Matches(matches) => matches,
+        Parsed::Typed(top) => top,
     };
-    let mut session = Session::of(&matches).map_err(plain)?;
-    if matches.get_flag("version") {
+    if top.matches.get_flag("version") {
         return show(&version_line()).map_err(plain);
     }
-    let Some((first, rest)) = matches.subcommand() else {
+    let Some((first, rest)) = top.matches.subcommand() else {
         console::say(&tree::displayed(&[]).map(help_of).unwrap_or_default());
         return Ok(125);
     };
-    let rest: Vec<OsString> = rest.get_many::<OsString>("").into_iter().flatten().cloned().collect();
-    dispatch(&mut session, first, &rest)
+    let (first, rest) = (
+        first.to_owned(),
+        rest.get_many::<OsString>("").into_iter().flatten().cloned(),
+    );
+    let rest: Vec<OsString> = rest.collect();
+    dispatch(*top, &first, &rest)
+}
+
+/// The options of the top level with the settings for them, and all settings.
+fn session(top: Typed) -> Result<Session> {
+    let settings = Settings::read()?;
+    let origins = settings.origins(&top.matches);
+    let (matches, chosen) = top.with(&settings)?;
+    let session = Session::of(&matches, settings.clone(), origins);
+    session.map_err(|e| settings::blame(e, &chosen))
+}
+
+/// For completion: what the words before the command say.
+pub(crate) fn session_of(words: &[OsString]) -> Result<Session> {
+    match parse(&[], words)? {
+        Parsed::Typed(top) => session(*top),
+        Parsed::Help(_) => Err(Error::usage("help")),
+    }
 }
 
 pub(crate) fn version_line() -> String {
@@ -77,7 +104,7 @@ pub(crate) fn version_line() -> String {
 }
 
 /// Follows nouns to the command, and runs it.
-fn dispatch(session: &mut Session, first: &str, rest: &[OsString]) -> Result<u8, Failure> {
+fn dispatch(top: Typed, first: &str, rest: &[OsString]) -> Result<u8, Failure> {
     let plain = |error: Error| Failure {
         code: exit_code(&error, Codes::Plain),
         error,
@@ -106,21 +133,30 @@ fn dispatch(session: &mut Session, first: &str, rest: &[OsString]) -> Result<u8,
             code: exit_code(&error, codes),
             error,
         };
-        return match parse(&path, rest).map_err(failed)? {
-            Parsed::Help(text) => show(&text).map_err(failed),
-            Parsed::Matches(matches) => {
-                let outcome = run(&matches, session);
-                finish(session, outcome).map_err(failed)
-            }
+        // Before any settings: what is wrong with them must not keep help from being shown.
+        let typed = match parse(&path, rest).map_err(failed)? {
+            Parsed::Help(text) => return show(&text).map_err(failed),
+            Parsed::Typed(typed) => typed,
         };
+        let mut session = match session(top) {
+            Err(_) if WITHOUT_SETTINGS.contains(&first) => Session::plain(),
+            other => other.map_err(failed)?,
+        };
+        let settings = session.settings.clone();
+        let (matches, chosen) = typed.with(&settings).map_err(failed)?;
+        let outcome = run(&matches, &mut session).map_err(|e| settings::blame(e, &chosen));
+        return finish(&mut session, outcome).map_err(failed);
     }
 }
+
+/// Commands that work however wrong the settings are.
+const WITHOUT_SETTINGS: [&str; 4] = ["completion", "help", "man", "version"];
 
 /// Options of a noun: there is only `--help`.
 fn noun(path: &[&str], rest: &[OsString]) -> Result<u8> {
     match parse(path, rest)? {
         Parsed::Help(text) => show(&text),
-        Parsed::Matches(_) => Err(usage::in_command(Error::usage("missing COMMAND"), &path.join(" "))),
+        Parsed::Typed(_) => Err(usage::in_command(Error::usage("missing COMMAND"), &path.join(" "))),
     }
 }
 
@@ -136,20 +172,57 @@ fn unknown(path: &[&str]) -> Error {
 
 enum Parsed {
     Help(String),
-    Matches(ArgMatches),
+    Typed(Box<Typed>),
+}
+
+/// A command line as it was typed, and what it means.
+struct Typed {
+    path: Vec<String>,
+    parser: clap::Command,
+    words: Vec<OsString>,
+    matches: ArgMatches,
 }
 
 fn parse(path: &[&str], args: &[OsString]) -> Result<Parsed> {
     let mut parser = tree::parser(path).ok_or_else(|| unknown(path))?;
     parser.build();
     let words = compat::normalise(&parser, args);
-    let usage_line = |parser: &mut clap::Command| parser.render_usage().to_string().replacen("Usage: ", "usage: ", 1);
-    match parser.try_get_matches_from_mut(std::iter::once(&OsString::from("barge")).chain(&words)) {
-        Ok(matches) => Ok(Parsed::Matches(matches)),
-        Err(e) if e.kind() == ErrorKind::DisplayHelp => {
-            Ok(Parsed::Help(tree::displayed(path).map(help_of).unwrap_or_default()))
+    match matches(&mut parser, path, &words)? {
+        Some(matches) => Ok(Parsed::Typed(Box::new(Typed {
+            path: path.iter().map(|&word| word.to_owned()).collect(),
+            parser,
+            words,
+            matches,
+        }))),
+        None => Ok(Parsed::Help(tree::displayed(path).map(help_of).unwrap_or_default())),
+    }
+}
+
+impl Typed {
+    /// With what the settings add, which is named too.
+    fn with(mut self, settings: &Settings) -> Result<(ArgMatches, Vec<&Setting>)> {
+        let path: Vec<&str> = self.path.iter().map(String::as_str).collect();
+        let chosen = settings.chosen(&path, &self.parser, &self.matches);
+        if chosen.is_empty() {
+            return Ok((self.matches, chosen));
         }
-        Err(e) => Err(usage::explain(&e, &path.join(" "), &usage_line(&mut parser), &words)),
+        let words = [settings::words(&chosen), self.words].concat();
+        match matches(&mut self.parser, &path, &words) {
+            Ok(all) => Ok((all.unwrap_or(self.matches), chosen)),
+            Err(e) => Err(settings::blame(e, &chosen)),
+        }
+    }
+}
+
+/// `None` if help is asked for.
+fn matches(parser: &mut clap::Command, path: &[&str], words: &[OsString]) -> Result<Option<ArgMatches>> {
+    match parser.try_get_matches_from_mut(std::iter::once(&OsString::from("barge")).chain(words)) {
+        Ok(matches) => Ok(Some(matches)),
+        Err(e) if e.kind() == ErrorKind::DisplayHelp => Ok(None),
+        Err(e) => {
+            let usage = parser.render_usage().to_string().replacen("Usage: ", "usage: ", 1);
+            Err(usage::explain(&e, &path.join(" "), &usage, words))
+        }
     }
 }
 

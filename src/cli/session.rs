@@ -3,7 +3,7 @@
 use crate::cli::argument::Values as _;
 use crate::cli::console::{self, Console};
 use crate::cli::names;
-use crate::cli::settings::Settings;
+use crate::cli::settings::{Origin, Settings};
 use crate::container::config::{NetworkArg, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::id::ContainerId;
@@ -25,13 +25,19 @@ pub(crate) struct Session {
     run_root: PathBuf,
     /// `-b`: what stands for the default network.
     bridge: Option<String>,
-    /// `--dns`, before the command.
+    /// `--dns`, `--dns-search` and `--dns-option`, before the command.
     dns: Vec<IpAddr>,
+    dns_search: Vec<String>,
+    dns_options: Vec<String>,
+    /// Of every command.
+    pub(crate) settings: Settings,
+    /// Where they and the options of the top level are from.
+    pub(crate) origins: Vec<Origin>,
 }
 
 impl Session {
-    /// From the options of the top level, which win over the environment.
-    pub(crate) fn of(m: &ArgMatches) -> Result<Self> {
+    /// From the options of the top level, the settings' among them, which win over the environment.
+    pub(crate) fn of(m: &ArgMatches, settings: Settings, origins: Vec<Origin>) -> Result<Self> {
         Ok(Session {
             console: Console::new(),
             debug: m.on("debug"),
@@ -39,15 +45,34 @@ impl Session {
             run_root: directory(m.raw("run-root"), "BARGE_RUN_ROOT", RUN_ROOT)?,
             bridge: bridge(m.text("bridge"), std::env::var("BARGE_BRIDGE").ok())?,
             dns: dns(m.texts("dns"), std::env::var("BARGE_DNS").ok())?,
+            dns_search: m.texts("dns-search").map(names::domain).collect::<Result<_>>()?,
+            dns_options: m.texts("dns-option").map(names::option).collect::<Result<_>>()?,
+            settings,
+            origins,
         })
+    }
+
+    /// Of a command that works without any settings.
+    pub(crate) fn plain() -> Self {
+        Session {
+            console: Console::new(),
+            debug: false,
+            root: PathBuf::from(ROOT),
+            run_root: PathBuf::from(RUN_ROOT),
+            bridge: None,
+            dns: Vec::new(),
+            dns_search: Vec::new(),
+            dns_options: Vec::new(),
+            settings: Settings::default(),
+            origins: Vec::new(),
+        }
     }
 
     /// What a new container does not ask for is as the administrator has it: by the options of the top level, else the
     /// environment, else the settings (F172).
-    pub(crate) fn complete(&self, args: &mut RunArgs) -> Result<()> {
-        let settings = Settings::read()?;
+    pub(crate) fn complete(&self, args: &mut RunArgs) {
         if args.network == NetworkArg::Default {
-            args.network = match bridge(self.bridge.as_deref(), settings.bridge)?.as_deref() {
+            args.network = match self.bridge.as_deref() {
                 None => NetworkArg::Default,
                 Some("none") => NetworkArg::None,
                 Some(bridge) => NetworkArg::Bridge(bridge.to_owned()),
@@ -55,20 +80,18 @@ impl Session {
         }
         // The files of another container's, or of the host's, are as they are.
         if matches!(args.network, NetworkArg::Container(_) | NetworkArg::Host) {
-            return Ok(());
+            return;
         }
         let names = &mut args.names;
-        let dns = Some(self.dns.clone()).filter(|d| !d.is_empty()).or(settings.dns);
         if names.dns.is_empty() {
-            names.dns = dns.unwrap_or_default();
+            names.dns.clone_from(&self.dns);
         }
         if names.dns_search.is_empty() {
-            names.dns_search = settings.dns_search.unwrap_or_default();
+            names.dns_search.clone_from(&self.dns_search);
         }
         if names.dns_options.is_empty() {
-            names.dns_options = settings.dns_option.unwrap_or_default();
+            names.dns_options.clone_from(&self.dns_options);
         }
-        Ok(())
     }
 
     /// Whether there is a store already.

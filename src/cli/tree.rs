@@ -147,6 +147,11 @@ fn root() -> Command {
                 .long_help("Name server of new containers that ask for none, instead of the host's. BARGE_DNS says the same, with commas between several."),
         )
         .arg(
+            argument::list("dns-option", "OPTION", "Resolver option of new containers that have none of their own")
+                .alias("dns-opt"),
+        )
+        .arg(argument::list("dns-search", "DOMAIN", "Search domain of new containers that have none of their own"))
+        .arg(
             argument::bytes("root", "DIR", "Where images, containers and volumes are kept [default: /var/lib/barge]")
                 .short('g')
                 .long_help("Where images, containers and volumes are kept. BARGE_ROOT says the same; the default is /var/lib/barge."),
@@ -161,17 +166,17 @@ fn root() -> Command {
 
 /// The spec at `path`, if there is one.
 pub(crate) fn find(path: &[&str]) -> Option<&'static Spec> {
-    let mut level: &'static [Spec] = COMMANDS;
-    let mut found = None;
-    for name in path {
-        let spec = level.iter().find(|s| s.name == *name)?;
-        level = match spec.body {
-            Body::Noun(children) => children,
-            Body::Command { .. } => &[],
-        };
-        found = Some(spec);
+    let (name, above) = path.split_last()?;
+    level(above).iter().find(|s| s.name == *name)
+}
+
+/// The commands below `path`; of the top level if it is empty.
+pub(crate) fn level(path: &[&str]) -> &'static [Spec] {
+    match (path, find(path).map(|s| &s.body)) {
+        ([], _) => COMMANDS,
+        (_, Some(Body::Noun(children))) => children,
+        _ => &[],
     }
-    found
 }
 
 /// The parser of one command; of the top level if `path` is empty.

@@ -13,6 +13,7 @@ use crate::image::intake::{Intake, LayerSource};
 use crate::image::progress::Silent;
 use crate::layer::{self, pack};
 use crate::model::container::ContainerConfig;
+use crate::model::event::Event;
 use crate::model::id::{ChainId, ContainerId, DiffId, ImageId};
 use crate::store::{ContainerLock, LayerRecord, StagedLayer, Store};
 use crate::sys;
@@ -38,6 +39,14 @@ pub(crate) struct Options {
 
 /// When it returns, the image survives a power cut.
 pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
+    let comment = options.described.message.clone();
+    let image = make(store, id, options)?;
+    let event = Event::container("commit", &store.config(id)?);
+    store.event(&event.with("comment", comment).with("imageID", image));
+    Ok(image)
+}
+
+fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     let config = store.config(id)?;
     let base = store.image(&config.image.id).ok();
     let draft = draft(&config, base.as_ref(), options.described)?;
@@ -170,6 +179,7 @@ fn squash(store: &Store, id: &ContainerId, pause: bool, intake: &Intake<'_>) -> 
         root: true,
         epoch: pack::source_date_epoch()?,
         without: view.placeholders,
+        ..pack::Options::default()
     };
     let staged = store.stage_layer()?;
     let frozen = pause.then(|| Freeze::take(store, id)).transpose()?.flatten();
@@ -187,7 +197,7 @@ fn pipe(
 ) -> Result<(u64, layer::Unpacked)> {
     let options = layer::Options {
         record: Some(staged.record()?),
-        open_root: false,
+        ..layer::Options::default()
     };
     let diff = staged.diff()?;
     // A socket: who writes into one without a reader gets an error and no signal.

@@ -2,10 +2,10 @@
 
 use crate::container::status::{self, Seen};
 use crate::error::{Context as _, Error, Result};
-use crate::layer::overlay::{self, Overlay};
 use crate::model::container::ContainerConfig;
 use crate::model::id::ContainerId;
 use crate::model::state::{Phase, ProcessRef, Status};
+use crate::monitor::root::{self, Access};
 use crate::store::Store;
 use crate::sys;
 use nix::sched::CloneFlags;
@@ -81,18 +81,7 @@ fn clone_root(init: ProcessRef) -> Result<OwnedFd> {
 fn stopped_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
     // One that a commit has left half done is healed by taking its lock.
     drop(store.try_lock_container(&config.id)?);
-    let mut lowers = store.lower_dirs(config);
-    if lowers.is_empty() {
-        lowers.push(store.mount_points()?);
-    }
-    overlay::mount(&Overlay {
-        lowers,
-        upper: store.upper_dir(&config.id),
-        work: store.container_dir(&config.id).join("work"),
-        volatile: false,
-        read_only: true,
-    })
-    .context("mount the container's root")
+    root::mount(store, config, Access::Read)
 }
 
 /// What a reader of the tree meets when the container is removed from under it.

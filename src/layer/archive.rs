@@ -265,6 +265,12 @@ impl Archive {
     }
 }
 
+/// Whether what `reader` has begins as an archive with something in it does.
+pub(crate) fn is_archive(mut reader: impl std::io::Read) -> bool {
+    let mut block = [0; BLOCK];
+    reader.read_exact(&mut block).is_ok() && block.iter().any(|b| *b != 0) && checksum_is_right(&block)
+}
+
 fn not_a_tar() -> Error {
     Error::other("not a tar archive")
 }

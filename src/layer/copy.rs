@@ -1,16 +1,18 @@
-//! Copying a tree with all that belongs to it: what an image has at a volume's place goes into the new volume.
+//! Copying between directories with all that belongs to a file: what an image has at a volume's place goes into the new
+//! volume, and `cp` brings files into containers and out of them.
 //!
 //! Every file is opened by its name in an open directory, without following a link, so that a container that changes
-//! the source meanwhile can spoil its own copy and nothing else.
+//! the source or the destination meanwhile can spoil its own copy and nothing else.
 
 use crate::error::{Context, Error, Result};
 use crate::layer::shown;
-use crate::layer::walk::{Step, open_dir, walk};
-use crate::layer::xattr;
+use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
+use crate::layer::xattr::{self, Xattr};
+use crate::model::idmap::{IdMap, NOBODY};
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
     copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
-    openat2, readlinkat, seek, statat, symlinkat, utimensat,
+    openat2, readlinkat, seek, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -20,101 +22,293 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 
 const BUFFER: usize = 256 * 1024;
+/// A file up to this size is read and written at once; a larger one may share its blocks with the copy, or have holes.
+const SMALL: u64 = 64 * 1024;
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::CLOEXEC);
-const INSIDE: ResolveFlags = ResolveFlags::BENEATH
-    .union(ResolveFlags::NO_SYMLINKS)
-    .union(ResolveFlags::NO_XDEV);
+
+/// Who owns the copies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Owner {
+    /// Who owns the original.
+    #[default]
+    Kept,
+    Fixed {
+        user: u32,
+        group: u32,
+    },
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Options<'a> {
+    pub(crate) owner: Owner,
+    /// In what numbers owners are seen where it is copied from, and where to, if those are not the image's own.
+    pub(crate) from: Option<&'a IdMap>,
+    pub(crate) to: Option<&'a IdMap>,
+    /// What is mounted in the source belongs to it.
+    pub(crate) mounts: Mounts,
+    /// The destination may have something already: directories are merged, files replaced, and nothing takes the place
+    /// of the other.
+    pub(crate) merge: bool,
+}
 
 /// Copies what is in `source` into the empty directory `dest`, which also gets the owner, mode, times and attributes of
 /// `source` itself. Sockets are left out: nobody listens behind a copy.
-pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>) -> Result<()> {
-    let root = open_dir(dest, c".").context("open directory")?;
-    let at = open_dir(dest, c".").context("open directory")?;
-    let mut copy = Copy {
-        root,
-        at,
-        linked: HashMap::new(),
-        buffer: Vec::new(),
-    };
-    walk(source, &mut |step| match step {
-        Step::Entry { dir, name, path, .. } => copy.entry(dir, name, path).with_context(|| shown(path)),
-        Step::Enter { name, path, .. } => copy.enter(name).with_context(|| shown(path)),
-        Step::Leave { dir, name, path } => copy.leave(dir, name, path).with_context(|| shown(path)),
-    })?;
-    finish_directory(source, c"", &fstat(source)?, copy.root.as_fd())
+pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>, options: &Options<'_>) -> Result<u64> {
+    let mut copy = Copy::new(dest, options)?;
+    copy.contents(source)?;
+    let stat = fstat(source)?;
+    copy.finish_directory(source, c"", &stat, dest)?;
+    Ok(copy.bytes)
 }
 
-struct Copy {
+/// Copies what is in `source` into `dest`, which itself stays as it is. The bytes of files.
+pub(crate) fn contents(source: BorrowedFd<'_>, dest: BorrowedFd<'_>, options: &Options<'_>) -> Result<u64> {
+    let mut copy = Copy::new(dest, options)?;
+    copy.contents(source)?;
+    Ok(copy.bytes)
+}
+
+/// Copies the entry `name` of `source`, and all that is in it, to `dest` as `as_name`. The bytes of files.
+pub(crate) fn entry(
+    (source, name): (BorrowedFd<'_>, &CStr),
+    (dest, as_name): (BorrowedFd<'_>, &CStr),
+    options: &Options<'_>,
+) -> Result<u64> {
+    let stat = statat(source, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    if kind != FileType::Directory {
+        let mut copy = Copy::new(dest, options)?;
+        copy.entry((source, name), kind, as_name, as_name.to_bytes())?;
+        return Ok(copy.bytes);
+    }
+    let from = openat(source, name, DIRECTORY, Mode::empty())?;
+    directory(from.as_fd(), (dest, as_name), options)
+}
+
+/// Copies the directory `source` to `dest` as `as_name`.
+pub(crate) fn directory(
+    source: BorrowedFd<'_>,
+    (dest, as_name): (BorrowedFd<'_>, &CStr),
+    options: &Options<'_>,
+) -> Result<u64> {
+    make_directory(dest, as_name, options.merge)?;
+    let into = openat(dest, as_name, DIRECTORY, Mode::empty())?;
+    tree(source, into.as_fd(), options)
+}
+
+fn make_directory(dest: BorrowedFd<'_>, name: &CStr, merge: bool) -> Result<()> {
+    match mkdirat(dest, name, Mode::from(0o700)) {
+        Err(Errno::EXIST) if merge => {
+            let there = statat(dest, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            match FileType::from_raw_mode(there.st_mode) {
+                FileType::Directory => Ok(()),
+                _ => Err(Error::other("cannot overwrite a file with a directory")),
+            }
+        }
+        made => Ok(made?),
+    }
+}
+
+struct Copy<'a> {
+    options: &'a Options<'a>,
+    resolve: ResolveFlags,
     root: OwnedFd,
+    /// Device and inode of it: a directory can't be copied into itself.
+    root_id: (u64, u64),
     /// The directory that is being filled.
     at: OwnedFd,
     /// Where a file of several names was put first, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    /// The filesystems have told that blocks can't be shared.
+    no_clones: bool,
+    bytes: u64,
 }
 
-impl Copy {
-    fn entry(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
+impl<'a> Copy<'a> {
+    fn new(dest: BorrowedFd<'_>, options: &'a Options<'a>) -> Result<Self> {
+        let root = openat(dest, c".", DIRECTORY, Mode::empty()).context("open directory")?;
+        let at = openat(dest, c".", DIRECTORY, Mode::empty()).context("open directory")?;
+        let stat = fstat(&root)?;
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        Ok(Copy {
+            options,
+            resolve: match options.merge {
+                true => resolve,
+                false => resolve | ResolveFlags::NO_XDEV,
+            },
+            root,
+            root_id: (stat.st_dev, stat.st_ino),
+            at,
+            linked: HashMap::new(),
+            buffer: Vec::new(),
+            no_clones: false,
+            bytes: 0,
+        })
+    }
+
+    fn contents(&mut self, source: BorrowedFd<'_>) -> Result<()> {
+        let mounts = self.options.mounts;
+        walk_in(Order::Any, mounts, source, &mut |step| match step {
+            Step::Entry { dir, name, kind, path } => {
+                self.entry((dir, name), kind, name, path).with_context(|| shown(path))
+            }
+            Step::Enter { dir, name, path } => self.enter(dir, name).with_context(|| shown(path)),
+            Step::Leave { dir, name, path } => self.leave(dir, name, path).with_context(|| shown(path)),
+        })
+    }
+
+    /// What stands at `path` below the root goes to `as_name` of the directory that is being filled.
+    fn entry(
+        &mut self,
+        (dir, name): (BorrowedFd<'_>, &CStr),
+        kind: FileType,
+        as_name: &CStr,
+        path: &[u8],
+    ) -> Result<()> {
+        if kind == FileType::RegularFile {
+            return self.file(dir, name, as_name, path);
+        }
         let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Err(Errno::NOENT) => return Ok(()),
             result => result?,
         };
-        if stat.st_nlink > 1 {
-            match self.linked.get(&(stat.st_dev, stat.st_ino)) {
-                Some(first) => return self.link(first, name),
-                None => drop(self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec())),
-            }
-        }
         let kind = FileType::from_raw_mode(stat.st_mode);
-        match kind {
-            FileType::RegularFile => return self.file(dir, name),
-            FileType::Symlink => symlinkat(readlinkat(dir, name, Vec::new())?, &self.at, name)?,
-            FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => {
-                mknodat(&self.at, name, kind, Mode::from(0o600), stat.st_rdev)?;
-            }
-            _ => return Ok(()),
+        if kind == FileType::RegularFile {
+            return self.file(dir, name, as_name, path);
         }
-        chownat(
-            &self.at,
-            name,
-            Some(owner(&stat)),
-            Some(group(&stat)),
-            AtFlags::SYMLINK_NOFOLLOW,
-        )?;
+        if !matches!(
+            kind,
+            FileType::Symlink | FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo
+        ) || self.has_its_link(&stat, as_name, path)?
+        {
+            return Ok(());
+        }
+        let target = match kind {
+            FileType::Symlink => Some(readlinkat(dir, name, Vec::new())?),
+            _ => None,
+        };
+        self.anew(as_name, |at| match &target {
+            Some(target) => symlinkat(target, at, as_name),
+            None => mknodat(at, as_name, kind, Mode::from(0o600), stat.st_rdev),
+        })?;
+        let (user, group) = self.owner(&stat)?;
+        chownat(&self.at, as_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != FileType::Symlink {
             // Follows links; but this is no link, it was made a moment ago.
-            chmodat(&self.at, name, mode(&stat), AtFlags::empty())?;
+            chmodat(&self.at, as_name, mode(&stat), AtFlags::empty())?;
         }
-        attributes(dir, name, self.at.as_fd(), name)?;
-        Ok(utimensat(&self.at, name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)
+        attributes(dir, name, self.at.as_fd(), as_name)?;
+        Ok(utimensat(&self.at, as_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
-    fn link(&self, first: &[u8], name: &CStr) -> Result<()> {
+    /// Another name of a file that was copied already becomes one of its copy.
+    fn has_its_link(&mut self, stat: &Stat, as_name: &CStr, path: &[u8]) -> Result<bool> {
+        if stat.st_nlink < 2 {
+            return Ok(false);
+        }
+        let Some(first) = self.linked.get(&(stat.st_dev, stat.st_ino)).cloned() else {
+            self.linked.insert((stat.st_dev, stat.st_ino), path.to_vec());
+            return Ok(false);
+        };
         let cut = first.iter().rposition(|b| *b == b'/');
-        let (parent, last) = cut.map_or((&b"."[..], first), |cut| (&first[..cut], &first[cut + 1..]));
-        let parent = openat2(&self.root, parent, DIRECTORY, Mode::empty(), INSIDE)?;
-        Ok(linkat(parent, last, &self.at, name, AtFlags::empty())?)
+        let (parent, last) = cut.map_or((&b"."[..], &first[..]), |cut| (&first[..cut], &first[cut + 1..]));
+        let parent = openat2(&self.root, parent, DIRECTORY, Mode::empty(), self.resolve)?;
+        match self.anew(as_name, |at| linkat(&parent, last, at, as_name, AtFlags::empty())) {
+            Ok(()) => Ok(true),
+            // Two mounts of the destination.
+            Err(Blocked::By(Errno::XDEV)) => Ok(false),
+            Err(e) => Err(e.into()),
+        }
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    /// Makes something in the place of what has that name already, if that may be.
+    fn anew<T>(&self, name: &CStr, make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>) -> Result<T, Blocked> {
+        match make(self.at.as_fd()) {
+            Err(Errno::EXIST) if self.options.merge => match unlinkat(&self.at, name, AtFlags::empty()) {
+                Err(Errno::ISDIR) => Err(Blocked::ByDirectory),
+                Err(Errno::NOENT) | Ok(()) => make(self.at.as_fd()).map_err(Blocked::By),
+                Err(e) => Err(Blocked::By(e)),
+            },
+            made => made.map_err(Blocked::By),
+        }
+    }
+
+    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, as_name: &CStr, path: &[u8]) -> Result<()> {
         let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = File::from(openat(dir, name, flags, Mode::empty())?);
+        let from = match openat(dir, name, flags, Mode::empty()) {
+            Err(Errno::NOENT) => return Ok(()),
+            opened => File::from(opened?),
+        };
         let stat = fstat(&from)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
             return Err(Error::other("changed while it was copied"));
         }
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let to = File::from(openat(&self.at, name, flags, Mode::from(0o600))?);
-        if stat.st_size > 0 && ioctl_ficlone(&to, &from).is_err() {
+        if self.has_its_link(&stat, as_name, path)? {
+            return Ok(());
+        }
+        let to = self.new_file(as_name)?;
+        let size = u64::try_from(stat.st_size).unwrap_or_default();
+        if size <= SMALL {
+            self.at_once(&from, &to, size)?;
+        } else if !self.clones(&from, &to) {
             self.content(&from, &to)?;
         }
-        fchown(&to, Some(owner(&stat)), Some(group(&stat)))?;
+        self.bytes += size;
+        let (user, group) = self.owner(&stat)?;
+        fchown(&to, Some(user), Some(group))?;
         fchmod(&to, mode(&stat))?;
-        attributes(dir, name, self.at.as_fd(), name)?;
+        for xattr in xattr::of_file(&from)? {
+            xattr::set(self.at.as_fd(), as_name.to_bytes(), &xattr)?;
+        }
         Ok(futimens(&to, &times(&stat))?)
+    }
+
+    /// An empty file. One that is mounted there, as a container's /etc/hosts is, can't be replaced: it is written to.
+    fn new_file(&self, name: &CStr) -> Result<File> {
+        let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let new = flags | OFlags::CREATE | OFlags::EXCL;
+        match self.anew(name, |at| openat(at, name, new, Mode::from(0o600))) {
+            Err(Blocked::By(Errno::BUSY)) => {
+                let file = File::from(openat(&self.at, name, flags | OFlags::NONBLOCK, Mode::empty())?);
+                match FileType::from_raw_mode(fstat(&file)?.st_mode) {
+                    FileType::RegularFile => ftruncate(&file, 0)?,
+                    _ => return Err(Errno::BUSY.into()),
+                }
+                Ok(file)
+            }
+            made => Ok(made?.into()),
+        }
+    }
+
+    fn clones(&mut self, from: &File, to: &File) -> bool {
+        if self.no_clones {
+            return false;
+        }
+        let cloned = ioctl_ficlone(to, from).is_ok();
+        self.no_clones = !cloned;
+        cloned
+    }
+
+    /// `size` is what the file says of itself, which one of /proc does not know.
+    fn at_once(&mut self, from: &File, to: &File, size: u64) -> Result<()> {
+        self.buffer.resize(BUFFER, 0);
+        let mut at = 0;
+        while at == 0 || at != size {
+            let n = match from.read_at(&mut self.buffer, at) {
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            if n == 0 {
+                break;
+            }
+            to.write_all_at(&self.buffer[..n], at)?;
+            at += n as u64;
+        }
+        Ok(())
     }
 
     /// Content without its holes.
@@ -151,44 +345,82 @@ impl Copy {
         Ok(n)
     }
 
-    fn enter(&mut self, name: &CStr) -> Result<()> {
-        mkdirat(&self.at, name, Mode::from(0o700))?;
-        self.at = open_dir(self.at.as_fd(), name)?;
+    fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        if (stat.st_dev, stat.st_ino) == self.root_id {
+            return Err(Error::usage("cannot copy a directory into itself"));
+        }
+        make_directory(self.at.as_fd(), name, self.options.merge)?;
+        self.at = match self.options.merge {
+            true => openat(&self.at, name, DIRECTORY, Mode::empty())?,
+            false => open_dir(self.at.as_fd(), name)?,
+        };
         Ok(())
     }
 
     fn leave(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
         let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        finish_directory(dir, name, &stat, self.at.as_fd())?;
+        self.finish_directory(dir, name, &stat, self.at.as_fd())?;
         let parent = path
             .iter()
             .rposition(|b| *b == b'/')
             .map_or(&b"."[..], |cut| &path[..cut]);
-        self.at = openat2(&self.root, parent, DIRECTORY, Mode::empty(), INSIDE)?;
+        self.at = openat2(&self.root, parent, DIRECTORY, Mode::empty(), self.resolve)?;
         Ok(())
+    }
+
+    /// What a directory gets when all that is in it is there.
+    fn finish_directory(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, to: BorrowedFd<'_>) -> Result<()> {
+        let (user, group) = self.owner(stat)?;
+        fchown(to, Some(user), Some(group))?;
+        fchmod(to, mode(stat))?;
+        attributes(dir, name, to, c"")?;
+        Ok(futimens(to, &times(stat))?)
+    }
+
+    fn owner(&self, stat: &Stat) -> Result<(Uid, Gid)> {
+        let (mut user, mut group) = match self.options.owner {
+            Owner::Fixed { user, group } => (user, group),
+            Owner::Kept => match self.options.from {
+                Some(ids) => (ids.inside_user(stat.st_uid), ids.inside_group(stat.st_gid)),
+                None => (stat.st_uid, stat.st_gid),
+            },
+        };
+        if let Some(ids) = self.options.to {
+            // Nobody is who has no place there; and if nobody has none either, the first is.
+            let user_of = |id| ids.outside_user(id);
+            let group_of = |id| ids.outside_group(id);
+            user = user_of(user)
+                .or_else(|| user_of(NOBODY))
+                .or_else(|| user_of(0))
+                .unwrap_or(user);
+            group = group_of(group)
+                .or_else(|| group_of(NOBODY))
+                .or_else(|| group_of(0))
+                .unwrap_or(group);
+        }
+        Ok((Uid::from_raw(user), Gid::from_raw(group)))
     }
 }
 
-/// What a directory gets when all that is in it is there.
-fn finish_directory(dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, to: BorrowedFd<'_>) -> Result<()> {
-    fchown(to, Some(owner(stat)), Some(group(stat)))?;
-    fchmod(to, mode(stat))?;
-    attributes(dir, name, to, c"")?;
-    Ok(futimens(to, &times(stat))?)
+/// Why something can't be made in the place of what is there.
+enum Blocked {
+    ByDirectory,
+    By(Errno),
+}
+
+impl From<Blocked> for Error {
+    fn from(blocked: Blocked) -> Self {
+        match blocked {
+            Blocked::ByDirectory => Error::other("cannot overwrite a directory with something else"),
+            Blocked::By(errno) => errno.into(),
+        }
+    }
 }
 
 fn attributes(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, as_name: &CStr) -> Result<()> {
-    xattr::all(from, name.to_bytes())?
-        .iter()
-        .try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
-}
-
-fn owner(stat: &Stat) -> Uid {
-    Uid::from_raw(stat.st_uid)
-}
-
-fn group(stat: &Stat) -> Gid {
-    Gid::from_raw(stat.st_gid)
+    let all: Vec<Xattr> = xattr::all(from, name.to_bytes())?;
+    all.iter().try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
 }
 
 fn mode(stat: &Stat) -> Mode {

@@ -27,13 +27,15 @@ mod unpack;
 mod verify;
 mod walk;
 mod whiteout;
-mod xattr;
+pub(crate) mod xattr;
 
+pub(crate) use archive::is_archive;
 pub(crate) use inherit::inherit;
 pub(crate) use size::size;
 pub(crate) use tarsum::TarSum;
-pub(crate) use unpack::{Options, Unpacked, unpack};
+pub(crate) use unpack::{Onto, Options, Unpacked, unpack};
 pub(crate) use verify::verify;
+pub(crate) use walk::Mounts;
 
 /// A path for people. An archive's names may have anything in them, also what a terminal obeys.
 fn shown(path: &[u8]) -> String {

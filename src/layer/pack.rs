@@ -17,14 +17,16 @@ use crate::layer::header::{self, Entry};
 use crate::layer::pax::Time;
 use crate::layer::stream::BLOCK;
 use crate::layer::tar_split::Recorder;
-use crate::layer::walk::{Step, open_dir, walk_sorted};
+use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::Xattr;
 use crate::layer::{shown, whiteout, xattr};
 use crate::model::digest::Digest;
 use crate::model::id::DiffId;
+use crate::model::idmap::IdMap;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
+use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
 use std::ffi::CStr;
 use std::fs::File;
@@ -46,6 +48,10 @@ pub(crate) struct Options<'a> {
     pub(crate) epoch: Option<i64>,
     /// Paths that are left out; nothing but what is left out may be in them.
     pub(crate) without: BTreeSet<Vec<u8>>,
+    /// What is mounted in the tree belongs to it.
+    pub(crate) mounts: Mounts,
+    /// Whose numbers the owners are seen in, where they are not the image's own.
+    pub(crate) ids: Option<&'a IdMap>,
 }
 
 #[derive(Debug)]
@@ -93,6 +99,29 @@ pub(crate) fn pack(dir: BorrowedFd<'_>, out: Option<&mut (dyn Write + Send)>, op
 /// What `options` leave out is in it as little as what is below.
 pub(crate) fn export(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
     write_as(Marks::None, dir, out, options)
+}
+
+/// Writes one entry of a tree as it is seen, and all that is in it, under the name `as_name`.
+pub(crate) fn export_entry(
+    dir: BorrowedFd<'_>,
+    name: &CStr,
+    as_name: &[u8],
+    out: &mut dyn Write,
+    options: &Options<'_>,
+) -> Result<u64> {
+    let mut packer = Packer::new(Sink::Direct(out), None, Marks::None, options);
+    let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+    match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Directory => {
+            let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let below = openat(dir, name, flags, Mode::empty())?;
+            as_name.clone_into(&mut packer.prefix);
+            packer.tree(below.as_fd(), true)?;
+        }
+        _ => packer.entry(dir, name, as_name)?,
+    }
+    packer.end()?;
+    Ok(packer.members)
 }
 
 /// Writes a layer's directory as [`pack`] does, for somebody who hashes it himself. The number of members.
@@ -172,6 +201,8 @@ struct Packer<'a> {
     recorder: Option<Recorder<'a>>,
     marks: Marks,
     options: &'a Options<'a>,
+    /// What stands before every path.
+    prefix: Vec<u8>,
     /// The first name of a file of several, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
     size: u64,
@@ -187,6 +218,7 @@ impl<'a> Packer<'a> {
             recorder,
             marks,
             options,
+            prefix: Vec::new(),
             linked: HashMap::new(),
             size: 0,
             members: 0,
@@ -200,7 +232,7 @@ impl<'a> Packer<'a> {
         } else if self.marks == Marks::Overlay && whiteout::is_opaque(dir, b"")? {
             self.marker(b".wh..wh..opq")?;
         }
-        walk_sorted(dir, &mut |step| match step {
+        walk_in(Order::Sorted, self.options.mounts, dir, &mut |step| match step {
             Step::Entry { path, .. } | Step::Enter { path, .. } if self.options.without.contains(path) => Ok(()),
             Step::Entry { dir, name, path, .. } => self.entry(dir, name, path).with_context(|| shown(path)),
             Step::Enter { dir, name, path } => {
@@ -369,13 +401,20 @@ impl<'a> Packer<'a> {
             seconds: stat.st_mtime,
             nanoseconds: u32::try_from(stat.st_mtime_nsec).unwrap_or_default(),
         });
+        let (path, link) = match (self.prefix.is_empty(), path) {
+            (true, _) => (Cow::Borrowed(path), Cow::Borrowed(link)),
+            (false, b".") => (Cow::Borrowed(&*self.prefix), Cow::Borrowed(link)),
+            (false, _) if kind == Kind::HardLink => (join(&self.prefix, path).into(), join(&self.prefix, link).into()),
+            (false, _) => (join(&self.prefix, path).into(), Cow::Borrowed(link)),
+        };
+        let ids = self.options.ids;
         let entry = Entry {
-            path,
+            path: &path,
             kind,
-            link,
+            link: &link,
             mode: stat.st_mode & 0o7777,
-            uid: stat.st_uid,
-            gid: stat.st_gid,
+            uid: ids.map_or(stat.st_uid, |ids| ids.inside_user(stat.st_uid)),
+            gid: ids.map_or(stat.st_gid, |ids| ids.inside_group(stat.st_gid)),
             mtime,
             size,
             device,

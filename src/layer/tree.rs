@@ -48,6 +48,7 @@ impl Directory {
 pub(super) struct Tree<T> {
     root: Directory,
     open: HashMap<Rc<[u8]>, Directory>,
+    resolve: ResolveFlags,
     /// The path asked for last that has a link in it, and where it led.
     last: Option<(Vec<u8>, Directory)>,
     pub(super) later: BTreeMap<Vec<u8>, T>,
@@ -61,7 +62,16 @@ pub(super) struct Tree<T> {
 
 impl<T> Tree<T> {
     pub(super) fn new(root: BorrowedFd<'_>) -> Result<Self> {
-        let fd = openat2(root, c".", FLAGS, Mode::empty(), INSIDE).context("open directory")?;
+        Self::open(root, INSIDE)
+    }
+
+    /// What is mounted in it belongs to it.
+    pub(super) fn with_mounts(root: BorrowedFd<'_>) -> Result<Self> {
+        Self::open(root, INSIDE.difference(ResolveFlags::NO_XDEV))
+    }
+
+    fn open(root: BorrowedFd<'_>, resolve: ResolveFlags) -> Result<Self> {
+        let fd = openat2(root, c".", FLAGS, Mode::empty(), resolve).context("open directory")?;
         let root = Directory {
             path: Rc::from(&b""[..]),
             fd: Rc::new(fd),
@@ -70,6 +80,7 @@ impl<T> Tree<T> {
         Ok(Tree {
             root,
             open,
+            resolve,
             last: None,
             later,
             implied: BTreeSet::new(),
@@ -93,7 +104,7 @@ impl<T> Tree<T> {
         if let Some((_, directory)) = self.last.as_ref().filter(|(known, _)| known == path) {
             return Ok(directory.clone());
         }
-        match openat2(&self.root.fd, path, FLAGS, Mode::empty(), INSIDE) {
+        match openat2(&self.root.fd, path, FLAGS, Mode::empty(), self.resolve) {
             Ok(fd) => Ok(self.keep(path, fd)),
             Err(Errno::NOENT | Errno::LOOP | Errno::NOTDIR) => {
                 let directory = self.walk_to(path)?;
@@ -145,7 +156,7 @@ impl<T> Tree<T> {
             return Ok(Ok(known.clone()));
         }
         let said = || shown(&path);
-        match openat2(&at.fd, name, FLAGS, Mode::empty(), INSIDE) {
+        match openat2(&at.fd, name, FLAGS, Mode::empty(), self.resolve) {
             Ok(fd) => Ok(Ok(self.keep(&path, fd))),
             Err(Errno::NOENT) => {
                 let directory = self.make(at, name).with_context(said)?;
@@ -174,7 +185,7 @@ impl<T> Tree<T> {
     /// A new directory with the mode that one has of which the archive says nothing.
     pub(super) fn make(&mut self, at: &Directory, name: &[u8]) -> Result<Directory, Errno> {
         mkdirat(&at.fd, name, Mode::from(0o755))?;
-        let fd = openat2(&at.fd, name, FLAGS, Mode::empty(), INSIDE)?;
+        let fd = openat2(&at.fd, name, FLAGS, Mode::empty(), self.resolve)?;
         rustix::fs::fchmod(&fd, Mode::from(0o755))?;
         Ok(self.keep(&at.join(name), fd))
     }
@@ -208,7 +219,7 @@ impl<T> Tree<T> {
         }
         self.recount = true;
         if let Some(recorder) = recorder {
-            let directory = openat2(&at.fd, name, FLAGS, Mode::empty(), INSIDE)?;
+            let directory = openat2(&at.fd, name, FLAGS, Mode::empty(), self.resolve)?;
             walk(directory.as_fd(), &mut |step| match step {
                 Step::Entry {
                     dir,

@@ -18,6 +18,7 @@ use crate::layer::tree::{Directory, Tree};
 use crate::layer::whiteout::{self, Meaning};
 use crate::layer::xattr::{self, Xattr};
 use crate::model::id::DiffId;
+use crate::model::idmap::IdMap;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, ftruncate,
     futimens, linkat, makedev, mknodat, openat, statat, symlinkat, utimensat,
@@ -43,6 +44,42 @@ pub(crate) struct Options {
     /// Lets everybody into the root, whatever the archive says of it: one of a temporary directory says 0700, and no
     /// user of a container but root could do anything (docker#486).
     pub(crate) open_root: bool,
+    /// What the archive is put into.
+    pub(crate) onto: Onto,
+}
+
+/// The directory that an archive is unpacked into.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// An empty one that becomes a layer: names of whiteouts mean what they say.
+    #[default]
+    Layer,
+    /// One of a container or of a volume, with all that is in it and mounted there. Names have no meaning; directories
+    /// are merged, files replaced, and nothing takes the place of the other. The directory itself stays as it is.
+    Existing {
+        /// Whose numbers the owners have in there, where they are not the archive's own.
+        ids: Option<IdMap>,
+    },
+}
+
+impl Onto {
+    fn user(&self, id: u32) -> Result<u32> {
+        match self {
+            Onto::Existing { ids: Some(ids) } => ids.outside_user(id).ok_or_else(|| unmapped("user", id)),
+            _ => Ok(id),
+        }
+    }
+
+    fn group(&self, id: u32) -> Result<u32> {
+        match self {
+            Onto::Existing { ids: Some(ids) } => ids.outside_group(id).ok_or_else(|| unmapped("group", id)),
+            _ => Ok(id),
+        }
+    }
+}
+
+fn unmapped(what: &str, id: u32) -> Error {
+    Error::other(format!("{what} {id} is not one of the container's user namespace"))
 }
 
 #[derive(Debug)]
@@ -61,7 +98,11 @@ pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &O
     let recorder = options.record.as_ref().map(Recorder::new).transpose()?;
     let ((size, implied), digest) = stream::run(reader, recorder, |stream| {
         let mut unpacker = Unpacker {
-            tree: Tree::new(dest)?,
+            tree: match options.onto {
+                Onto::Layer => Tree::new(dest)?,
+                Onto::Existing { .. } => Tree::with_mounts(dest)?,
+            },
+            onto: &options.onto,
             linked_files: false,
             written: 0,
         };
@@ -108,26 +149,33 @@ struct Finish {
     xattrs: Vec<Xattr>,
 }
 
-struct Unpacker {
+struct Unpacker<'a> {
     tree: Tree<Finish>,
+    onto: &'a Onto,
     /// AUFS' directory of hard-linked files is there.
     linked_files: bool,
     /// Bytes of files and links.
     written: u64,
 }
 
-impl Unpacker {
+impl Unpacker<'_> {
     fn member(&mut self, member: &Member, stream: &mut Stream<'_>) -> Result<Content> {
         let path = clean(&member.path)?;
         let Some((name, parent)) = path.split_last() else {
             return match member.kind {
                 Kind::Directory => {
-                    self.tree.later.insert(Vec::new(), Finish::of(member));
+                    if *self.onto == Onto::Layer {
+                        self.tree.later.insert(Vec::new(), Finish::of(member, self.onto)?);
+                    }
                     Ok(Content::Whole)
                 }
                 _ => Err(Error::other("is no name for anything but a directory")),
             };
         };
+        if *self.onto != Onto::Layer {
+            let directory = self.tree.directory(&parent.join(&b'/'))?;
+            return self.place(member, &directory, name, stream);
+        }
         match bookkeeping(&path)? {
             Bookkeeping::LinkedFiles => self.linked_files = true,
             Bookkeeping::Other => return Ok(stream.skip(member.size)?.into()),
@@ -193,8 +241,8 @@ impl Unpacker {
         chownat(
             dir,
             name,
-            Some(Uid::from_raw(member.uid)),
-            Some(Gid::from_raw(member.gid)),
+            Some(Uid::from_raw(self.onto.user(member.uid)?)),
+            Some(Gid::from_raw(self.onto.group(member.gid)?)),
             AtFlags::SYMLINK_NOFOLLOW,
         )
         .context("set owner")?;
@@ -217,6 +265,9 @@ impl Unpacker {
     ) -> Result<R> {
         match make(directory.fd()) {
             Err(Errno::EXIST) => {
+                if *self.onto != Onto::Layer && is_directory(directory, name)? {
+                    return Err(Error::other("cannot overwrite a directory with something else"));
+                }
                 self.tree
                     .clear(directory, name, stream.recorder.as_mut())
                     .context("replace")?;
@@ -268,7 +319,8 @@ impl Unpacker {
             ftruncate(&file, real_size).context("set size")?;
         }
         self.written += real_size;
-        fchown(&file, Some(Uid::from_raw(member.uid)), Some(Gid::from_raw(member.gid))).context("set owner")?;
+        let (user, group) = (self.onto.user(member.uid)?, self.onto.group(member.gid)?);
+        fchown(&file, Some(Uid::from_raw(user)), Some(Gid::from_raw(group))).context("set owner")?;
         fchmod(&file, Mode::from(member.mode)).context("set mode")?;
         member
             .xattrs
@@ -291,6 +343,9 @@ impl Unpacker {
             Err(Errno::EXIST) => {
                 let stat = statat(directory.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                    if *self.onto != Onto::Layer {
+                        return Err(Error::other("cannot overwrite a file with a directory"));
+                    }
                     self.tree
                         .clear(directory, name, stream.recorder.as_mut())
                         .context("replace")?;
@@ -304,7 +359,7 @@ impl Unpacker {
             Err(e) => return Err(e.into()),
         };
         self.tree.implied.remove(&path);
-        self.tree.later.insert(path, Finish::of(member));
+        self.tree.later.insert(path, Finish::of(member, self.onto)?);
         Ok(())
     }
 
@@ -345,19 +400,21 @@ impl Unpacker {
             self.tree
                 .clear(&root, whiteout::LINKED_FILES, stream.recorder.as_mut())?;
         }
-        if !self.tree.later.contains_key(&b""[..]) {
-            self.tree.implied.insert(Vec::new());
-        }
-        let top = self.tree.later.entry(Vec::new()).or_insert(Finish::of_root());
-        if open_root {
-            top.mode |= 0o755;
+        if *self.onto == Onto::Layer {
+            if !self.tree.later.contains_key(&b""[..]) {
+                self.tree.implied.insert(Vec::new());
+            }
+            let top = self.tree.later.entry(Vec::new()).or_insert(Finish::of_root());
+            if open_root {
+                top.mode |= 0o755;
+            }
         }
         let later = std::mem::take(&mut self.tree.later);
         for (path, finish) in later.iter().rev() {
             let directory = self.tree.directory(path).and_then(|d| finish.apply(&d));
             directory.with_context(|| shown(path))?;
         }
-        let size = match self.tree.recount {
+        let size = match self.tree.recount && *self.onto == Onto::Layer {
             true => crate::layer::size(root.fd())?,
             false => self.written.saturating_sub(self.tree.replaced),
         };
@@ -366,17 +423,14 @@ impl Unpacker {
 }
 
 impl Finish {
-    fn of(member: &Member) -> Self {
-        let Member {
-            uid, gid, mode, mtime, ..
-        } = *member;
-        Finish {
-            uid,
-            gid,
-            mode,
-            mtime: Some(mtime),
+    fn of(member: &Member, onto: &Onto) -> Result<Self> {
+        Ok(Finish {
+            uid: onto.user(member.uid)?,
+            gid: onto.group(member.gid)?,
+            mode: member.mode,
+            mtime: Some(member.mtime),
             xattrs: member.xattrs.clone(),
-        }
+        })
     }
 
     /// The root of an archive that does not name it.
@@ -439,6 +493,11 @@ fn clean(path: &[u8]) -> Result<Vec<&[u8]>> {
         true => Err(Error::other("has '..' in its name")),
         false => Ok(names),
     }
+}
+
+fn is_directory(at: &Directory, name: &[u8]) -> Result<bool> {
+    let stat = statat(at.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok(FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
 }
 
 enum Bookkeeping {

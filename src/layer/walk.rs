@@ -45,24 +45,40 @@ struct Level {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub(super) enum Order {
     /// As the filesystem has them.
     Any,
     /// By name, byte for byte; a directory's other entries still come before its subdirectories.
     Sorted,
 }
 
+/// What a walk does at a mount point.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Mounts {
+    /// An error: a layer has none.
+    #[default]
+    Refuse,
+    /// Goes on inside, but for the kernel's own filesystems, which are empty directories then.
+    Enter,
+}
+
 /// Walks through what is in `root`, which itself is not a step. Paths are relative to it.
 pub(super) fn walk(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
-    walk_in(Order::Any, root, visit)
+    walk_in(Order::Any, Mounts::Refuse, root, visit)
 }
 
 /// The same, in an order that depends on the names alone.
 pub(super) fn walk_sorted(root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
-    walk_in(Order::Sorted, root, visit)
+    walk_in(Order::Sorted, Mounts::Refuse, root, visit)
 }
 
-fn walk_in(order: Order, root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -> Result<()>) -> Result<()> {
+/// What a container sees, its mounts included.
+pub(super) fn walk_in(
+    order: Order,
+    mounts: Mounts,
+    root: BorrowedFd<'_>,
+    visit: &mut dyn FnMut(Step<'_>) -> Result<()>,
+) -> Result<()> {
     let mut path = Vec::new();
     let root = open_dir(root, c".").context("open directory")?;
     let mut levels = vec![level(root, CString::default(), &mut path, order, visit)?];
@@ -74,7 +90,20 @@ fn walk_in(order: Order, root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -
         let length = path.len();
         push(&mut path, &name);
         let dir = top.fd.as_ref().ok_or_else(|| lost(&path))?.as_fd();
-        let this = match open_dir(dir, &name) {
+        let mut mounted = Inside::Entries;
+        let opened = match open_dir(dir, &name) {
+            Err(Errno::XDEV) if mounts == Mounts::Enter => {
+                let opened = openat2(dir, &name, FLAGS, Mode::empty(), ResolveFlags::NO_SYMLINKS);
+                if let Ok(root) = &opened
+                    && is_the_kernels(root).with_context(|| shown(&path))?
+                {
+                    mounted = Inside::Nothing;
+                }
+                opened
+            }
+            other => other,
+        };
+        let this = match opened {
             Err(Errno::XDEV) => return Err(Error::other(format!("{}: is a mount point", shown(&path)))),
             Err(Errno::NOENT) => {
                 path.truncate(length);
@@ -87,13 +116,49 @@ fn walk_in(order: Order, root: BorrowedFd<'_>, visit: &mut dyn FnMut(Step<'_>) -
             name: &name,
             path: &path,
         })?;
-        levels.push(level(this, name, &mut path, order, visit)?);
+        levels.push(match mounted {
+            Inside::Entries => level(this, name, &mut path, order, visit)?,
+            Inside::Nothing => Level {
+                id: id(&fstat(&this).with_context(|| shown(&path))?),
+                fd: Some(this),
+                name,
+                rest: Vec::new(),
+            },
+        });
         let depth = levels.len();
         if depth > MOST_OPEN {
             levels[depth - MOST_OPEN - 1].fd = None;
         }
     }
     Ok(())
+}
+
+/// What is to be seen of a directory.
+enum Inside {
+    Entries,
+    Nothing,
+}
+
+fn id(stat: &rustix::fs::Stat) -> (u64, u64) {
+    (stat.st_dev, stat.st_ino)
+}
+
+/// Whether the directory is of a filesystem that shows what the kernel knows: nobody copies that (docker does not).
+fn is_the_kernels(dir: &OwnedFd) -> Result<bool, Errno> {
+    /// linux/magic.h: proc, sysfs, cgroup, cgroup2, devpts, mqueue, debugfs, tracefs, securityfs, bpf.
+    const MAGIC: [i64; 10] = [
+        0x9fa0,
+        0x6265_6572,
+        0x0027_e0eb,
+        0x6367_7270,
+        0x1cd1,
+        0x1980_0202,
+        0x6462_6720,
+        0x7472_6163,
+        0x7363_6673,
+        0xcafe_4a11,
+    ];
+    Ok(MAGIC.contains(&rustix::fs::fstatfs(dir)?.f_type))
 }
 
 /// Ends the innermost level, and takes the one around it up again.
@@ -105,7 +170,7 @@ fn leave(levels: &mut Vec<Level>, path: &mut Vec<u8>, visit: &mut dyn FnMut(Step
         let inner = done.fd.as_ref().ok_or_else(|| lost(path))?;
         let fd = rustix::fs::openat(inner, c"..", FLAGS, Mode::empty()).with_context(|| shown(path))?;
         let stat = fstat(&fd).with_context(|| shown(path))?;
-        if (stat.st_dev, stat.st_ino) != around.id {
+        if id(&stat) != around.id {
             return Err(lost(path));
         }
         around.fd = Some(fd);
@@ -167,7 +232,7 @@ fn level(
     }
     Ok(Level {
         fd: Some(fd),
-        id: (stat.st_dev, stat.st_ino),
+        id: id(&stat),
         name,
         rest,
     })

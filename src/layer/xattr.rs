@@ -1,23 +1,31 @@
 //! Extended attributes of anything that has a name, symbolic links and devices included.
 
 use crate::error::{Context, Error, Result};
-use rustix::fs::{XattrFlags, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, lgetxattr, llistxattr, lsetxattr};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
+use std::fs::File;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// The kernel's `XATTR_NAME_MAX` and `XATTR_SIZE_MAX`.
 const LONGEST_NAME: usize = 255;
 const LARGEST_VALUE: usize = 64 * 1024;
 
+const OF_THE_MACHINE: [&CStr; 4] = [
+    c"security.selinux",
+    c"security.ima",
+    c"security.evm",
+    c"security.SMACK64",
+];
+
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Xattr {
-    pub(super) name: CString,
-    pub(super) value: Vec<u8>,
+pub(crate) struct Xattr {
+    pub(crate) name: CString,
+    pub(crate) value: Vec<u8>,
 }
 
 impl Xattr {
-    pub(super) fn new(name: &[u8], value: Vec<u8>) -> Result<Self> {
+    pub(crate) fn new(name: &[u8], value: Vec<u8>) -> Result<Self> {
         let said = String::from_utf8_lossy(name);
         if name.is_empty() || name.len() > LONGEST_NAME || value.len() > LARGEST_VALUE {
             return Err(Error::other(format!(
@@ -37,7 +45,7 @@ impl Xattr {
 
 /// Whether an attribute is overlayfs' own. An archive or a tree that brings one would say where another file's content
 /// is, or hide what nobody removed.
-pub(super) fn is_of_the_stack(name: &CStr) -> bool {
+pub(crate) fn is_of_the_stack(name: &CStr) -> bool {
     name.to_bytes().starts_with(b"trusted.overlay.")
 }
 
@@ -50,7 +58,7 @@ fn path(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 
 /// Sets one. Where the filesystem does not know the attribute's namespace, it is left out, as docker does (archives
 /// from macOS are full of those); not so for what decides about access.
-pub(super) fn set(dir: BorrowedFd<'_>, name: &[u8], xattr: &Xattr) -> Result<()> {
+pub(crate) fn set(dir: BorrowedFd<'_>, name: &[u8], xattr: &Xattr) -> Result<()> {
     match lsetxattr(
         path(dir, name),
         xattr.name.as_c_str(),
@@ -71,9 +79,18 @@ fn decides_access(name: &CStr) -> bool {
 }
 
 /// All of them but the stack's own, sorted by name.
-pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
+pub(crate) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     let path = path(dir, name);
-    let names = match grown(|buffer| llistxattr(path.as_slice(), buffer)) {
+    collect(grown(|buffer| llistxattr(path.as_slice(), buffer)), |name, buffer| {
+        lgetxattr(path.as_slice(), name, buffer)
+    })
+}
+
+fn collect(
+    names: Result<Vec<u8>, Errno>,
+    read: impl Fn(&CStr, &mut [u8]) -> Result<usize, Errno>,
+) -> Result<Vec<Xattr>> {
+    let names = match names {
         Err(Errno::NOTSUP) => return Ok(Vec::new()),
         result => result.context("list extended attributes")?,
     };
@@ -85,7 +102,7 @@ pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
         if is_of_the_stack(name) {
             continue;
         }
-        match grown(|buffer| lgetxattr(path.as_slice(), name, buffer)) {
+        match grown(|buffer| read(name, buffer)) {
             Ok(value) => all.push(Xattr {
                 name: name.to_owned(),
                 value,
@@ -98,22 +115,30 @@ pub(super) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     Ok(all)
 }
 
+/// All of an open file's but the stack's own.
+pub(crate) fn of_file(file: &File) -> Result<Vec<Xattr>> {
+    collect(grown(|buffer| flistxattr(file, buffer)), |name, buffer| {
+        fgetxattr(file, name, buffer)
+    })
+}
+
 /// Those that belong to a file wherever it is: not the labels and measurements by which this machine's own policy knows
 /// it.
-pub(super) fn of_archives(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
-    let of_the_machine = [
-        c"security.selinux",
-        c"security.ima",
-        c"security.evm",
-        c"security.SMACK64",
-    ];
+pub(crate) fn of_archives(dir: BorrowedFd<'_>, name: &[u8]) -> Result<Vec<Xattr>> {
     let mut all = all(dir, name)?;
-    all.retain(|x| !of_the_machine.contains(&x.name.as_c_str()));
+    all.retain(|x| !OF_THE_MACHINE.contains(&x.name.as_c_str()));
+    Ok(all)
+}
+
+/// The same, of an open file or directory.
+pub(crate) fn of_open_archive(file: &File) -> Result<Vec<Xattr>> {
+    let mut all = of_file(file)?;
+    all.retain(|x| !OF_THE_MACHINE.contains(&x.name.as_c_str()));
     Ok(all)
 }
 
 /// One attribute's value, overlayfs' own included; `None` if it has none of that name.
-pub(super) fn get(dir: BorrowedFd<'_>, name: &[u8], attribute: &CStr) -> Result<Option<Vec<u8>>> {
+pub(crate) fn get(dir: BorrowedFd<'_>, name: &[u8], attribute: &CStr) -> Result<Option<Vec<u8>>> {
     let path = path(dir, name);
     match grown(|buffer| lgetxattr(path.as_slice(), attribute, buffer)) {
         Ok(value) => Ok(Some(value)),

@@ -1,6 +1,8 @@
 //! What was asked of a container: written once, when it is created (`containers/<id>/config.json`).
 
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
+use crate::model::health::HealthConfig;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::name::NameOptions;
@@ -8,7 +10,9 @@ use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::SecretUse;
 use crate::model::security::Security;
+use crate::model::service::Service;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,9 +91,29 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
+    /// Its program is a service manager: it may make groups below its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) systemd: bool,
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
+    #[serde(default, skip_serializing_if = "Service::is_default")]
+    pub(crate) service: Service,
+    /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) command_line: Vec<ByteString>,
+    /// How it is asked whether it works; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthConfig>,
+    /// Started before it, and stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) requires: Vec<ContainerId>,
+    /// What it is told in secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<SecretUse>,
+    /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
+    #[serde(default, skip_serializing_if = "Cdi::is_empty")]
+    pub(crate) cdi: Cdi,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -174,6 +198,9 @@ pub(crate) struct LogConfig {
     pub(crate) max_size: Option<u64>,
     /// Files kept, the current one included; at least 1.
     pub(crate) max_file: u32,
+    /// What else was asked of the driver, as typed: `tag`, `labels`, `env`, …
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) options: BTreeMap<String, String>,
 }
 
 impl Default for LogConfig {
@@ -183,6 +210,7 @@ impl Default for LogConfig {
             driver: LogDriver::JsonFile,
             max_size: Some(10_000_000),
             max_file: 3,
+            options: BTreeMap::new(),
         }
     }
 }
@@ -192,6 +220,25 @@ impl Default for LogConfig {
 pub(crate) enum LogDriver {
     JsonFile,
     None,
+    /// The host's journal (systemd-journald.service(8)).
+    Journald,
+    /// Docker's name for files with other defaults; here they are the same files.
+    Local,
+    /// The program has the streams of the command that started it; nothing is kept.
+    Passthrough,
+}
+
+impl LogDriver {
+    /// As `--log-driver` and `inspect` have it.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            LogDriver::JsonFile => "json-file",
+            LogDriver::None => "none",
+            LogDriver::Journald => "journald",
+            LogDriver::Local => "local",
+            LogDriver::Passthrough => "passthrough",
+        }
+    }
 }
 
 /// `--restart`.

@@ -2,6 +2,7 @@
 
 use crate::model::bytes::ByteString;
 use crate::model::digest::Digest;
+use crate::model::health::HealthCheck;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -55,33 +56,10 @@ pub(crate) struct RunDefaults {
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) on_build: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) healthcheck: Option<Healthcheck>,
+    pub(crate) healthcheck: Option<HealthCheck>,
     /// What a build runs lines with, instead of `/bin/sh -c`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) shell: Vec<String>,
-}
-
-/// How to ask a container whether it works. Times are nanoseconds; 0 means the default.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-pub(crate) struct Healthcheck {
-    /// `["CMD", …]`, `["CMD-SHELL", line]`, or `["NONE"]`.
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
-    pub(crate) test: Vec<ByteString>,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) interval: i64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) timeout: i64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) start_period: i64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) start_interval: i64,
-    #[serde(skip_serializing_if = "is_zero")]
-    pub(crate) retries: i64,
-}
-
-fn is_zero(number: &i64) -> bool {
-    *number == 0
 }
 
 /// A time that can't be read is no reason to refuse an image.

@@ -2,6 +2,7 @@
 //! own.
 
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use serde::{Deserialize, Serialize};
 
 /// `--ipc`, `--pid`, `--uts`.
@@ -28,6 +29,9 @@ pub(crate) struct Namespaces {
     /// `--ipc none`: no /dev/shm either.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_shm: bool,
+    /// `--userns`: its users are others on the host.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) user: Option<IdMap>,
 }
 
 impl Namespaces {

@@ -1,27 +1,28 @@
 //! One start to exit of a container: what it acquires it releases, on every way out.
 
 use crate::error::{Context as _, Error, Result};
-use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
+use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::place::Place;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, Prepared};
+use crate::runtime::prepare::{self, Passed, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::{Durability, Store, file};
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// A running container.
 pub(super) struct Cycle {
@@ -41,8 +42,13 @@ pub(super) struct Started {
 }
 
 /// The groups of a container, in the order they are made: recorded before.
-pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
-    let host = cgroup::Host::probe()?;
+pub(super) fn cgroup_paths(
+    store: &Store,
+    config: &ContainerConfig,
+    place: &Place,
+) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let base = cgroup::base(store.instance().as_deref());
+    let host = cgroup::Host::probe()?.with_place(&base, &config.id, place);
     let paths = paths(store, config, &host);
     Ok((host, paths))
 }
@@ -75,10 +81,13 @@ fn services(
 }
 
 /// What a start takes over.
-pub(super) struct Handed {
+pub(super) struct Handed<'a> {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    pub(super) passed: Passed,
+    /// Its streams, if they are no business of ours.
+    pub(super) streams: Option<&'a [OwnedFd; 3]>,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -87,7 +96,7 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
     let result = try_start(store, config, host, live, handed);
@@ -166,12 +175,18 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size } = handed;
+    let Handed {
+        ports,
+        size,
+        passed,
+        streams,
+    } = handed;
+    let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
-    let root = mount_root(store, config)?;
+    let root = root::mount(store, config, Access::Write)?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
@@ -220,13 +235,17 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
+        env: passed.env.iter().map(|e| e.as_str().into()).collect(),
+        passed: passed.fds.len(),
+        notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
     drop(sources.held);
-    let (streams, channels) = match terminal {
-        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
-        None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
+    let (streams, channels) = match (terminal, streams) {
+        (None, Some(streams)) => stdio::passed(streams)?,
+        (Some(terminal), _) => stdio::terminal(terminal, config.process.open_stdin, size)?,
+        (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints)?;
@@ -247,6 +266,7 @@ fn try_start(
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
         streams,
         seccomp: filter.unwrap_or_default(),
+        passed: passed.fds,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)
@@ -264,34 +284,6 @@ fn try_start(
         channels,
         warnings,
     ))
-}
-
-/// The stack of the image's layers under the container's own, attached nowhere.
-fn mount_root(store: &Store, config: &ContainerConfig) -> Result<OwnedFd> {
-    let dir = store.container_dir(&config.id);
-    let mut lowers = vec![store.mount_points()?];
-    lowers.extend(config.image.layers.iter().map(|l| store.layer_dir(l)));
-    let overlay = Overlay {
-        lowers,
-        upper: dir.join("upper"),
-        work: dir.join("work"),
-        volatile: config.auto_remove,
-        read_only: false,
-    };
-    overlay::mount(&overlay)
-        .or_else(|first| by_old_call(&overlay, &store.run_dir(&config.id)).map_err(|_| first))
-        .context("mount the root")
-}
-
-/// mount(2), where fsopen(2) is refused or knows no overlay: in a mount namespace of the monitor's own, so that the
-/// host never sees it, and from there cloned into a mount that is attached nowhere.
-fn by_old_call(overlay: &Overlay, place: &Path) -> Result<OwnedFd> {
-    nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
-    sys::mount::make_all_private()?;
-    overlay::mount_at(overlay, place)?;
-    let root = sys::mount::clone_tree(rustix::fs::CWD, place, false)?;
-    rustix::mount::unmount(place, rustix::mount::UnmountFlags::DETACH)?;
-    Ok(root)
 }
 
 /// Files of other filesystems' below /sys/fs/cgroup, as the container's own cgroup namespace shows them.

@@ -108,7 +108,11 @@ fn volume(
     };
     if !exists {
         let staged = store.stage_volume(name, std::collections::BTreeMap::new(), anonymous)?;
-        layer::copy::tree(content.as_fd(), staged.data()?.as_fd())?;
+        layer::copy::tree(
+            content.as_fd(),
+            staged.data()?.as_fd(),
+            &layer::copy::Options::default(),
+        )?;
         sys::stop_point("volume-filled");
         rustix::fs::syncfs(staged.data()?)?;
         staged.commit(store)?;
@@ -122,7 +126,10 @@ fn volume(
             .map_or(true, |users| users.iter().any(|u| *u != config.id))
     };
     if is_empty && !used_elsewhere() {
-        store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data))?;
+        let options = layer::copy::Options::default();
+        store.fill_volume(name, |data| {
+            layer::copy::tree(content.as_fd(), data, &options).map(drop)
+        })?;
     }
     Ok(())
 }

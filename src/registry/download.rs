@@ -14,6 +14,8 @@ pub(crate) struct Download {
     pub(crate) size: Option<u64>,
     /// The last part of the address's path, if it can be a file's name.
     pub(crate) name: Option<String>,
+    /// When the server says it was changed last: seconds since 1970.
+    pub(crate) modified: Option<i64>,
 }
 
 /// Begins to fetch `address`. Failures that pass are tried again; a body that breaks is an error.
@@ -35,8 +37,15 @@ pub(crate) fn get(address: &str, access: &Access) -> Result<Download> {
     Ok(Download {
         size: answer.length(),
         name: file_name(&url.path),
+        modified: answer.header("last-modified").and_then(http_date),
         reader: answer.into_reader(),
     })
+}
+
+/// `Sun, 06 Nov 1994 08:49:37 GMT` (RFC 9110, 5.6.7).
+fn http_date(text: &str) -> Option<i64> {
+    let time = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
+    time.ok().map(jiff::Timestamp::as_second)
 }
 
 fn file_name(path: &str) -> Option<String> {
@@ -49,6 +58,12 @@ fn file_name(path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn dates() {
+        assert_eq!(http_date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
+        assert_eq!(http_date("yesterday"), None);
+    }
 
     #[test]
     fn names_of_files() {

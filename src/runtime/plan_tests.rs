@@ -53,7 +53,14 @@ fn config() -> ContainerConfig {
         publish: Vec::new(),
         publish_all: false,
         cidfile: None,
+        systemd: false,
         volumes_from: Vec::new(),
+        service: Default::default(),
+        command_line: Vec::new(),
+        health: None,
+        requires: Vec::new(),
+        secrets: Vec::new(),
+        cdi: Default::default(),
         namespaces: Default::default(),
         sysctls: Default::default(),
         annotations: Default::default(),
@@ -83,6 +90,9 @@ fn facts() -> Facts {
         }],
         seccomp: true,
         open_files: 1024,
+        env: Vec::new(),
+        passed: 0,
+        notifies: false,
     }
 }
 

@@ -16,7 +16,10 @@
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
+//!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
+//!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
+//!   memos/<hex>                   digests of a build context's files, by their inodes and times
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
 //!                                 file `claim`: what a running transfer needs
 //! /run/barge/mounts/<image id>/   images that a person has mounted
@@ -38,16 +41,20 @@ mod blobs;
 mod claims;
 mod containers;
 mod downloads;
+mod event_tail;
+pub(crate) mod events;
 pub(crate) mod file;
 mod gc;
 mod images;
 mod layers;
 mod lock;
+mod memos;
 mod mount_points;
 mod mounts;
 mod names;
 mod networks;
 mod ports;
+mod secrets;
 mod staging;
 mod tags;
 mod volumes;
@@ -55,6 +62,7 @@ mod volumes;
 pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
 pub(crate) use downloads::{Download, LayerLock};
+pub(crate) use event_tail::EventTail;
 pub(crate) use file::Durability;
 pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;
@@ -63,6 +71,7 @@ pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
 pub(crate) use ports::FreePorts;
+pub(crate) use secrets::Taken;
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

@@ -535,7 +535,7 @@ fn name_servers_for_every_container() {
     std::fs::write(settings.join("config.d/60.toml"), "\nnonsense = 1\n").unwrap();
     show("", "")
         .fails(125)
-        .says(&["60.toml: line 2: unknown field `nonsense`"]);
+        .says(&["60.toml: line 2: unknown setting 'nonsense'"]);
 }
 
 #[test]

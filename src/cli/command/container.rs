@@ -1,8 +1,8 @@
 //! `container`: the commands for containers under their noun, and those that have no other name.
 
 use super::{
-    attach, commit, create, diff, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run, start,
-    stats, stop, top,
+    attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run,
+    start, stats, stop, top,
 };
 use super::{unpause, update, wait};
 use crate::cli::argument::{Values, word};
@@ -22,6 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     body: Body::Noun(&[
         attach::SPEC.under_noun("attach"),
         commit::SPEC.under_noun("commit"),
+        cp::SPEC.under_noun("cp"),
         create::SPEC.under_noun("create"),
         diff::SPEC.under_noun("diff"),
         exec::SPEC.under_noun("exec"),

@@ -28,7 +28,8 @@ fn define(command: Command) -> Command {
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut args = flags::run_args(m, false)?;
-    session.complete(&mut args)?;
+    args.command_line = std::env::args_os().map(Into::into).collect();
+    session.complete(&mut args);
     let config = fetch::of(m)?.create(&session.store()?, &args)?;
     session.console.line(config.id.as_str())?;
     Ok(0)

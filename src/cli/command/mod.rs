@@ -5,10 +5,13 @@ mod attach;
 mod commit;
 mod completion;
 mod container;
+mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
+mod healthcheck;
 mod help;
 mod history;
 mod image;
@@ -39,6 +42,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -59,10 +63,13 @@ pub(crate) static COMMANDS: &[Spec] = &[
     commit::SPEC,
     completion::SPEC,
     container::SPEC,
+    cp::SPEC,
     create::SPEC,
     diff::SPEC,
+    events::SPEC,
     exec::SPEC,
     export::SPEC,
+    healthcheck::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -91,6 +98,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     run::SPEC,
     save::SPEC,
     search::SPEC,
+    secret::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

@@ -213,7 +213,7 @@ fn replace(store: &Store, id: &ChainId, origin: &Origin, tar: impl Read + Send) 
     let diff = staged.diff()?;
     let options = layer::Options {
         record: Some(staged.record()?),
-        open_root: false,
+        ..layer::Options::default()
     };
     let unpacked = layer::unpack(compress::reader(tar)?, diff.as_fd(), &options)?;
     if unpacked.diff_id != origin.diff_id {

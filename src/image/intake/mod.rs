@@ -277,6 +277,7 @@ impl<'a> Intake<'a> {
         let options = layer::Options {
             record: Some(staged.record()?),
             open_root: self.open_root,
+            ..layer::Options::default()
         };
         let decoder = compress::reader(input)?;
         let compression = decoder.format();

@@ -13,6 +13,7 @@ use crate::format::{self, media};
 use crate::image::progress::{Event, Progress};
 use crate::image::resolve;
 use crate::model::digest::Digest;
+use crate::model::event::{Event as Told, EventKind};
 use crate::model::id::ImageId;
 use crate::model::image::{ImageRecord, ManifestRecord};
 use crate::model::platform::Platform;
@@ -73,9 +74,16 @@ pub(crate) fn push(
         true => all_tags(store, &name, &to)?,
     };
     if let Some(repository) = remote.writable_of_2013()? {
-        return v1::push(&push, &repository, &wanted);
+        let pushed = v1::push(&push, &repository, &wanted)?;
+        pushed.iter().for_each(|p| tell(store, &p.name));
+        return Ok(pushed);
     }
-    wanted.iter().map(|w| push.one(&w.typed, &w.name, &w.to)).collect()
+    let each = |w: &Wanted| {
+        let pushed = push.one(&w.typed, &w.name, &w.to)?;
+        tell(store, &w.to);
+        Ok(pushed)
+    };
+    wanted.iter().map(each).collect()
 }
 
 fn all_tags(store: &Store, name: &Reference, to: &Reference) -> Result<Vec<Wanted>> {
@@ -102,6 +110,10 @@ struct Wanted {
     typed: String,
     name: Reference,
     to: Reference,
+}
+
+fn tell(store: &Store, to: &Reference) {
+    store.event(&Told::new(EventKind::Image, "push", to).with("name", to.familiar_name()));
 }
 
 /// What is looked for here, and where it goes.

@@ -127,6 +127,7 @@ fn try_damaged_archives(top: &Path) {
             let options = Options {
                 record: Some(record.try_clone().unwrap()),
                 open_root: false,
+                ..Options::default()
             };
             match unpack(archive.as_slice(), dir.as_fd(), &options) {
                 Ok(unpacked) => {

@@ -246,6 +246,7 @@ fn a_replaced_file_of_zeros_is_rebuilt() {
     let options = Options {
         record: Some(record.try_clone().unwrap()),
         open_root: false,
+        ..Options::default()
     };
     let unpacked = unpack(&tar[..], dir.as_fd(), &options).unwrap();
     let mut rebuilt = Vec::new();

@@ -13,6 +13,7 @@ fn there_and_back(scratch: &Scratch, archive: &[u8]) -> PathBuf {
     let options = Options {
         record: Some(record.try_clone().unwrap()),
         open_root: false,
+        ..Options::default()
     };
     let unpacked = unpack(archive, dir.as_fd(), &options).unwrap();
     assert_eq!(unpacked.diff_id, DiffId(Digest::of(archive)));
@@ -205,6 +206,7 @@ fn the_root_is_open_where_it_must_be() {
             &Options {
                 record: None,
                 open_root,
+                ..Options::default()
             },
         )
         .unwrap();

@@ -52,7 +52,7 @@ fn a_copy_is_like_its_source() {
     let (from, from_dir) = scratch.dir("from");
     everything(&from);
     let (to, to_dir) = scratch.dir("to");
-    copy::tree(from_dir.as_fd(), to_dir.as_fd()).unwrap();
+    copy::tree(from_dir.as_fd(), to_dir.as_fd(), &copy::Options::default()).unwrap();
     assert_eq!(describe(&to), describe(&from));
     assert!(fs::metadata(to.join("hole")).unwrap().blocks() < 16);
     // From a container's root, which is another filesystem.
@@ -74,7 +74,7 @@ fn a_copy_is_like_its_source() {
     )
     .unwrap();
     let (again, again_dir) = scratch.dir("again");
-    copy::tree(root.as_fd(), again_dir.as_fd()).unwrap();
+    copy::tree(root.as_fd(), again_dir.as_fd(), &copy::Options::default()).unwrap();
     // The root of the stack is the upper.
     assert_eq!(describe(&again)[1..], describe(&from)[1..]);
 }

@@ -19,6 +19,7 @@ fn layer(archive: &[u8]) -> Layer {
     let options = Options {
         record: Some(record.try_clone().unwrap()),
         open_root: false,
+        ..Options::default()
     };
     let unpacked = unpack(archive, dir.as_fd(), &options).unwrap();
     Layer {

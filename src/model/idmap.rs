@@ -1,0 +1,79 @@
+//! Which users and groups of a container stand for which of the host (user_namespaces(7)).
+
+use serde::{Deserialize, Serialize};
+
+/// What stands for everybody that is not mapped: the kernel's overflow id.
+pub(crate) const NOBODY: u32 = 65534;
+
+/// `count` ids from `inside` on, in the container, are those from `outside` on, on the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Range {
+    pub(crate) inside: u32,
+    pub(crate) outside: u32,
+    pub(crate) count: u32,
+}
+
+/// The users and the groups. Ranges of one list overlap neither inside nor outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct IdMap {
+    pub(crate) users: Vec<Range>,
+    pub(crate) groups: Vec<Range>,
+}
+
+impl IdMap {
+    /// The host's id of a user of the container; `None` if it has none.
+    pub(crate) fn outside_user(&self, id: u32) -> Option<u32> {
+        outside(&self.users, id)
+    }
+
+    pub(crate) fn outside_group(&self, id: u32) -> Option<u32> {
+        outside(&self.groups, id)
+    }
+
+    /// The container's id of a user of the host.
+    pub(crate) fn inside_user(&self, id: u32) -> u32 {
+        inside(&self.users, id)
+    }
+
+    pub(crate) fn inside_group(&self, id: u32) -> u32 {
+        inside(&self.groups, id)
+    }
+
+    /// The text of /proc/PID/uid_map and gid_map.
+    pub(crate) fn text(ranges: &[Range]) -> String {
+        let line = |r: &Range| format!("{} {} {}\n", r.inside, r.outside, r.count);
+        ranges.iter().map(line).collect()
+    }
+}
+
+fn outside(ranges: &[Range], id: u32) -> Option<u32> {
+    let range = ranges.iter().find(|r| id >= r.inside && id - r.inside < r.count)?;
+    range.outside.checked_add(id - range.inside)
+}
+
+fn inside(ranges: &[Range], id: u32) -> u32 {
+    let range = ranges.iter().find(|r| id >= r.outside && id - r.outside < r.count);
+    range.map_or(NOBODY, |r| r.inside + (id - r.outside))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_ways() {
+        let range = |inside, outside, count| Range { inside, outside, count };
+        let map = IdMap {
+            users: vec![range(0, 100_000, 1000), range(1000, 1000, 1), range(1001, 101_001, 10)],
+            groups: vec![range(0, 200_000, 65536)],
+        };
+        for (inside, outside) in [(0, 100_000), (999, 100_999), (1000, 1000), (1010, 101_010)] {
+            assert_eq!(map.outside_user(inside), Some(outside));
+            assert_eq!(map.inside_user(outside), inside);
+        }
+        assert_eq!(map.outside_user(1011), None);
+        assert_eq!(map.inside_user(0), NOBODY);
+        assert_eq!(map.inside_group(200_005), 5);
+        assert_eq!(IdMap::text(&map.users).lines().nth(1), Some("1000 1000 1"));
+    }
+}

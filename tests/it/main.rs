@@ -36,6 +36,7 @@ mod logs;
 mod manifest;
 mod names;
 mod network;
+mod old_registries;
 mod process;
 mod proxy;
 mod prune;

@@ -44,6 +44,7 @@ mod registry;
 mod removal;
 mod republish;
 mod settings;
+mod shells;
 mod start;
 mod streams;
 mod support;

@@ -5,6 +5,7 @@
 //!   context, ignore, git, url    files that instructions may ask for, and the Dockerfile's text
 //!   lexer, parser, instruction, place    text → instructions, each with its place
 //!   expand                  variables
+//!   lint                    what parses but is likely not meant
 //!   plan                    which stages, in which order
 //!   solve, stage, state     executes them: one thread, many containers
 //!   run, mounts, files, copy     what instructions do
@@ -45,9 +46,6 @@ mod task;
 mod url;
 mod words;
 
-use crate::error::{Error, Result};
-use crate::model::id::ImageId;
-use crate::store::Store;
 use crate::error::Result;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
@@ -66,11 +64,6 @@ use sources::Sources;
 pub(crate) struct Built {
     /// One per platform; none where no image was wanted.
     pub(crate) ids: Vec<ImageId>,
-}
-
-/// Builds what the options ask for.
-pub(crate) fn build(_: &Store, _: &options::Options, _: &dyn progress::Progress) -> Result<Built> {
-    Err(Error::other("build: not there yet"))
     pub(crate) names: Vec<Reference>,
 }
 

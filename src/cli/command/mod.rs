@@ -2,9 +2,9 @@
 //! ways to the same commands.
 
 mod attach;
+mod boot;
 mod build;
 mod builder;
-mod boot;
 mod commit;
 mod completion;
 mod container;

@@ -4,6 +4,7 @@
 pub(crate) mod build_progress;
 pub(crate) mod inspect;
 pub(crate) mod listing;
+pub(crate) mod prefix;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod template;

@@ -521,23 +521,25 @@ impl Linter<'_> {
             Err(_) if self.findings.iter().any(|f| f.rule == "InvalidDefaultArgInFrom") => return Ok(()),
             Err(e) => return Err(e),
         };
-        let mut envs: BTreeMap<usize, Option<Vec<ByteString>>> = BTreeMap::new();
+        let mut scopes: BTreeMap<usize, Scope> = BTreeMap::new();
         for planned in &plan.stages {
             let path = || vec![ByteString::from(format!("PATH={DEFAULT_PATH}"))];
             let base = match &planned.base {
-                Base::Scratch => Some(path()),
-                Base::Stage(index) => envs.get(index).cloned().flatten(),
-                Base::Image(name) => (self.known.env_of)(name).map(|env| [path(), env].concat()),
+                Base::Scratch => Some(Scope::stage(globals, &path())),
+                Base::Stage(index) => scopes.get(index).map(Scope::on_top),
+                Base::Image(name) => {
+                    (self.known.env_of)(name).map(|env| Scope::stage(globals, &[path(), env].concat()))
+                }
                 Base::Context(_) => None,
             };
-            let mut scope = Scope::stage(globals, base.as_deref().unwrap_or_default());
+            let Some(mut scope) = base else { continue };
             for statement in &self.dockerfile.stages[planned.index].statements {
                 // What is wrong with values shows when it is built.
                 let Ok(expanded) = scope.statement(statement) else {
                     continue;
                 };
                 // ARG NAME declares what it reads.
-                for name in expanded.unset.iter().filter(|n| base.is_some() && !scope.declares(n)) {
+                for name in expanded.unset.iter().filter(|n| !scope.declares(n)) {
                     let hint = match nearest(name, scope.names()) {
                         Some(near) => format!(" (did you mean ${near}?)"),
                         None => String::new(),
@@ -545,7 +547,7 @@ impl Linter<'_> {
                     self.add("UndefinedVar", &statement.place, format!("nothing sets ${name}{hint}"));
                 }
             }
-            envs.insert(planned.index, base.is_some().then(|| scope.env()));
+            scopes.insert(planned.index, scope);
         }
         Ok(())
     }

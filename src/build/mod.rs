@@ -5,6 +5,7 @@
 //!   context, ignore, git, url    files that instructions may ask for, and the Dockerfile's text
 //!   lexer, parser, instruction, place    text → instructions, each with its place
 //!   expand                  variables
+//!   lint                    what parses but is likely not meant
 //!   plan                    which stages, in which order
 //!   solve, stage, state     executes them: one thread, many containers
 //!   run, mounts, files, copy     what instructions do
@@ -49,6 +50,7 @@ mod words;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::model::digest::Digest;
+use crate::error::Result;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;

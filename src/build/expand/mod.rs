@@ -208,10 +208,9 @@ impl Scope {
         self.env.iter().map(|(n, _)| n.as_str()).chain(args)
     }
 
-    /// What ENV has made of the base's environment: a stage on top of this one begins with it.
-    pub(crate) fn env(&self) -> Vec<ByteString> {
-        let env = self.env.iter().map(|(name, value)| format!("{name}={value}").into());
-        env.chain(self.odd_env.iter().cloned()).collect()
+    /// Of a stage on top of this one: its environment, and the arguments it has declared, as docker has it.
+    pub(crate) fn on_top(&self) -> Scope {
+        self.clone()
     }
 
     /// The value of a variable here.

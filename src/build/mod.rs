@@ -50,7 +50,6 @@ mod words;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::model::digest::Digest;
-use crate::error::Result;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;

@@ -58,10 +58,12 @@ use crate::model::time::Timestamp;
 use crate::store::Store;
 use context::Asked;
 use expand::{Globals, Platforms};
+use export::Needs;
 use options::{Options, Output};
 use progress::{Event, Progress};
 use solve::Solver;
 use sources::{Pulling, Sources};
+use std::os::fd::AsFd as _;
 
 /// What a build has made.
 #[derive(Debug, Clone, Default)]
@@ -81,6 +83,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
     {
         return Err(Error::usage("--output local and tar are of one platform"));
     }
+    options.outputs.iter().try_for_each(Output::check)?;
     store.sweep_left_overs()?;
     let opened = context::open(
         store,
@@ -131,6 +134,10 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         let mut target = solver.solve(&plan, &globals)?;
         let created = options.time.created.unwrap_or_else(Timestamp::now);
         finish::decorate(&mut target, options, created);
+        for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
+            let root = solver.layers.view(target.top)?;
+            export::export_tree(output, root.as_fd(), options.time.created.map(Timestamp::as_second))?;
+        }
         if !wants_image(options) {
             // What is cached is the result, and whatever else is made of it.
             solver.layers.place(target.top)?;
@@ -143,6 +150,11 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         built
             .ids
             .push(finish::image(store, &mut solver.layers, target, options, &kept)?);
+    }
+    for output in &options.outputs {
+        for id in &built.ids {
+            export::export_image(store, output, id, &options.tags)?;
+        }
     }
     let id = built.ids.first().map(ToString::to_string);
     if let (Some(path), Some(id)) = (&options.iid_file, &id) {

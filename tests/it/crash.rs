@@ -326,8 +326,14 @@ fn every_change_is_told_once_whoever_is_killed() {
         killed(&host, point, "run --rm --net none --name x1 tiny /tiny exit 3");
         killed(&host, point, "run --net none --name y1 tiny /tiny exit 3");
         crate::support::wait_until("nothing to run", || host.text("ps -q").is_empty());
-        host.run("rm -f y1");
-        host.run("rm -f x1");
+        for name in ["x1", "y1"] {
+            host.run(["rm", "-f", name]);
+            // What a killed creation has claimed is swept.
+            host.run([
+                "run", "--rm", "--net", "none", "--name", name, "tiny", "/tiny", "exit", "3",
+            ])
+            .fails(3);
+        }
         assert_eq!(host.text("ps -aq"), "", "{point}");
         let told = || host.text("events --no-stream --filter type=container --format {{.Actor.ID}}:{{.Action}}");
         let once = told();

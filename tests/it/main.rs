@@ -49,6 +49,7 @@ mod removal;
 mod republish;
 mod secrets;
 mod settings;
+mod shells;
 mod start;
 mod streams;
 mod support;

@@ -1,7 +1,7 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, mount, names, network, resource, security, service};
+use crate::cli::{environment, files, mount, names, network, resource, security, service};
 use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
@@ -19,6 +19,7 @@ pub(crate) fn define(command: Command) -> Command {
     let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
+    let command = files::define(command.next_help_heading("Files and their owners"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
     let command = namespace_flags(command.next_help_heading("Namespaces"));
@@ -337,6 +338,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .filter(|n| *n > 0),
         timezone: m.text("tz").map(timezone).transpose()?,
         replace: m.on("replace"),
+        root: files::root(m)?,
+        quota: files::quota(m)?,
         service: service::service(m)?,
         command_line: Vec::new(),
     })
@@ -447,6 +450,7 @@ fn namespaces(m: &ArgMatches) -> Result<NamespaceArgs> {
         pid: whose("pid", &[])?,
         uts: whose("uts", &[])?,
         no_shm: m.text("ipc") == Some("none"),
+        user: files::users(m)?,
         host_cgroups: match m.text("cgroupns") {
             None | Some("" | "private") => false,
             Some("host") => true,

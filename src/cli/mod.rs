@@ -10,6 +10,7 @@ mod console;
 mod container;
 mod environment;
 mod fetch;
+mod files;
 mod manual;
 mod mount;
 mod names;

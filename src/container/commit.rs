@@ -40,6 +40,13 @@ pub(crate) struct Options {
 pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     let config = store.config(id)?;
     let base = store.image(&config.image.id).ok();
+    if !config.root.is_default() && !options.squash {
+        let error = Error::usage(format!(
+            "commit: container {} has no image below it (--rootfs)",
+            config.name
+        ));
+        return Err(error.with_hint("make an image of all that it sees: `barge commit --squash`"));
+    }
     let draft = draft(&config, base.as_ref(), options.described)?;
     if config.image.layers.len() >= MOST_LAYERS {
         let many = config.image.layers.len();
@@ -170,6 +177,7 @@ fn squash(store: &Store, id: &ContainerId, pause: bool, intake: &Intake<'_>) -> 
         root: true,
         epoch: pack::source_date_epoch()?,
         without: view.placeholders,
+        ids: view.ids.as_ref(),
         ..pack::Options::default()
     };
     let staged = store.stage_layer()?;

@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{
-    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, RootSource, Streams,
 };
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use crate::model::image::ImageRecord;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
@@ -76,6 +77,10 @@ pub(crate) struct RunArgs {
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) timeout: Option<u64>,
     pub(crate) timezone: Option<String>,
+    /// What stands for the image, if there is none.
+    pub(crate) root: RootSource,
+    /// Bytes that it may write.
+    pub(crate) quota: Option<u64>,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
     pub(crate) service: Service,
@@ -91,6 +96,19 @@ pub(crate) struct NamespaceArgs {
     pub(crate) uts: NamespaceArg,
     pub(crate) host_cgroups: bool,
     pub(crate) no_shm: bool,
+    pub(crate) user: UserArg,
+}
+
+/// `--userns` and its kin, before ranges are chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum UserArg {
+    #[default]
+    Host,
+    /// A range of this many ids that no other container has.
+    Auto(u32),
+    Mapped(IdMap),
+    /// The same ids as that container's, as typed.
+    Container(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -236,6 +254,8 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
+        root: args.root.clone(),
+        quota: args.quota,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: args.service.clone(),
         command_line: args.command_line.clone(),
@@ -440,6 +460,8 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<
                 target,
                 read_only: false,
                 propagation: Propagation::default(),
+                idmap: false,
+                chown: false,
             });
         }
     }

@@ -88,6 +88,12 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
+    /// What the root is made of.
+    #[serde(default, skip_serializing_if = "RootSource::is_default")]
+    pub(crate) root: RootSource,
+    /// `--storage-opt size=`: bytes that it may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quota: Option<u64>,
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
@@ -96,6 +102,25 @@ pub(crate) struct ContainerConfig {
     /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) command_line: Vec<ByteString>,
+}
+
+/// Where a container's files come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RootSource {
+    /// The image's layers, stacked.
+    #[default]
+    Layers,
+    /// `--rootfs DIR`: a directory of the host, changed in place.
+    Directory(PathBuf),
+    /// `--rootfs DIR:O`: a directory of the host as the only layer, which stays as it is.
+    OnDirectory(PathBuf),
+}
+
+impl RootSource {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == RootSource::Layers
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

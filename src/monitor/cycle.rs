@@ -171,7 +171,10 @@ fn try_start(
     let Handed { ports, size } = handed;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
-    let root = root::mount(store, config, Access::Write)?;
+    identity::give(store, config)?;
+    let users = root::users(config)?;
+    let ids = config.namespaces.user.as_ref();
+    let root = root::mount(store, config, Access::Run(users.as_ref().map(AsFd::as_fd)))?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
@@ -208,7 +211,12 @@ fn try_start(
         sys::mount::set_attributes(root.as_fd(), no_devices).context("mount the root without devices")?;
     }
     sys::stop_point("cgroups-made");
-    let sources = volumes::sources(store, config, root.as_fd())?;
+    let into = volumes::Into {
+        root: root.as_fd(),
+        ids,
+        user: Some((identity.uid, identity.gid)),
+    };
+    let sources = volumes::sources(store, config, into)?;
     let shared = sharing::open(store, config)?;
     let facts = Facts {
         shared_shm: shared.shm.is_some(),
@@ -222,7 +230,13 @@ fn try_start(
         open_files: stdio::open_files(),
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
+    let needs = prepare::Needs {
+        tty: config.process.tty,
+        no_devices: !device_filter,
+        shared_shm: shared.shm,
+        users: ids.zip(users.as_ref().map(AsFd::as_fd)),
+    };
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, needs)?;
     drop(sources.held);
     let (streams, channels) = match terminal {
         Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
@@ -245,6 +259,7 @@ fn try_start(
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
+        users,
         streams,
         seccomp: filter.unwrap_or_default(),
     };

@@ -5,6 +5,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogConfig, LogDriver};
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
 use crate::monitor::streams::{Channels, Event, Streams};
@@ -125,7 +126,20 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
         .context("open the container's root")?;
-    let (streams, channels) = open_streams(spec, size, root.as_fd())?;
+    let ids = config.namespaces.user.as_ref();
+    let users = match ids {
+        None => None,
+        Some(_) => {
+            let path = format!("/proc/{}/ns/user", process.pid);
+            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+            let users = rustix::fs::open(path, flags, Mode::empty()).context("open the container's user namespace")?;
+            if sys::process::start_time(process.pid) != Some(process.start_time) {
+                return Err(not_running());
+            }
+            Some(users)
+        }
+    };
+    let (streams, channels) = open_streams(spec, size, root.as_fd(), ids)?;
     let mut security = config.security.clone();
     security.privileged |= spec.privileged;
     let mut capabilities = capability::from_config(&security)?;
@@ -139,9 +153,10 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         &config.process.groups,
     )?;
     let config = names::with_links(store, &config, &live.endpoints)?;
+    let enter_users = plan::enter_users(&config, &identity)?;
     let steps = steps(
         &config,
-        spec,
+        (spec, enter_users),
         &Confinement {
             identity: &identity,
             capabilities,
@@ -157,6 +172,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
         namespaces: Vec::new(),
+        users,
         streams,
         seccomp: filter.unwrap_or_default(),
     };
@@ -164,7 +180,11 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
     Ok((init, channels))
 }
 
-fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_>) -> Vec<Step> {
+fn steps(
+    config: &ContainerConfig,
+    (spec, enter_users): (&ExecSpec, Option<Step>),
+    confinement: &Confinement<'_>,
+) -> Vec<Step> {
     let workdir = spec.workdir.clone().unwrap_or_else(|| config.process.workdir.clone());
     let mut env: Vec<ByteString> = config
         .process
@@ -183,9 +203,9 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
         Step::Umask(config.process.umask.unwrap_or(plan::UMASK)),
         Step::NewSession,
         Step::StandardStreams,
-        Step::CloseHostFiles,
-        Step::Workdir(workdir),
     ]);
+    steps.extend(enter_users);
+    steps.extend([Step::CloseHostFiles, Step::Workdir(workdir)]);
     steps.extend(confinement.steps(false));
     steps.push(Step::Exec {
         argv: spec.argv.clone(),
@@ -194,10 +214,15 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     steps
 }
 
-fn open_streams(spec: &ExecSpec, size: Option<Size>, root: BorrowedFd<'_>) -> Result<(ChildStreams, Channels)> {
+fn open_streams(
+    spec: &ExecSpec,
+    size: Option<Size>,
+    root: BorrowedFd<'_>,
+    ids: Option<&IdMap>,
+) -> Result<(ChildStreams, Channels)> {
     if !spec.tty {
         return stdio::pipes(spec.interactive, true);
     }
-    let Terminal { master, slave } = prepare::terminal_inside(root)?;
+    let Terminal { master, slave } = prepare::terminal_inside(root, ids)?;
     stdio::terminal(Terminal { master, slave }, spec.interactive, size)
 }

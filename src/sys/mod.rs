@@ -12,6 +12,7 @@ pub(crate) mod seccomp;
 mod stop;
 pub(crate) mod terminal;
 pub(crate) mod tree;
+pub(crate) mod users;
 pub(crate) mod writeback;
 
 pub(crate) use stop::stop_point;

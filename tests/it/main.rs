@@ -49,5 +49,6 @@ mod surroundings;
 mod terminals;
 mod truth;
 mod upgrade;
+mod users;
 mod verbs;
 mod volumes;

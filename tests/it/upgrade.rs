@@ -38,7 +38,10 @@ fn an_older_root_is_shown_as_it_was() {
          {{.Config.Labels.a}}",
         "web",
     ]);
-    assert_eq!(web, "on-failure 67108864 map[80/tcp:[map[HostIp: HostPort:8080]]] [ALL] b");
+    assert_eq!(
+        web,
+        "on-failure 67108864 map[80/tcp:[map[HostIp: HostPort:8080]]] [ALL] b"
+    );
     assert_eq!(host.text("network inspect -f {{.Driver}} front"), "bridge");
     assert_eq!(host.text("volume ls -q"), "prog");
     host.run("system check").ok();

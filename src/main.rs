@@ -31,7 +31,7 @@
 //! `runtime/spawn.rs` (clone3) → `runtime/apply.rs` (the child: step by step to execve).
 //!
 //! Other verbs: `container/status.rs` derives what is true, `container/reap.rs` releases what a dead monitor left,
-//! `monitor/exec.rs` is the process behind an `exec`, `sys/exe.rs` says why both run from a read-only mount.
+//! `monitor/exec.rs` is the process behind an `exec`, `monitor/probe.rs` the one behind a health check, `sys/exe.rs` says why both run from a read-only mount.
 
 mod build;
 mod cli;
@@ -68,21 +68,19 @@ fn main() -> ExitCode {
 fn inner_program() -> Option<ExitCode> {
     let name = std::env::args_os().next()?;
     let name = name.as_encoded_bytes();
-    let run = match name {
+    let run: fn() -> error::Result<u8> = match name {
         _ if name.starts_with(monitor::launch::TITLE.as_bytes()) => monitor::main,
-        _ if name.starts_with(monitor::exec::TITLE.as_bytes()) => monitor::exec::main,
+        _ if name.starts_with(monitor::exec::TITLE.as_bytes()) => || monitor::exec::main().map(|()| 0),
+        _ if name.starts_with(monitor::probe::TITLE.as_bytes()) => || monitor::probe::main().map(|()| 0),
         _ if name.rsplit(|b| *b == b'/').next() == Some(b"hello") => hello,
         _ => return None,
     };
     // Whoever started it has been told what there was to tell.
-    Some(if run().is_ok() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Some(run().map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
 /// What the built-in image `hello` runs.
-fn hello() -> error::Result<()> {
-    Ok(image::report::write(&mut std::io::stdout().lock())?)
+fn hello() -> error::Result<u8> {
+    image::report::write(&mut std::io::stdout().lock())?;
+    Ok(0)
 }

@@ -1,6 +1,7 @@
 //! A parsed Dockerfile as data: stages, instructions, and where each of them stands. The parser makes it; variables are
 //! still unexpanded in it. `expand::statement` gives the same types with the variables replaced.
 
+use crate::build::heredoc;
 use crate::build::place::{Place, Word};
 use crate::model::health::HealthCheck;
 use std::fmt;
@@ -55,19 +56,15 @@ pub(crate) enum Oddity {
     /// An empty line inside of a continuation.
     EmptyContinuation,
     /// `NAME value` without `=`.
-    OldPair(&'static str),
+    OldPair(Keyword),
     /// `FROM x as Y` where the case of `as` is not that of `FROM`.
     AsCasing { from: String, word: String },
-    /// A keyword in neither upper nor lower case, or of another case than the others.
+    /// The keyword as it was written, where that is not in capitals.
     KeywordCasing(String),
     /// The name of the stage as it was written, where it had capitals.
     StageCasing(String),
-    /// `#NAME` where a comment has no blank after the `#`: text of the instruction's own line.
-    CommentedCopy,
-    /// A JSON array that is none, and is taken for a shell line.
-    BrokenJson(&'static str),
-    /// A second instruction of a kind of which only the last one counts.
-    Repeated { keyword: Keyword, stage: usize },
+    /// Looks like a JSON array and is none: taken for a shell line, or for words.
+    BrokenJson(Keyword),
 }
 
 /// `FROM … AS name` and what follows it.
@@ -284,7 +281,7 @@ impl Run {
             return Script::Shell(line.clone());
         };
         // Only a heredoc: its text is the script.
-        if self.heredocs.len() == 1 && is_only_heredoc(line) {
+        if self.heredocs.len() == 1 && heredoc::opening(line.trim()).is_some() {
             let text = first.content();
             return match text.starts_with("#!") {
                 true => Script::File {
@@ -303,12 +300,6 @@ impl Run {
         }
         Script::Shell(whole)
     }
-}
-
-/// Whether a shell line is nothing but `<<NAME`.
-fn is_only_heredoc(line: &str) -> bool {
-    let line = line.trim();
-    line.starts_with("<<") && !line.contains(char::is_whitespace)
 }
 
 /// `<<NAME` and the lines up to `NAME`.

@@ -15,12 +15,14 @@ pub(crate) struct Source {
     pub(crate) lines: Vec<String>,
 }
 
-/// A character of a Dockerfile. Lines and columns (in characters, not bytes) count from 1.
+/// A character of a Dockerfile.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Place {
     pub(crate) source: Arc<Source>,
-    pub(crate) line: u32,
-    pub(crate) column: u32,
+    /// From 1.
+    pub(crate) line: usize,
+    /// Bytes before it in its line. Columns are counted only when somebody is told: a line may have very many places.
+    pub(crate) offset: usize,
 }
 
 impl Place {
@@ -36,13 +38,21 @@ impl Place {
 
     /// What stands in the line, without its end.
     pub(crate) fn text(&self) -> &str {
-        let index = usize::try_from(self.line).unwrap_or(usize::MAX).saturating_sub(1);
-        self.source.lines.get(index).map_or("", String::as_str)
+        self.source
+            .lines
+            .get(self.line.saturating_sub(1))
+            .map_or("", String::as_str)
+    }
+
+    /// In characters, from 1.
+    pub(crate) fn column(&self) -> usize {
+        let text = self.text();
+        text.get(..self.offset).unwrap_or(text).chars().count() + 1
     }
 
     fn show(&self, error: Error, width: usize) -> Error {
         let text = self.text();
-        let column = usize::try_from(self.column).unwrap_or(usize::MAX).max(1);
+        let column = self.column();
         if text.is_empty() {
             return error;
         }
@@ -71,14 +81,14 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.source.name, self.line, self.column)
+        write!(f, "{}:{}:{}", self.source.name, self.line, self.column())
     }
 }
 
 /// Short: a parsed Dockerfile has thousands of them.
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}", self.line, self.column)
+        write!(f, "{}:{}", self.line, self.offset)
     }
 }
 
@@ -113,14 +123,14 @@ impl fmt::Debug for Word {
 mod tests {
     use super::*;
 
-    fn place(text: &str, column: u32) -> Place {
+    fn place(text: &str, column: usize) -> Place {
         Place {
             source: Arc::new(Source {
                 name: "Dockerfile".into(),
                 lines: vec!["FROM x".into(), text.into()],
             }),
             line: 2,
-            column,
+            offset: column - 1,
         }
     }
 

@@ -108,6 +108,7 @@ enum Names {
     Containers(fn(&Status) -> bool),
     Images,
     Volumes,
+    Secrets,
     Objects,
     /// `cp`'s: a path of the host, or of a container behind its name and a colon.
     Paths,
@@ -144,6 +145,8 @@ fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names>
         (_, "CONTAINER" | "volumes-from") => Some(Names::Containers(any)),
         ("cp", "SOURCE" | "DESTINATION") => Some(Names::Paths),
         (_, "IMAGE") => Some(Names::Images),
+        (_, "requires") => Some(Names::Containers(any)),
+        (_, "SECRET" | "secret") => Some(Names::Secrets),
         (_, "VOLUME") => Some(Names::Volumes),
         (_, "OBJECT") => Some(Names::Objects),
         _ => None,
@@ -194,6 +197,12 @@ fn list(store: &Store, names: Names) -> Vec<String> {
         Names::Containers(wanted) => containers(store, wanted),
         Names::Images => images(store),
         Names::Volumes => store.volume_names().unwrap_or_default(),
+        Names::Secrets => store
+            .secrets()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|s| s.name)
+            .collect(),
         Names::Paths => Vec::new(),
         Names::Objects => {
             let mut all = containers(store, any);

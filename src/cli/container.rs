@@ -1,8 +1,8 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{environment, files, mount, names, network, resource, security, service};
-use crate::container::config::{NamespaceArg, NamespaceArgs, RunArgs};
+use crate::cli::{cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service};
+use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
@@ -15,11 +15,12 @@ use std::path::PathBuf;
 
 /// Adds the flags. In the order that help shows them.
 pub(crate) fn define(command: Command) -> Command {
-    let command = process_flags(command);
+    let command = extra::define(process_flags(command));
     let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
     let command = files::define(command.next_help_heading("Files and their owners"));
+    let command = health::define(command.next_help_heading("Health"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
     let command = namespace_flags(command.next_help_heading("Namespaces"));
@@ -65,7 +66,7 @@ fn process_flags(command: Command) -> Command {
         .arg(value(
             "log-driver",
             "NAME",
-            "Where output is logged: json-file, journald or none",
+            "Where output is logged: json-file, local, journald, passthrough or none",
         ))
         .arg(list(
             "log-opt",
@@ -96,6 +97,11 @@ fn process_flags(command: Command) -> Command {
             "pidfile",
             "FILE",
             "Write the pid of the first process to this file",
+        ))
+        .arg(list(
+            "requires",
+            "CONTAINER",
+            "Start this container first, and stop it afterwards",
         ))
         .arg(flag("replace", "Remove the container that has the name first"))
         .arg(value("timeout", "SECONDS", "Kill the container after this time; 0 is never").value_parser(whole_number))
@@ -152,7 +158,7 @@ fn limit_flags(command: Command) -> Command {
 /// What control groups hold a container to: `update` can change these while it runs.
 pub(crate) fn group_flags(command: Command) -> Command {
     let number = |name, help| value(name, "NUMBER", help).value_parser(whole_number);
-    command
+    extra::group_flags(command)
         .arg(number("blkio-weight", "Share of block I/O, 10 to 1000"))
         .arg(number("cpu-period", "Length of a CPU period in microseconds"))
         .arg(number("cpu-quota", "CPU time in each period, in microseconds"))
@@ -185,6 +191,11 @@ fn mount_flags(command: Command) -> Command {
             "mount",
             "FIELDS",
             "Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly…]",
+        ))
+        .arg(list(
+            "secret",
+            "NAME[,FIELDS]",
+            "Tell a secret, in /run/secrets/NAME: type=mount|env, target, uid, gid, mode",
         ))
         .arg(bytes_list("tmpfs", "PATH[:OPTIONS]", "Mount a file system in memory"))
         .arg(
@@ -231,18 +242,28 @@ fn security_flags(command: Command) -> Command {
     command
         .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
         .arg(list("cap-drop", "NAME", "Drop a capability, or ALL"))
-        .arg(list("device", "HOST[:PATH[:rwm]]", "Give a host device"))
+        .arg(bytes_list(
+            "cdi-spec-dir",
+            "DIR",
+            "Look for descriptions of devices here instead of in /etc/cdi and /run/cdi",
+        ))
+        .arg(list(
+            "device",
+            "HOST[:PATH[:rwm]]",
+            "Give a host device, by path or by its CDI name, vendor/class=name",
+        ))
         .arg(list(
             "device-cgroup-rule",
             "RULE",
             "Allow devices by number, such as 'c 1:3 rwm'",
         ))
+        .arg(list("gpus", "WHICH", "Give GPUs: all, a number, or device=ID[,ID]"))
         .arg(flag("privileged", "All capabilities and devices, nothing masked"))
         .arg(flag("read-only", "Make the root file system read-only"))
         .arg(list(
             "security-opt",
             "OPTION",
-            "seccomp=FILE|unconfined, no-new-privileges, systempaths=unconfined",
+            "seccomp=FILE|unconfined, no-new-privileges, apparmor=PROFILE, mask=PATHS, unmask=PATHS|ALL, …",
         ))
 }
 
@@ -271,7 +292,7 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     for ports in m.texts("publish") {
         publish.extend(port::parse_publish(ports)?);
     }
-    Ok(RunArgs {
+    let mut args = RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),
         command: m.raws("COMMAND").map(|w| ByteString::from(w.to_owned())).collect(),
         name: m.text("name").map(|n| n.strip_prefix('/').unwrap_or(n).to_owned()),
@@ -298,7 +319,11 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         names: names::names(m)?,
         resources: resources(m)?,
         ulimits: m.texts("ulimit").map(resource::ulimit).collect::<Result<_>>()?,
-        devices: m.texts("device").map(resource::device).collect::<Result<_>>()?,
+        devices: m
+            .texts("device")
+            .filter(|d| !cdi::is_name(d))
+            .map(resource::device)
+            .collect::<Result<_>>()?,
         device_rules: m
             .texts("device-cgroup-rule")
             .map(resource::device_rule)
@@ -337,12 +362,35 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .and_then(|n| u64::try_from(*n).ok())
             .filter(|n| *n > 0),
         timezone: m.text("tz").map(timezone).transpose()?,
+        health: health::args(m)?,
+        requires: m
+            .texts("requires")
+            .flat_map(|names| names.split(','))
+            .filter(|name| !name.is_empty())
+            .map(str::to_owned)
+            .collect(),
+        secrets: m.texts("secret").map(secret::secret).collect::<Result<_>>()?,
+        cdi: CdiArgs {
+            devices: m
+                .texts("device")
+                .filter(|d| cdi::is_name(d))
+                .map(str::to_owned)
+                .collect(),
+            gpus: m.texts("gpus").map(cdi::gpus).collect::<Result<_>>()?,
+            spec_dirs: m
+                .raws("cdi-spec-dir")
+                .map(std::path::absolute)
+                .collect::<std::io::Result<_>>()?,
+        },
         replace: m.on("replace"),
         root: files::root(m)?,
         quota: files::quota(m)?,
+        systemd: Systemd::default(),
         service: service::service(m)?,
         command_line: Vec::new(),
-    })
+    };
+    extra::complete(m, &mut args)?;
+    Ok(args)
 }
 
 /// This command's own if it is asked for, then files, then what is said one by one.
@@ -498,6 +546,11 @@ fn hostname(host: Option<&str>, domain: Option<&str>) -> Result<(Option<String>,
     Ok((host, domain))
 }
 
+/// A host name that is given otherwise.
+pub(super) fn host_part(name: &str) -> Result<String> {
+    Ok(hostname(Some(name), Some(""))?.0.unwrap_or_default())
+}
+
 /// F075: without `-a` and `-d` it is stdout and stderr, and stdin with `-i`.
 fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: bool) -> Result<Streams> {
     let mut streams = Streams::default();
@@ -576,7 +629,9 @@ pub(crate) fn resources(m: &ArgMatches) -> Result<Resources> {
         cpuset_mems: list("cpuset-mems"),
         pids: number(m, "pids-limit")?,
         blkio_weight: number(m, "blkio-weight")?,
+        ..Resources::default()
     };
+    extra::resources(m, &mut made)?;
     if let Some(nano) = made.nano_cpus {
         for (name, given) in [
             ("Period", made.cpu_period.is_some()),

@@ -3,14 +3,18 @@
 
 mod access;
 mod argument;
+mod cdi;
 mod command;
 mod compat;
 mod complete;
 mod console;
 mod container;
 mod environment;
+mod extra;
 mod fetch;
 mod files;
+mod health;
+mod lxc;
 mod manual;
 mod mount;
 mod names;
@@ -18,6 +22,7 @@ mod network;
 mod prompt;
 mod prune;
 mod resource;
+mod secret;
 mod security;
 mod service;
 mod session;

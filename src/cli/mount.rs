@@ -4,6 +4,7 @@
 use crate::cli::resource;
 use crate::container::config::{VolumesFrom, clean_target};
 use crate::error::{Error, Result};
+use crate::model::fields;
 use crate::model::mount::{Mount, Propagation, Source};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt as _;
@@ -245,7 +246,7 @@ pub(crate) fn volumes_from(text: &str) -> Result<VolumesFrom> {
 pub(crate) fn mount(text: &str, here: &Path) -> Result<Mount> {
     let bad = |why: String| Error::usage(format!("invalid argument \"{text}\" for --mount: {why}"));
     let mut fields = Fields::default();
-    for field in split_fields(text).ok_or_else(|| bad("a quote does not end".into()))? {
+    for field in fields::split(text).ok_or_else(|| bad("a quote does not end".into()))? {
         fields.take(&field).map_err(|e| bad(e.to_string()))?;
     }
     fields.mount(here).map_err(|e| bad(e.to_string()))
@@ -367,27 +368,6 @@ impl Fields {
             chown: self.chown,
         })
     }
-}
-
-/// One record of a CSV file (RFC 4180): a quote inside a quoted field is doubled.
-fn split_fields(text: &str) -> Option<Vec<String>> {
-    let mut fields = vec![String::new()];
-    let mut chars = text.chars().peekable();
-    let mut quoted = false;
-    while let Some(c) = chars.next() {
-        let field = fields.last_mut()?;
-        match c {
-            '"' if quoted && chars.peek() == Some(&'"') => {
-                chars.next();
-                field.push('"');
-            }
-            '"' if quoted => quoted = false,
-            '"' if field.is_empty() => quoted = true,
-            ',' if !quoted => fields.push(String::new()),
-            _ => field.push(c),
-        }
-    }
-    (!quoted).then_some(fields)
 }
 
 #[cfg(test)]

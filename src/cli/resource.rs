@@ -2,43 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::model::container::{LogConfig, LogDriver, RestartPolicy};
-use crate::model::resources::{Access, Device, DeviceKind, DeviceRule, Ulimit};
+use crate::model::resources::{Access, Device, DeviceKind, DeviceRule, Ulimit, parse_bytes};
+use crate::model::tag;
 use std::path::{Path, PathBuf};
 
 /// `512m`, `1.5g`, `100`: bytes with a binary suffix, as docker reads them.
 pub(crate) fn bytes(text: &str) -> Result<u64> {
-    let bad = || Error::usage(format!("invalid size: '{text}'")).with_hint("write it like 512m or 1.5g");
-    let digits = text
-        .find(|c: char| !c.is_ascii_digit() && c != '.')
-        .unwrap_or(text.len());
-    let (number, suffix) = text.split_at(digits);
-    let shift = match suffix.trim_start().to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        "p" | "pb" | "pib" => 50,
-        _ => return Err(bad()),
-    };
-    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-    if whole.is_empty() || fraction.contains('.') || fraction.len() > 18 {
-        return Err(bad());
-    }
-    let whole: u64 = whole.parse().map_err(|_| bad())?;
-    let part = match fraction {
-        "" => 0,
-        _ => {
-            let scale = 10u128.pow(u32::try_from(fraction.len()).map_err(|_| bad())?);
-            let value: u128 = fraction.parse().map_err(|_| bad())?;
-            u64::try_from((value << shift) / scale).map_err(|_| bad())?
-        }
-    };
-    let whole = whole.checked_mul(1 << shift).ok_or_else(bad)?;
-    whole
-        .checked_add(part)
-        .filter(|n| i64::try_from(*n).is_ok())
-        .ok_or_else(bad)
+    parse_bytes(text)
+        .ok_or_else(|| Error::usage(format!("invalid size: '{text}'")).with_hint("write it like 512m or 1.5g"))
 }
 
 /// `--memory-swap`: bytes, or -1.
@@ -201,31 +172,37 @@ pub(crate) fn log<'a>(driver: Option<&str>, options: impl Iterator<Item = &'a st
         None | Some("json-file") => {}
         Some("none") => log.driver = LogDriver::None,
         Some("journald") => log.driver = LogDriver::Journald,
+        Some("local") => log.driver = LogDriver::Local,
+        Some("passthrough") => log.driver = LogDriver::Passthrough,
         Some(other) => {
             let e = Error::usage(format!("logger: no log driver named '{other}' is registered"));
-            return Err(e.with_hint("there are json-file, journald and none"));
+            return Err(e.with_hint("there are json-file, local, journald, passthrough and none"));
         }
     }
     for option in options {
         let (key, value) = option.split_once('=').unwrap_or((option, ""));
         match (log.driver, key) {
-            (LogDriver::JsonFile, "max-size") if value == "-1" => log.max_size = None,
-            (LogDriver::JsonFile, "max-size") => {
+            (LogDriver::JsonFile | LogDriver::Local, "max-size") if value == "-1" => log.max_size = None,
+            (LogDriver::JsonFile | LogDriver::Local, "max-size") => {
                 let size = Some(bytes(value)?).filter(|n| *n > 0);
                 log.max_size = Some(size.ok_or_else(|| Error::usage("max-size must be more than 0, or -1"))?);
             }
-            (LogDriver::JsonFile, "max-file") => {
+            (LogDriver::JsonFile | LogDriver::Local, "max-file") => {
                 let count = value.parse::<u32>().ok().filter(|n| *n > 0);
                 log.max_file =
                     count.ok_or_else(|| Error::usage(format!("max-file '{value}' is not a number above 0")))?;
             }
             (LogDriver::Journald, "tag" | "labels" | "env") => {
+                if key == "tag" {
+                    tag::expand(value, &|_| String::new())
+                        .map_err(|why| Error::usage(format!("invalid log tag '{}': {why}", value.escape_debug())))?;
+                }
                 log.options.insert(key.to_owned(), value.to_owned());
             }
             (driver, _) => {
                 let hint = match driver {
-                    LogDriver::None => "it has none",
-                    LogDriver::JsonFile => "there are max-size and max-file",
+                    LogDriver::None | LogDriver::Passthrough => "it has none",
+                    LogDriver::JsonFile | LogDriver::Local => "there are max-size and max-file",
                     LogDriver::Journald => "there are tag, labels and env",
                 };
                 let error = Error::usage(format!("unknown log opt '{key}' for {} log driver", driver.name()));
@@ -378,12 +355,16 @@ mod tests {
         assert_eq!(given, config(LogDriver::JsonFile, Some(10 << 20), 5));
         assert_eq!(parse(None, &["max-size=-1"]).unwrap().max_size, None);
         assert_eq!(parse(Some("none"), &[]).unwrap().driver, LogDriver::None);
+        let journald = parse(Some("journald"), &["tag={{.Name}}", "labels=a,b"]).unwrap();
+        assert_eq!(journald.options["tag"], "{{.Name}}");
         for (driver, option) in [
             (None, "max-size=0"),
             (None, "max-file=0"),
             (None, "labels=x"),
             (Some("none"), "max-size=1m"),
             (Some("syslog"), ""),
+            (Some("journald"), "max-size=1m"),
+            (Some("journald"), "tag={{.Nonsense}}"),
         ] {
             assert!(parse(driver, &[option]).is_err(), "{option}");
         }

@@ -2,7 +2,7 @@
 
 use crate::error::{Context as _, Error, Result};
 use crate::model::security::{Seccomp, Security};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// `ALL`, or a capability's name without `CAP_`, in capitals.
 pub(crate) fn capability(text: &str) -> Result<String> {
@@ -17,8 +17,10 @@ pub(crate) fn capability(text: &str) -> Result<String> {
 /// One `--security-opt`: `key=value`, or `key:value` as in old times.
 pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
     let unknown = || {
-        Error::usage(format!("invalid --security-opt: \"{text}\""))
-            .with_hint("there are seccomp=FILE|unconfined, no-new-privileges[=true], systempaths=unconfined")
+        Error::usage(format!("invalid --security-opt: \"{text}\"")).with_hint(
+            "there are seccomp=FILE|unconfined, no-new-privileges[=true], systempaths=unconfined, apparmor=PROFILE, \
+                 label=disable, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]",
+        )
     };
     let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
         Some((key, value)) => (key, Some(value)),
@@ -33,11 +35,44 @@ pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
         ("seccomp", Some(file)) if !file.is_empty() => security.seccomp = Seccomp::Profile(profile(Path::new(file))?),
         // Without AppArmor or SELinux a container is unconfined by them.
         ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
-        ("apparmor", Some(_)) => return Err(Error::other(format!("{text}: AppArmor profiles are not supported"))),
-        ("label", Some(_)) => return Err(Error::other(format!("{text}: SELinux labels are not supported"))),
+        ("apparmor", Some(profile)) if is_profile(profile) => {
+            if !has_apparmor() {
+                let error = Error::other(format!("{text}: this kernel has no AppArmor"));
+                return Err(error.with_hint("apparmor=unconfined runs here as everywhere"));
+            }
+            security.apparmor = Some(profile.to_owned());
+        }
+        ("label", Some(_)) => {
+            let error = Error::other(format!("{text}: SELinux labels are not supported"));
+            return Err(error.with_hint("label=disable runs without"));
+        }
+        ("mask", Some(list)) if !list.is_empty() => security.mask.extend(paths(list)?),
+        ("unmask", Some("ALL")) => security.unmasked = true,
+        ("unmask", Some(list)) if !list.is_empty() => security.unmask.extend(paths(list)?),
         _ => return Err(unknown()),
     }
     Ok(())
+}
+
+/// A profile's name goes to the kernel as it is.
+fn is_profile(name: &str) -> bool {
+    !name.is_empty() && name.len() < 256 && name.bytes().all(|b| b.is_ascii_graphic())
+}
+
+fn has_apparmor() -> bool {
+    std::fs::read("/sys/module/apparmor/parameters/enabled").is_ok_and(|text| text.starts_with(b"Y"))
+}
+
+/// `/a:/b`: absolute and without any `..`.
+fn paths(list: &str) -> Result<Vec<PathBuf>> {
+    list.split(':')
+        .map(|path| match Path::new(path).is_absolute() {
+            true => crate::container::config::clean_target(Path::new(path)),
+            false => Err(Error::usage(format!(
+                "invalid --security-opt: '{path}' is not an absolute path"
+            ))),
+        })
+        .collect()
 }
 
 /// The text of a seccomp profile. What it means is checked when the container is made.
@@ -76,12 +111,21 @@ mod tests {
         assert!(!made("no-new-privileges=false").unwrap().no_new_privileges);
         assert!(made("systempaths=unconfined").unwrap().unmasked);
         assert_eq!(made("seccomp:unconfined").unwrap().seccomp, Seccomp::Unconfined);
+        assert_eq!(
+            made("mask=/proc/a:/b/../c").unwrap().mask,
+            [Path::new("/proc/a"), Path::new("/c")]
+        );
+        assert_eq!(made("unmask=/proc/acpi").unwrap().unmask, [Path::new("/proc/acpi")]);
+        assert!(made("unmask=ALL").unwrap().unmasked);
         assert!(made("apparmor=unconfined").is_ok() && made("label=disable").is_ok());
         for bad in [
             "",
             "seccomp",
             "seccomp=",
             "seccomp=/does/not/exist",
+            "mask=relative",
+            "mask=",
+            "apparmor=a b",
             "apparmor=x",
             "label=type:t",
             "odd=1",

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, bytes, value};
 use crate::error::{Error, Result};
-use crate::model::service::{SdNotify, Service};
+use crate::model::service::{CgroupMode, SdNotify, Service};
 use clap::{ArgMatches, Command};
 
 pub(crate) fn define(command: Command) -> Command {
@@ -21,6 +21,11 @@ pub(crate) fn define(command: Command) -> Command {
             .alias("conmon-pidfile"),
         )
         .arg(value(
+            "cgroups",
+            "MODE",
+            "Control groups: enabled; split, inside the unit that starts the container; disabled",
+        ))
+        .arg(value(
             "cgroup-parent",
             "SLICE",
             "The slice (foo.slice) or control group below which the container's own is made",
@@ -36,6 +41,7 @@ pub(crate) fn service(m: &ArgMatches) -> Result<Service> {
             .filter(|f| !f.is_empty())
             .map(std::path::absolute)
             .transpose()?,
+        cgroups: m.text("cgroups").map(cgroups).transpose()?.unwrap_or_default(),
         cgroup_parent: m
             .text("cgroup-parent")
             .filter(|p| !p.is_empty())
@@ -54,6 +60,19 @@ fn notify(text: &str) -> Result<SdNotify> {
         other => {
             let error = Error::usage(format!("--sdnotify: invalid value '{other}'"));
             return Err(error.with_hint("there are container, monitor, healthy and ignore"));
+        }
+    })
+}
+
+/// podman's `no-conmon` is what happens anyway: a monitor is never in its container's group.
+fn cgroups(text: &str) -> Result<CgroupMode> {
+    Ok(match text {
+        "enabled" | "no-conmon" => CgroupMode::Enabled,
+        "split" => CgroupMode::Split,
+        "disabled" => CgroupMode::Disabled,
+        other => {
+            let error = Error::usage(format!("--cgroups: invalid value '{other}'"));
+            return Err(error.with_hint("there are enabled, split and disabled"));
         }
     })
 }

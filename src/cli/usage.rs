@@ -1,6 +1,7 @@
 //! What is wrong with a command line, in the engine's words.
 
 use crate::error::{Context as _, Error, Result};
+use crate::model::near::nearest;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use std::error::Error as _;
 use std::ffi::OsString;
@@ -69,16 +70,10 @@ pub(crate) fn in_command(error: Error, path: &str) -> Error {
 /// An unknown command, with the nearest of those that exist.
 pub(crate) fn unknown_command(word: &str, known: &[&str]) -> Error {
     let error = Error::usage(format!("unknown command '{word}'"));
-    match nearest(word, known) {
+    match nearest(word, known.iter().copied()) {
         Some(name) => error.with_hint(format!("did you mean 'barge {name}'?")),
         None => error.with_hint("'barge help' lists all commands"),
     }
-}
-
-/// What a person may have meant by `word`.
-pub(crate) fn nearest<'a>(word: &str, known: &[&'a str]) -> Option<&'a str> {
-    let near = known.iter().map(|k| (distance(word, k), *k)).min();
-    near.filter(|(d, _)| *d <= 1 + word.len() / 4).map(|(_, name)| name)
 }
 
 /// `--name` of `--name <NAME>`.
@@ -89,25 +84,6 @@ fn name_of(arg: &str) -> &str {
 /// `IMAGE` of `<IMAGE>...`.
 fn bare(arg: &str) -> String {
     arg.replace(['<', '>', '[', ']'], "").replace("...", "")
-}
-
-/// Letters to add, drop, change or swap.
-fn distance(a: &str, b: &str) -> usize {
-    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let same = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1).min(row[j - 1] + 1).min(rows[i - 1][j - 1] + same);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }
 
 #[cfg(test)]
@@ -126,19 +102,6 @@ mod tests {
             let e = unknown_command(word, &known);
             assert_eq!(e.to_string(), format!("unknown command '{word}'"));
             assert!(e.hint().unwrap().contains(hint), "{word}: {:?}", e.hint());
-        }
-    }
-
-    #[test]
-    fn edit_distances() {
-        for (a, b, want) in [
-            ("", "abc", 3),
-            ("run", "run", 0),
-            ("rnu", "run", 1),
-            ("kil", "kill", 1),
-            ("log", "logs", 1),
-        ] {
-            assert_eq!(distance(a, b), want, "{a} {b}");
         }
     }
 }

@@ -3,10 +3,12 @@
 use crate::container::connection::{Connection, Message};
 pub(crate) use crate::container::detach::DetachKeys;
 use crate::container::detach::Matcher;
+use crate::container::pause::tell;
 use crate::container::status::status;
 use crate::container::wait;
 use crate::error::{Context as _, Error, Result};
 use crate::model::container::Streams;
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
 use crate::monitor::frame::{self, Hello, Kind, Size};
@@ -63,7 +65,15 @@ pub(crate) fn attach(store: &Store, id: &ContainerId, options: &Options) -> Resu
     if let Some(size) = terminal_size().filter(|_| config.process.tty) {
         connection.send(&frame::frame(Kind::Resize, &size.encode()))?;
     }
+    tell(store, id, "attach");
     session.run(connection)
+}
+
+fn tell_size(store: &Store, id: &ContainerId, size: Size) {
+    if let Ok(config) = store.config(id) {
+        let event = Event::container("resize", &config);
+        store.event(&event.with("height", size.rows).with("width", size.columns));
+    }
 }
 
 pub(super) fn hello(streams: Streams) -> Hello {
@@ -165,6 +175,9 @@ impl<'a> Session<'a> {
                 self.send(&connection, &waiting);
             }
             if ready.input && self.read_input(&connection)? {
+                if self.of_container {
+                    tell(self.store, self.id, "detach");
+                }
                 return Ok(End::Detached);
             }
             if only_stdin && self.options.streams.stdin && !self.reading && self.output.is_empty() && !self.tty {
@@ -264,6 +277,9 @@ impl<'a> Session<'a> {
                 if let Some(size) = terminal_size().filter(|_| self.tty) {
                     let resize = frame::frame(Kind::Resize, &size.encode());
                     self.queue(connection, &resize);
+                    if self.of_container {
+                        tell_size(self.store, self.id, size);
+                    }
                 }
             } else if !OWN.iter().any(|s| *s as i32 == number) {
                 self.deliver(number)?;

@@ -13,6 +13,7 @@ use crate::image::intake::{Intake, LayerSource};
 use crate::image::progress::Silent;
 use crate::layer::{self, pack};
 use crate::model::container::ContainerConfig;
+use crate::model::event::Event;
 use crate::model::id::{ChainId, ContainerId, DiffId, ImageId};
 use crate::store::{ContainerLock, LayerRecord, StagedLayer, Store};
 use crate::sys;
@@ -38,6 +39,14 @@ pub(crate) struct Options {
 
 /// When it returns, the image survives a power cut.
 pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
+    let comment = options.described.message.clone();
+    let image = make(store, id, options)?;
+    let event = Event::container("commit", &store.config(id)?);
+    store.event(&event.with("comment", comment).with("imageID", image));
+    Ok(image)
+}
+
+fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     let config = store.config(id)?;
     let base = store.image(&config.image.id).ok();
     if !config.root.is_default() && !options.squash {

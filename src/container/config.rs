@@ -2,12 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
 use crate::model::container::{
     ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, RootSource, Streams,
 };
+use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
-use crate::model::image::ImageRecord;
+use crate::model::image::{ImageRecord, RunDefaults};
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::namespace::{Namespaces, Whose};
@@ -15,6 +17,7 @@ use crate::model::network::Attachment;
 use crate::model::platform::Platform;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::{SecretPlace, SecretUse};
 use crate::model::security::Security;
 use crate::model::service::Service;
 use crate::model::signal;
@@ -81,12 +84,84 @@ pub(crate) struct RunArgs {
     pub(crate) root: RootSource,
     /// Bytes that it may write.
     pub(crate) quota: Option<u64>,
+    pub(crate) health: HealthArgs,
+    /// `--requires`, as typed.
+    pub(crate) requires: Vec<String>,
+    /// Name as typed, and where it goes.
+    pub(crate) secrets: Vec<(String, SecretPlace)>,
+    pub(crate) cdi: CdiArgs,
     /// A container that has the name is removed first.
     pub(crate) replace: bool,
+    pub(crate) systemd: Systemd,
     pub(crate) service: Service,
     /// This command, program included.
     pub(crate) command_line: Vec<ByteString>,
 }
+
+/// `--device vendor/class=name`, `--gpus`, `--cdi-spec-dir`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct CdiArgs {
+    pub(crate) devices: Vec<String>,
+    pub(crate) gpus: Vec<GpuRequest>,
+    pub(crate) spec_dirs: Vec<PathBuf>,
+}
+
+/// One `--gpus`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct GpuRequest {
+    /// `driver=`: nvidia, amd, …; any that is there without it.
+    pub(crate) vendor: Option<String>,
+    /// These, or as many as `count` says.
+    pub(crate) devices: Vec<String>,
+    pub(crate) count: Count,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Count {
+    #[default]
+    All,
+    Number(usize),
+}
+
+/// `--health-…`, before the image's own check is known.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct HealthArgs {
+    pub(crate) check: HealthCheck,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) startup: Option<StartupCheck>,
+}
+
+/// `--systemd`: whether the program is a service manager, which wants tmpfs mounts, its own groups to write, and
+/// another stop signal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Systemd {
+    #[default]
+    Never,
+    /// By its name.
+    IfItIs,
+    Always,
+}
+
+impl Systemd {
+    fn is_on(self, argv: &[&ByteString]) -> bool {
+        let program = argv.first().map(|w| w.as_bytes()).unwrap_or_default();
+        let name = program.rsplit(|b| *b == b'/').next().unwrap_or_default();
+        let init = [
+            &b"/sbin/init"[..],
+            b"/usr/sbin/init",
+            b"/usr/local/sbin/init",
+            b"/lib/systemd/systemd",
+        ];
+        match self {
+            Systemd::Never => false,
+            Systemd::IfItIs => name == b"systemd" || init.contains(&program),
+            Systemd::Always => true,
+        }
+    }
+}
+
+/// What systemd(1) wants to be mounted in a container (its CONTAINER_INTERFACE).
+const SYSTEMD_TMPFS: [&str; 4] = ["/run", "/run/lock", "/tmp", "/var/log/journal"];
 
 /// `--ipc`, `--pid`, `--uts`, before the containers they name are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -168,8 +243,14 @@ pub(crate) struct Facts<'a> {
     pub(crate) links: Vec<Link>,
     /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
     pub(crate) shared_hostname: Option<String>,
+    /// The containers of `RunArgs::requires`.
+    pub(crate) requires: Vec<ContainerId>,
+    pub(crate) secrets: Vec<SecretUse>,
+    pub(crate) cdi: Cdi,
     /// The containers of `RunArgs::volumes_from`, in that order.
     pub(crate) volumes_from: Vec<ContainerConfig>,
+    /// The unit whose command makes it.
+    pub(crate) unit: Option<String>,
     /// Makes up a name for an anonymous volume.
     pub(crate) new_volume_name: &'a dyn Fn() -> String,
 }
@@ -181,6 +262,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     check_platform(args, image)?;
     let defaults = &image.config.config;
     let (entrypoint, cmd) = words(args, image)?;
+    let systemd = args.systemd.is_on(&entrypoint.iter().chain(&cmd).collect::<Vec<_>>());
     let hostname = hostname(args, &facts)?;
     if let NetworkMode::Container(_) = facts.network
         && (args.publish_all || !args.publish.is_empty())
@@ -213,7 +295,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     };
     check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
-        mounts: mounts(args, image, &facts)?,
+        mounts: mounts(args, image, &facts, systemd)?,
         id: facts.id,
         name: facts.name,
         created: facts.now,
@@ -240,6 +322,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         stop_signal: args
             .stop_signal
             .or_else(|| signal::parse(&defaults.stop_signal))
+            .or_else(|| systemd.then(|| signal::parse("RTMIN+3")).flatten())
             .unwrap_or(signal::TERM),
         stop_timeout: args.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         auto_remove: args.auto_remove,
@@ -256,10 +339,36 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         timezone: args.timezone.clone(),
         root: args.root.clone(),
         quota: args.quota,
+        systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
-        service: args.service.clone(),
+        service: Service {
+            unit: facts.unit,
+            ..args.service.clone()
+        },
         command_line: args.command_line.clone(),
+        health: health(&args.health, defaults)?,
+        requires: facts.requires,
+        secrets: facts.secrets,
+        cdi: facts.cdi,
     })
+}
+
+/// The image's check, with what the user says instead.
+fn health(args: &HealthArgs, image: &RunDefaults) -> Result<Option<HealthConfig>> {
+    let check = args.check.clone().or(image.healthcheck.as_ref());
+    let asks = check.argv(&image.shell).is_some();
+    if !asks && (args.on_failure != OnFailure::None || args.startup.is_some()) {
+        return Err(
+            Error::usage("cannot set on-failure action or startup check without a health check")
+                .with_hint("neither the image nor --health-cmd says how to ask"),
+        );
+    }
+    Ok(asks.then(|| HealthConfig {
+        check,
+        shell: image.shell.clone(),
+        on_failure: args.on_failure,
+        startup: args.startup.clone(),
+    }))
 }
 
 /// Parameters that belong to a namespace, and only to one that is the container's own: the others are the host's.
@@ -417,7 +526,7 @@ fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) -> Vec<Byte
 
 /// What is mounted, short targets first. Explicit mounts must not meet; they win over `--volumes-from`, where the first
 /// container wins (F141); anonymous volumes fill what is left (F139).
-fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<Mount>> {
+fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool) -> Result<Vec<Mount>> {
     let mut all: Vec<Mount> = Vec::new();
     let covered = |all: &[Mount], target: &Path| all.iter().any(|m| m.target == target);
     for mount in &args.mounts {
@@ -454,6 +563,24 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>) -> Result<Vec<
                 anonymous: true,
                 copy_up: true,
                 subpath: None,
+            };
+            all.push(Mount {
+                source,
+                target,
+                read_only: false,
+                propagation: Propagation::default(),
+                idmap: false,
+                chown: false,
+            });
+        }
+    }
+    for target in SYSTEMD_TMPFS.iter().filter(|_| systemd).map(PathBuf::from) {
+        if !covered(&all, &target) {
+            let mode = (target != Path::new("/tmp")).then_some(0o755);
+            let source = Source::Tmpfs {
+                size: None,
+                mode,
+                options: vec!["exec".to_owned(), "suid".to_owned(), "dev".to_owned()],
             };
             all.push(Mount {
                 source,

@@ -41,8 +41,12 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         network: NetworkMode::None,
         namespaces: Default::default(),
         links: Vec::new(),
+        requires: Vec::new(),
+        secrets: Vec::new(),
+        cdi: Default::default(),
         shared_hostname: None,
         volumes_from: Vec::new(),
+        unit: None,
         new_volume_name: &|| "fresh".into(),
     };
     change(&mut facts);

@@ -111,7 +111,7 @@ impl Connection {
                 Kind::Stderr => return Ok(Some(Message::Stderr(range))),
                 Kind::Exit => return Ok(Some(Message::Exit(code))),
                 Kind::Answer => return Ok(Some(Message::Answer(range))),
-                Kind::Stdin | Kind::Hello | Kind::Resize | Kind::Signal | Kind::Network => {}
+                Kind::Stdin | Kind::Hello | Kind::Resize | Kind::Signal | Kind::Network | Kind::Check => {}
             }
         }
         Ok(None)

@@ -1,7 +1,7 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg};
-use crate::container::remove;
+use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{ContainerConfig, NetworkMode};
@@ -12,6 +12,7 @@ use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
 use crate::model::platform::Platform;
+use crate::model::secret::{SecretPlace, SecretUse};
 use crate::model::time::Timestamp;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -167,10 +168,38 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         namespaces,
         links: links(store, &args.names)?,
         shared_hostname,
+        requires: requires(store, &args.requires)?,
+        secrets: secrets(store, args)?,
+        cdi: devices::by_name(&args.cdi)?,
         volumes_from: volumes_from.collect::<Result<_>>()?,
+        unit: cgroup::place::unit(&args.service)?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
     };
     config::merge(args, image, facts)
+}
+
+fn requires(store: &Store, names: &[String]) -> Result<Vec<ContainerId>> {
+    let one = |name: &String| {
+        store
+            .resolve_container(name)
+            .with_context(|| format!("required container {name}"))
+    };
+    let mut ids: Vec<ContainerId> = names.iter().map(one).collect::<Result<_>>()?;
+    ids.sort();
+    ids.dedup();
+    Ok(ids)
+}
+
+fn secrets(store: &Store, args: &RunArgs) -> Result<Vec<SecretUse>> {
+    let one = |(name, place): &(String, SecretPlace)| {
+        let secret = store.secret(name)?;
+        Ok(SecretUse {
+            id: secret.id,
+            name: secret.name,
+            place: place.clone(),
+        })
+    };
+    args.secrets.iter().map(one).collect()
 }
 
 fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {

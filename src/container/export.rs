@@ -1,5 +1,6 @@
 //! `export`: a container's file system as a tar, of one that runs and of one that does not. Volumes are not in it.
 
+use crate::container::pause::tell;
 use crate::container::view;
 use crate::error::Result;
 use crate::layer::pack;
@@ -16,5 +17,7 @@ pub(crate) fn export(store: &Store, id: &ContainerId, out: &mut dyn Write) -> Re
         ..pack::Options::default()
     };
     let exported = pack::export(view.root.as_fd(), out, &options);
-    exported.map(|_| ()).map_err(|e| view::or_gone(store, id, e))
+    exported.map_err(|e| view::or_gone(store, id, e))?;
+    tell(store, id, "export");
+    Ok(())
 }

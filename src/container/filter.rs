@@ -32,7 +32,9 @@ enum Filter {
     Publish(PortNumber),
     /// Matches a container that documents the port.
     Expose(String),
-    /// Nothing is a task, and nobody's health is known here.
+    /// What its check says; `none` if it has none.
+    Health(String),
+    /// Nothing is a task.
     Constant(bool),
 }
 
@@ -103,8 +105,7 @@ impl Filter {
             "publish" => Filter::Publish(value.parse().map_err(|_| bad())?),
             "expose" => Filter::Expose(text),
             "health" => match value {
-                "none" => Filter::Constant(true),
-                "starting" | "healthy" | "unhealthy" => Filter::Constant(false),
+                "none" | "starting" | "healthy" | "unhealthy" => Filter::Health(text),
                 _ => return Err(bad()),
             },
             "is-task" => match value {
@@ -166,6 +167,13 @@ impl Test {
                 matches!(&entry.status, Status::Exited(exit) if exit.code == *code && entry.state() == "exited")
             }
             (Filter::Constant(always), _) => *always,
+            (Filter::Health(wanted), _) => {
+                let health = match &entry.status {
+                    Status::Running(live) => live.health,
+                    _ => None,
+                };
+                health.map_or("none", crate::model::health::HealthStatus::as_str) == wanted
+            }
             (Filter::Publish(number), _) => super::port::published(&entry.status)
                 .iter()
                 .any(|p| p.number() == *number),

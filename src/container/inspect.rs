@@ -9,6 +9,7 @@ use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPo
 use crate::model::id::ContainerId;
 use crate::model::mount::{Mount, Source};
 use crate::model::name::ExtraHost;
+use crate::model::resources::DeviceLimit;
 use crate::model::security::Seccomp;
 use crate::model::signal;
 use crate::model::state::{Exit, Phase, Status};
@@ -42,7 +43,8 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
     };
     let mut argv = config.process.argv();
     let path = argv.next().map(lossy);
-    let log = (config.log.driver == LogDriver::JsonFile).then(|| dir.join(crate::monitor::log::FILE));
+    let log = (matches!(config.log.driver, LogDriver::JsonFile | LogDriver::Local))
+        .then(|| dir.join(crate::monitor::log::FILE));
     let mut object = json!({
         "Id": config.id,
         "Created": config.created.to_string(),
@@ -65,6 +67,13 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "HostConfig": host_config(&config),
         "GraphDriver": graph_driver(store, &config, &status),
     });
+    if let Some(health) = crate::monitor::health::read(store, id)
+        .ok()
+        .flatten()
+        .filter(|_| config.health.is_some())
+    {
+        object["State"]["Health"] = serde_json::to_value(health)?;
+    }
     if let (true, Some(object)) = (with_size, object.as_object_mut()) {
         let size = list::size(store, id, &config.image.id).with_context(|| format!("size of {}", id.short()))?;
         object.insert("SizeRw".to_owned(), size.own.into());
@@ -210,6 +219,11 @@ fn limits(config: &ContainerConfig) -> Value {
         "NanoCpus": resources.nano_cpus.unwrap_or(0),
         "CgroupParent": "",
         "BlkioWeight": resources.blkio_weight.unwrap_or(0),
+        "BlkioWeightDevice": device_limits(&resources.blkio.weight, "Weight"),
+        "BlkioDeviceReadBps": device_limits(&resources.blkio.read_bps, "Rate"),
+        "BlkioDeviceWriteBps": device_limits(&resources.blkio.write_bps, "Rate"),
+        "BlkioDeviceReadIOps": device_limits(&resources.blkio.read_iops, "Rate"),
+        "BlkioDeviceWriteIOps": device_limits(&resources.blkio.write_iops, "Rate"),
         "CpuPeriod": resources.cpu_period.unwrap_or(0),
         "CpuQuota": resources.cpu_quota.unwrap_or(0),
         "CpusetCpus": resources.cpuset_cpus.clone().unwrap_or_default(),
@@ -224,6 +238,14 @@ fn limits(config: &ContainerConfig) -> Value {
         "PidsLimit": resources.pids,
         "Ulimits": ulimits.collect::<Vec<_>>(),
     })
+}
+
+fn device_limits(limits: &[DeviceLimit], key: &str) -> Value {
+    let one = |limit: &DeviceLimit| json!({"Path": limit.path.display().to_string(), key: limit.value});
+    match limits {
+        [] => Value::Null,
+        some => some.iter().map(one).collect(),
+    }
 }
 
 /// Binds and named volumes in the form of `-v`; docker has those of `--mount` elsewhere, here both are the same.
@@ -261,7 +283,7 @@ fn tmpfs(mounts: &[Mount]) -> Value {
 
 fn log_options(config: &ContainerConfig) -> Value {
     let mut options = Map::new();
-    if config.log.driver == LogDriver::JsonFile {
+    if matches!(config.log.driver, LogDriver::JsonFile | LogDriver::Local) {
         options.insert("max-file".to_owned(), config.log.max_file.to_string().into());
         let size = config.log.max_size.map_or("-1".to_owned(), |size| size.to_string());
         options.insert("max-size".to_owned(), size.into());
@@ -380,7 +402,7 @@ fn run_config(config: &ContainerConfig) -> Value {
         .mounts
         .iter()
         .filter(|m| matches!(m.source, Source::Volume { anonymous: true, .. }));
-    json!({
+    let mut value = json!({
         "Hostname": config.hostname,
         "Domainname": config.domainname,
         "User": process.user,
@@ -401,7 +423,11 @@ fn run_config(config: &ContainerConfig) -> Value {
         "Labels": config.labels,
         "StopSignal": signal::name(config.stop_signal),
         "StopTimeout": config.stop_timeout,
-    })
+    });
+    if let Some(health) = &config.health {
+        value["Healthcheck"] = json!(health.check);
+    }
+    value
 }
 
 /// JSON is text: what is not UTF-8 becomes U+FFFD.

@@ -2,6 +2,7 @@
 
 use crate::container::status::status;
 use crate::error::{Error, Result};
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::state::{LiveState, Phase, Status};
 use crate::runtime::cgroup;
@@ -10,14 +11,21 @@ use crate::store::Store;
 pub(crate) fn pause(store: &Store, id: &ContainerId) -> Result<()> {
     match running(store, id)? {
         live if live.paused => Err(Error::conflict(format!("Container {id} is already paused"))),
-        live => cgroup::freeze(&live.cgroups),
+        live => cgroup::freeze(&live.cgroups).map(|()| tell(store, id, "pause")),
     }
 }
 
 pub(crate) fn unpause(store: &Store, id: &ContainerId) -> Result<()> {
     match running(store, id)? {
-        live if live.paused => cgroup::thaw(&live.cgroups),
+        live if live.paused => cgroup::thaw(&live.cgroups).map(|()| tell(store, id, "unpause")),
         _ => Err(Error::conflict(format!("Container {id} is not paused"))),
+    }
+}
+
+/// Writes an event about a container that has nothing to say but itself.
+pub(super) fn tell(store: &Store, id: &ContainerId, action: &str) {
+    if let Ok(config) = store.config(id) {
+        store.event(&Event::container(action, &config));
     }
 }
 

@@ -4,6 +4,7 @@ use crate::container::list::{Selection, list};
 use crate::container::remove::{self, remove};
 use crate::error::{Kind, Result};
 use crate::layer;
+use crate::model::event::{Event, EventKind};
 use crate::model::mount::Source;
 use crate::model::prune::Filters;
 use crate::model::state::Status;
@@ -45,6 +46,7 @@ pub(crate) fn containers(store: &Store, filters: &Filters) -> Result<Reclaimed> 
             Err(e) => return Err(e),
         }
     }
+    store.event(&Event::new(EventKind::Container, "prune", "").with("reclaimed", reclaimed.bytes));
     Ok(reclaimed)
 }
 
@@ -68,6 +70,7 @@ pub(crate) fn volumes(store: &Store, all: bool, filters: &Filters) -> Result<Rec
             Err(e) => return Err(e),
         }
     }
+    store.event(&Event::new(EventKind::Volume, "prune", "").with("reclaimed", reclaimed.bytes));
     Ok(reclaimed)
 }
 

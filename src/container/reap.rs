@@ -36,6 +36,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
     }
     super::stop::kill_first_process(&live)?;
     release(store, id, &live).with_context(|| format!("release container {}", id.short()))?;
+    tell(store, id, &live);
     let config = store.config(id);
     if let Ok(config) = &config
         && config.auto_remove
@@ -45,6 +46,16 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
     store.save_exit(id, &last_exit(&live), Durability::Synced)?;
     store.unmark_running(id);
     store.clear_live(id)
+}
+
+/// Writes the events that its monitor has not come to.
+pub(super) fn tell(store: &Store, id: &ContainerId, live: &LiveState) {
+    let exit = last_exit(live);
+    if let Ok(config) = store.config(id) {
+        for event in crate::monitor::events::missing(store, &config, &exit) {
+            store.event(&event);
+        }
+    }
 }
 
 /// What the kernel and the run root still have of it.

@@ -51,6 +51,7 @@ pub(crate) fn remove(store: &Store, id: &ContainerId, options: Options) -> Resul
             // What is removed needs no record of its exit: a full disk might have no room for one.
             Seen::Lost(live) => {
                 reap::release(store, id, &live)?;
+                reap::tell(store, id, &live);
                 return discard(store, id, options.volumes, &lock);
             }
         }

@@ -2,29 +2,60 @@
 
 use crate::container::attach::{self, End, Options};
 use crate::container::connection::Connection;
+use crate::container::pause::tell;
 use crate::container::status::{self, Seen};
 use crate::container::{reap, stop};
 use crate::error::{Error, Result};
+use crate::model::container::LogDriver;
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
-use crate::monitor::launch::{self, FirstClient};
+use crate::monitor::launch::{self, FirstClient, Passed};
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::time::{Duration, Instant};
 
 /// Returns when the program has been executed. Success if it runs already.
 pub(crate) fn start(store: &Store, id: &ContainerId) -> Result<()> {
+    start_with(store, id, Vec::new())
+}
+
+/// The same, and the program gets these descriptors as 3, 4, …
+pub(crate) fn start_with(store: &Store, id: &ContainerId, descriptors: Vec<OwnedFd>) -> Result<()> {
     let Some(lock) = ready(store, id)? else { return Ok(()) };
-    launch(store, id, lock, None)
+    let passed = passed(store, id, descriptors)?;
+    launch(store, id, lock, None, &passed)
+}
+
+/// Besides what the command has for the program, its own streams, where they are to be the program's.
+fn passed(store: &Store, id: &ContainerId, more: Vec<OwnedFd>) -> Result<Passed> {
+    use std::io::{stderr, stdin, stdout};
+    let streams = match store.config(id)?.log.driver {
+        LogDriver::Passthrough => Some([
+            stdin().as_fd().try_clone_to_owned()?,
+            stdout().as_fd().try_clone_to_owned()?,
+            stderr().as_fd().try_clone_to_owned()?,
+        ]),
+        _ => None,
+    };
+    let mut passed = Passed::by_service_manager()?;
+    passed.streams = streams;
+    passed.fds.extend(more);
+    Ok(passed)
 }
 
 /// Starts with this command attached from the first byte on, and stays until the end.
-pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options) -> Result<End> {
+pub(crate) fn start_attached(
+    store: &Store,
+    id: &ContainerId,
+    options: &Options,
+    descriptors: Vec<OwnedFd>,
+) -> Result<End> {
     let Some(lock) = ready(store, id)? else {
         return attach::attach(store, id, options);
     };
     let tty = store.config(id)?.process.tty;
+    let passed = passed(store, id, descriptors)?;
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let client = FirstClient {
         socket: theirs.as_fd(),
@@ -32,13 +63,20 @@ pub(crate) fn start_attached(store: &Store, id: &ContainerId, options: &Options)
         size: tty.then(attach::terminal_size).flatten(),
     };
     let client_session = attach::Session::open(store, id, options, tty)?;
-    launch(store, id, lock, Some(&client))?;
+    tell(store, id, "attach");
+    launch(store, id, lock, Some(&client), &passed)?;
     drop(theirs);
     client_session.run(Connection::new(ours))
 }
 
-fn launch(store: &Store, id: &ContainerId, lock: ContainerLock, client: Option<&FirstClient<'_>>) -> Result<()> {
-    for warning in launch::launch(store, id, lock, client)? {
+fn launch(
+    store: &Store,
+    id: &ContainerId,
+    lock: ContainerLock,
+    client: Option<&FirstClient<'_>>,
+    passed: &Passed,
+) -> Result<()> {
+    for warning in launch::launch(store, id, lock, client, passed)? {
         store.notify(&format!("WARNING: {warning}"));
     }
     Ok(())

@@ -96,6 +96,7 @@ fn before_the_boot(started: Timestamp) -> LiveState {
         paused: false,
         endpoints: Vec::new(),
         ports: Vec::new(),
+        health: None,
     }
 }
 

@@ -4,9 +4,12 @@
 //! the end is said by a file in the run directory before the signal, for the restart policy to see.
 
 use crate::container::connection::Connection;
+use crate::container::pause::tell;
 use crate::container::start;
 use crate::container::status::{self, Seen};
 use crate::error::{Context as _, Error, Result};
+use crate::model::container::ContainerConfig;
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::state::{LiveState, ProcessRef, Status};
 use crate::monitor::frame::Hello;
@@ -35,16 +38,22 @@ pub(crate) fn stop(store: &Store, id: &ContainerId, signal: Option<i32>, timeout
     if timeout != 0 {
         let signal = signal.unwrap_or(config.stop_signal);
         sys::process::pidfd_signal(init.as_fd(), signal).context("send the stop signal")?;
+        store.event(&killed(&config, signal));
         go_on(&live)?;
         let patience = u64::try_from(timeout).ok().map(Duration::from_secs);
         if sys::process::pidfd_wait(init.as_fd(), patience)? {
-            return ended(monitor, &live);
+            return ended(monitor, &live).map(|()| store.event(&Event::container("stop", &config)));
         }
     }
     sys::process::pidfd_signal(init.as_fd(), libc::SIGKILL).context("send SIGKILL")?;
+    store.event(&killed(&config, libc::SIGKILL));
     go_on(&live)?;
     sys::process::pidfd_wait(init.as_fd(), None)?;
-    ended(monitor, &live)
+    ended(monitor, &live).map(|()| store.event(&Event::container("stop", &config)))
+}
+
+fn killed(config: &ContainerConfig, signal: i32) -> Event {
+    Event::container("kill", config).with("signal", signal)
 }
 
 /// Sends a signal; SIGKILL waits for the end.
@@ -64,7 +73,11 @@ pub(crate) fn kill(store: &Store, id: &ContainerId, signal: i32) -> Result<()> {
     let Some(init) = first_process(&live)? else {
         return if ends { wake(&live, monitor) } else { Err(not_running()) };
     };
+    let config = store.config(id);
     sys::process::pidfd_signal(init.as_fd(), signal).context("send the signal")?;
+    if let Ok(config) = &config {
+        store.event(&killed(config, signal));
+    }
     if ends {
         go_on(&live)?;
     }
@@ -81,7 +94,9 @@ pub(crate) fn restart(store: &Store, id: &ContainerId, signal: Option<i32>, time
         request(store, id, KEEP_REQUEST)?;
     }
     stop(store, id, signal, timeout)?;
-    start::start(store, id)
+    start::start(store, id)?;
+    tell(store, id, "restart");
+    Ok(())
 }
 
 /// The state of a container that has a monitor: it runs, or is about to end or to start again.
@@ -105,7 +120,9 @@ pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
         Err(_) => {
             let _ = request(store, id, STOP_REQUEST);
             let host = cgroup::Host::probe()?;
-            cgroup::kill_and_remove(&host.paths(&cgroup::base(store.instance().as_deref()), id))?;
+            let service = store.config(id).map(|c| c.service).unwrap_or_default();
+            let base = cgroup::base(store.instance().as_deref());
+            cgroup::kill_and_remove(&cgroup::place::guess(&service, &host, &base, id))?;
             if let Some(mut monitor) = Connection::open(store, id, Hello(Hello::LAST_EXIT))? {
                 let _ = monitor.exit(Some(MONITOR_PATIENCE));
             }

@@ -1,6 +1,7 @@
 //! The processes of a container, as the host sees them.
 
 use crate::container::pause::running;
+use crate::container::pause::tell;
 use crate::error::{Context, Error, Result};
 use crate::model::id::ContainerId;
 use crate::model::time::Timestamp;
@@ -22,6 +23,7 @@ pub(crate) struct Processes {
 pub(crate) fn top(store: &Store, id: &ContainerId, options: &[OsString]) -> Result<Processes> {
     let live = running(store, id)?;
     let pids = cgroup::pids(&live.cgroups);
+    tell(store, id, "top");
     match options {
         [] => full_format(&pids),
         options => by_ps(&pids, options),

@@ -3,6 +3,7 @@
 use crate::container::status::status;
 use crate::error::{Error, Result};
 use crate::model::container::RestartPolicy;
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::resources::Resources;
 use crate::model::state::{LiveState, Status};
@@ -32,7 +33,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
     {
         apply(store, live, &merged)?;
     }
-    store.change_config(id, |config| {
+    let config = store.change_config(id, |config| {
         if let Some(restart) = wanted.restart {
             if config.auto_remove && restart != RestartPolicy::No {
                 return Err(Error::conflict(
@@ -44,6 +45,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
         merge(&mut config.resources, &wanted.resources);
         Ok(())
     })?;
+    store.event(&Event::container("update", &config));
     Ok(())
 }
 
@@ -70,6 +72,19 @@ fn merge(into: &mut Resources, wanted: &Resources) {
     set(&mut into.cpuset_mems, &wanted.cpuset_mems);
     set(&mut into.pids, &wanted.pids);
     set(&mut into.blkio_weight, &wanted.blkio_weight);
+    set(&mut into.cpu_rt_runtime, &wanted.cpu_rt_runtime);
+    set(&mut into.cpu_rt_period, &wanted.cpu_rt_period);
+    let (old, new) = (&mut into.blkio, &wanted.blkio);
+    for (old, new) in [
+        (&mut old.weight, &new.weight),
+        (&mut old.read_bps, &new.read_bps),
+        (&mut old.write_bps, &new.write_bps),
+        (&mut old.read_iops, &new.read_iops),
+        (&mut old.write_iops, &new.write_iops),
+    ] {
+        old.retain(|o| !new.iter().any(|n| n.path == o.path));
+        old.extend(new.iter().cloned());
+    }
     into.oom_kill_disable |= wanted.oom_kill_disable;
     // `--cpus` is another way to say quota and period; the later word wins.
     if wanted.cpu_quota.is_some() || wanted.cpu_period.is_some() {

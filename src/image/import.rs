@@ -4,6 +4,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::change;
 use crate::image::intake::{Intake, LayerSource, NewImage};
 use crate::image::progress::Silent;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::ImageId;
 use crate::model::image::{History, ImageConfig, RootFs, RunDefaults};
 use crate::model::reference::Reference;
@@ -114,7 +115,9 @@ pub(crate) fn import(store: &Store, import: Import) -> Result<ImageId> {
         }
         Source::Url(url) => registry::download::get(&url, &Access::default())?.reader,
     };
-    from_tar(store, reader, config, import.reference.as_ref())
+    let id = from_tar(store, reader, config, import.reference.as_ref())?;
+    store.event(&Event::new(EventKind::Image, "import", id).with("name", id));
+    Ok(id)
 }
 
 /// An image of one layer, named if a name is given. `config` lacks nothing but the layer's digest.

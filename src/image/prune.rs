@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::image::list::summaries;
 use crate::image::removal::plan_prune;
 use crate::image::remove::{Removal, Runs, carry_out, state, users};
+use crate::model::event::{Event, EventKind};
 use crate::model::id::ImageId;
 use crate::model::prune::Filters;
 use crate::store::Store;
@@ -17,7 +18,9 @@ pub(crate) fn images(store: &Store, all: bool, filters: &Filters, runs: Runs<'_>
     state.users = users(store, runs)?;
     let matching = matching(store, filters)?;
     let steps = plan_prune(&mut state, all, &|id| matching.contains(id));
-    carry_out(store, &steps, held)
+    let removal = carry_out(store, &steps, held)?;
+    store.event(&Event::new(EventKind::Image, "prune", "").with("reclaimed", removal.bytes()));
+    Ok(removal)
 }
 
 /// A damaged image has no labels, and no time.

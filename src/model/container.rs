@@ -1,6 +1,8 @@
 //! What was asked of a container: written once, when it is created (`containers/<id>/config.json`).
 
 use crate::model::bytes::ByteString;
+use crate::model::cdi::Cdi;
+use crate::model::health::HealthConfig;
 use crate::model::id::{ChainId, ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::name::NameOptions;
@@ -8,6 +10,7 @@ use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
 use crate::model::port::Publish;
 use crate::model::resources::{Device, DeviceRule, Resources, Ulimit};
+use crate::model::secret::SecretUse;
 use crate::model::security::Security;
 use crate::model::service::Service;
 use crate::model::time::Timestamp;
@@ -94,6 +97,9 @@ pub(crate) struct ContainerConfig {
     /// `--storage-opt size=`: bytes that it may write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) quota: Option<u64>,
+    /// Its program is a service manager: it may make groups below its own.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) systemd: bool,
     /// `--volumes-from` as typed, for `inspect`; the mounts it gave are in `mounts`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) volumes_from: Vec<String>,
@@ -102,6 +108,18 @@ pub(crate) struct ContainerConfig {
     /// The command that made it, program included, so that it can be made again: in a unit, from a newer image.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) command_line: Vec<ByteString>,
+    /// How it is asked whether it works; `None`: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthConfig>,
+    /// Started before it, and stopped after it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) requires: Vec<ContainerId>,
+    /// What it is told in secret.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) secrets: Vec<SecretUse>,
+    /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
+    #[serde(default, skip_serializing_if = "Cdi::is_empty")]
+    pub(crate) cdi: Cdi,
 }
 
 /// Where a container's files come from.
@@ -229,6 +247,10 @@ pub(crate) enum LogDriver {
     None,
     /// The host's journal (systemd-journald.service(8)).
     Journald,
+    /// Docker's name for files with other defaults; here they are the same files.
+    Local,
+    /// The program has the streams of the command that started it; nothing is kept.
+    Passthrough,
 }
 
 impl LogDriver {
@@ -238,6 +260,8 @@ impl LogDriver {
             LogDriver::JsonFile => "json-file",
             LogDriver::None => "none",
             LogDriver::Journald => "journald",
+            LogDriver::Local => "local",
+            LogDriver::Passthrough => "passthrough",
         }
     }
 }

@@ -63,6 +63,7 @@ impl Stamp {
 /// Writes records of one stream and one moment.
 #[derive(Debug)]
 pub(crate) struct Encoder {
+    pub(crate) stream: Stream,
     /// What follows the text, newline included.
     tail: [u8; STDOUT.len() + TIME + END.len() + 1],
 }
@@ -74,7 +75,7 @@ impl Encoder {
         middle.copy_from_slice(stream.middle());
         rest[..TIME].copy_from_slice(Stamp::new(at).as_bytes());
         rest[TIME..TIME + END.len()].copy_from_slice(END);
-        Encoder { tail }
+        Encoder { stream, tail }
     }
 
     /// Appends a record.

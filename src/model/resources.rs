@@ -3,6 +3,38 @@
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
+/// `512m`, `1.5g`, `100`: bytes with a binary suffix, as docker reads them.
+pub(crate) fn parse_bytes(text: &str) -> Option<u64> {
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at(digits);
+    let shift = match suffix.trim_start().to_ascii_lowercase().as_str() {
+        "" | "b" => 0,
+        "k" | "kb" | "kib" => 10,
+        "m" | "mb" | "mib" => 20,
+        "g" | "gb" | "gib" => 30,
+        "t" | "tb" | "tib" => 40,
+        "p" | "pb" | "pib" => 50,
+        _ => return None,
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if whole.is_empty() || fraction.contains('.') || fraction.len() > 18 {
+        return None;
+    }
+    let whole: u64 = whole.parse().ok()?;
+    let part = match fraction {
+        "" => 0,
+        _ => {
+            let scale = 10u128.pow(u32::try_from(fraction.len()).ok()?);
+            let value: u128 = fraction.parse().ok()?;
+            u64::try_from((value << shift) / scale).ok()?
+        }
+    };
+    let whole = whole.checked_mul(1 << shift)?;
+    whole.checked_add(part).filter(|n| i64::try_from(*n).is_ok())
+}
+
 /// What the control groups hold a container to. `None` is "not asked for".
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,6 +76,57 @@ pub(crate) struct Resources {
     /// 10 to 1000.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) blkio_weight: Option<u16>,
+    #[serde(skip_serializing_if = "BlockIo::is_default")]
+    pub(crate) blkio: BlockIo,
+    /// Microseconds of each real-time period (cgroup v1 only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_rt_runtime: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) cpu_rt_period: Option<u64>,
+}
+
+/// Limits of single block devices.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct BlockIo {
+    /// 10 to 1000.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) weight: Vec<DeviceLimit>,
+    /// Bytes a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_bps: Vec<DeviceLimit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) write_bps: Vec<DeviceLimit>,
+    /// Operations a second.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) read_iops: Vec<DeviceLimit>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) write_iops: Vec<DeviceLimit>,
+}
+
+impl BlockIo {
+    fn is_default(&self) -> bool {
+        *self == BlockIo::default()
+    }
+
+    pub(crate) fn all(&self) -> impl Iterator<Item = &DeviceLimit> {
+        [
+            &self.weight,
+            &self.read_bps,
+            &self.write_bps,
+            &self.read_iops,
+            &self.write_iops,
+        ]
+        .into_iter()
+        .flatten()
+    }
+}
+
+/// A number for a block device, which is looked up whenever it is set: numbers change with the boot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct DeviceLimit {
+    pub(crate) path: PathBuf,
+    pub(crate) value: u64,
 }
 
 /// setrlimit(2), by its lower-case name without `RLIMIT_`.

@@ -1,6 +1,7 @@
 //! How a container is confined, as asked for.
 
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 
 /// `--privileged`, `--cap-add`, `--security-opt` and the rest.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -14,6 +15,15 @@ pub(crate) struct Security {
     pub(crate) no_new_privileges: bool,
     /// `systempaths=unconfined`: nothing in /proc and /sys is masked or read-only.
     pub(crate) unmasked: bool,
+    /// Further paths that are hidden.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) mask: Vec<PathBuf>,
+    /// Paths that are neither hidden nor read-only, though they are by default.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unmask: Vec<PathBuf>,
+    /// The AppArmor profile that the program runs under.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) apparmor: Option<String>,
     pub(crate) read_only: bool,
 }
 

@@ -18,6 +18,20 @@ pub(crate) enum SdNotify {
     Ignore,
 }
 
+/// `--cgroups`: where the container's control group is made (v2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum CgroupMode {
+    /// As the host's rules have it: in the unit that starts the container if that unit has delegated its group, else in
+    /// a scope of its own below systemd, else in the engine's own group.
+    #[default]
+    Enabled,
+    /// In the group of the unit that starts it.
+    Split,
+    /// It has none of its own: it stays where its monitor is.
+    Disabled,
+}
+
 /// How a container lives under a service manager.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Service {
@@ -29,6 +43,8 @@ pub(crate) struct Service {
     /// Where the monitor's pid is written, for `PIDFile=` of a unit with `Type=forking`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) monitor_pidfile: Option<PathBuf>,
+    #[serde(default)]
+    pub(crate) cgroups: CgroupMode,
     /// `--cgroup-parent`: a slice, or a control group's path.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) cgroup_parent: Option<String>,

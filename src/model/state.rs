@@ -1,6 +1,7 @@
 //! What is so: the state of a container while its monitor lives (`<run root>/<id>/state.json`, on tmpfs, never synced)
 //! and what is left when it has ended (`containers/<id>/exit.json`, synced unless the container goes with `--rm`).
 
+use crate::model::health::HealthStatus;
 use crate::model::network::Endpoint;
 use crate::model::port::PublishedPort;
 use crate::model::time::Timestamp;
@@ -38,6 +39,9 @@ pub(crate) struct LiveState {
     /// What is published of it, held by sockets of its monitor.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) ports: Vec<PublishedPort>,
+    /// What its health check says, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) health: Option<HealthStatus>,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -28,6 +28,8 @@ pub(super) enum Said {
     Signal(i32),
     /// A change of networks.
     Network(Vec<u8>),
+    /// It wants to know how the container is.
+    Check,
 }
 
 impl Client {
@@ -127,6 +129,7 @@ impl Client {
                 Kind::Resize => said.extend(Size::decode(payload).map(Said::Resize)),
                 Kind::Signal => said.extend(payload.try_into().ok().map(i32::from_be_bytes).map(Said::Signal)),
                 Kind::Network => said.push(Said::Network(payload.to_vec())),
+                Kind::Check => said.push(Said::Check),
                 Kind::Stdout | Kind::Stderr | Kind::Exit | Kind::Answer => {}
             }
             done += length;

@@ -7,14 +7,15 @@ use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
 use crate::runtime::capability::Capabilities;
+use crate::runtime::cgroup::place::Place;
 use crate::runtime::cgroup::{self, Cgroup, DeviceFilter};
 use crate::runtime::plan::{self, CgroupMount, Facts};
-use crate::runtime::prepare::{self, Prepared};
+use crate::runtime::prepare::{self, Passed, Prepared};
 use crate::runtime::spawn::{self, Init};
 use crate::runtime::{capability, device, seccomp, user};
 use crate::store::{Durability, Store, file};
@@ -41,8 +42,13 @@ pub(super) struct Started {
 }
 
 /// The groups of a container, in the order they are made: recorded before.
-pub(super) fn cgroup_paths(store: &Store, config: &ContainerConfig) -> Result<(cgroup::Host, Vec<PathBuf>)> {
-    let host = cgroup::Host::probe()?;
+pub(super) fn cgroup_paths(
+    store: &Store,
+    config: &ContainerConfig,
+    place: &Place,
+) -> Result<(cgroup::Host, Vec<PathBuf>)> {
+    let base = cgroup::base(store.instance().as_deref());
+    let host = cgroup::Host::probe()?.with_place(&base, &config.id, place);
     let paths = paths(store, config, &host);
     Ok((host, paths))
 }
@@ -75,10 +81,13 @@ fn services(
 }
 
 /// What a start takes over.
-pub(super) struct Handed {
+pub(super) struct Handed<'a> {
     pub(super) ports: Reservation,
     /// Of its terminal, if it has one.
     pub(super) size: Option<Size>,
+    pub(super) passed: Passed,
+    /// Its streams, if they are no business of ours.
+    pub(super) streams: Option<&'a [OwnedFd; 3]>,
 }
 
 /// Prepares everything and starts the container's first process.
@@ -87,7 +96,7 @@ pub(super) fn start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<Started> {
     let cgroups = paths(store, config, host);
     let result = try_start(store, config, host, live, handed);
@@ -166,9 +175,15 @@ fn try_start(
     config: &ContainerConfig,
     host: &cgroup::Host,
     live: &LiveState,
-    handed: Handed,
+    handed: Handed<'_>,
 ) -> Result<(Parts, Channels, Vec<String>)> {
-    let Handed { ports, size } = handed;
+    let Handed {
+        ports,
+        size,
+        passed,
+        streams,
+    } = handed;
+    let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
     identity::give(store, config)?;
@@ -228,6 +243,9 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
+        env: passed.env.iter().map(|e| e.as_str().into()).collect(),
+        passed: passed.fds.len(),
+        notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
     let needs = prepare::Needs {
@@ -238,9 +256,10 @@ fn try_start(
     };
     let (mounts, terminal) = prepare::open_mounts(&plan.attachments, needs)?;
     drop(sources.held);
-    let (streams, channels) = match terminal {
-        Some(terminal) => stdio::terminal(terminal, config.process.open_stdin, size)?,
-        None => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
+    let (streams, channels) = match (terminal, streams) {
+        (None, Some(streams)) => stdio::passed(streams)?,
+        (Some(terminal), _) => stdio::terminal(terminal, config.process.open_stdin, size)?,
+        (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints)?;
@@ -262,6 +281,7 @@ fn try_start(
         users,
         streams,
         seccomp: filter.unwrap_or_default(),
+        passed: passed.fds,
     };
     let starting = sharing::born_in(shared.processes, || {
         spawn::spawn(plan.namespaces, &plan.steps, prepared)

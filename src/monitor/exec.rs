@@ -4,12 +4,14 @@
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogConfig, LogDriver};
+use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
+use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
-use crate::monitor::streams::{Channels, Event, Streams};
-use crate::monitor::{log, names, stdio};
+use crate::monitor::streams::{Channels, Event as Happens, Streams};
+use crate::monitor::{extras, log, names, stdio};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::plan::{self, Confinement};
 use crate::runtime::prepare::{ChildStreams, Prepared, Terminal};
@@ -20,8 +22,9 @@ use crate::store::Store;
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd as _, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Its name among the processes; the container's whole id follows.
 pub(crate) const TITLE: &str = "barge: exec ";
@@ -36,6 +39,21 @@ pub(crate) struct ExecSpec {
     pub(crate) user: Option<String>,
     pub(crate) workdir: Option<ByteString>,
     pub(crate) privileged: bool,
+}
+
+impl ExecSpec {
+    /// A health check: as the container's own program, without input or a terminal.
+    pub(super) fn of_check(argv: Vec<ByteString>) -> ExecSpec {
+        ExecSpec {
+            argv,
+            interactive: false,
+            tty: false,
+            env: Vec::new(),
+            user: None,
+            workdir: None,
+            privileged: false,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -59,7 +77,7 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
-    launch::start(&format!("{TITLE}{id}"), &message, None, &fds).map(|_| ())
+    launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default()).map(drop)
 }
 
 /// This process's whole life.
@@ -72,6 +90,8 @@ pub(crate) fn main() -> Result<()> {
     sys::process::close_from(3)?;
     super::leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
+    let told = Told::new(&store, &launch.id, &launch.spec)?;
+    told.tell("exec_create", true, None);
     let (init, channels) = match start(&store, &launch.id, &launch.spec, launch.size) {
         Ok(started) => started,
         Err(e) => {
@@ -79,8 +99,9 @@ pub(crate) fn main() -> Result<()> {
             return Err(e);
         }
     };
+    told.tell("exec_start", true, None);
     let Some((client, wants)) = client else {
-        launcher.started(Vec::new());
+        launcher.started(Vec::new(), Duration::ZERO);
         return Ok(());
     };
     let none = LogConfig {
@@ -94,90 +115,174 @@ pub(crate) fn main() -> Result<()> {
     if let Some(size) = launch.size {
         streams.resize(size);
     }
-    launcher.started(Vec::new());
-    serve(&mut streams, &init)
-}
-
-fn serve(streams: &mut Streams, init: &Init) -> Result<()> {
-    loop {
-        match streams.wait(Some(init.pidfd.as_fd()), None)? {
-            Event::Ended => break,
-            // A number that is no signal is the client's mistake.
-            Event::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
-            Event::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
-            Event::Timeout | Event::Thaw | Event::Network(..) => {}
-        }
-    }
-    let code = sys::process::reap(init.pidfd.as_fd())?.code();
+    launcher.started(Vec::new(), Duration::ZERO);
+    let code = until_end(&mut streams, &init)?;
+    told.tell("exec_die", false, Some(code));
     streams.drain();
     streams.tell_exit(code, true);
     streams.linger(None).map(|_| ())
 }
 
-fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {
-    let config = store.config(id)?;
-    let not_running = || Error::new(Kind::Conflict, format!("Container {id} is not running"));
-    let live = store.live(id)?.ok_or_else(not_running)?;
-    let process = live.running().ok_or_else(not_running)?;
-    let pidfd = sys::process::pidfd_open(process.pid)?.ok_or_else(not_running)?;
-    if sys::process::start_time(process.pid) != Some(process.start_time) {
-        return Err(not_running());
+/// What the event log is told of this program.
+struct Told<'a> {
+    store: &'a Store,
+    config: Option<ContainerConfig>,
+    /// Docker knows each by an id of its own.
+    id: ContainerId,
+    command: String,
+}
+
+impl Told<'_> {
+    fn new<'a>(store: &'a Store, id: &ContainerId, spec: &ExecSpec) -> Result<Told<'a>> {
+        let words: Vec<_> = spec.argv.iter().map(ByteString::to_string_lossy).collect();
+        Ok(Told {
+            store,
+            config: store.config(id).ok(),
+            id: Store::random_id()?,
+            command: words.join(" "),
+        })
     }
-    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
-        .context("open the container's root")?;
-    let ids = config.namespaces.user.as_ref();
-    let users = match ids {
-        None => None,
-        Some(_) => {
-            let path = format!("/proc/{}/ns/user", process.pid);
-            let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-            let users = rustix::fs::open(path, flags, Mode::empty()).context("open the container's user namespace")?;
-            if sys::process::start_time(process.pid) != Some(process.start_time) {
-                return Err(not_running());
-            }
-            Some(users)
+
+    fn tell(&self, action: &str, with_command: bool, code: Option<u8>) {
+        let Some(config) = &self.config else { return };
+        let action = match with_command {
+            true => format!("{action}: {}", self.command),
+            false => action.to_owned(),
+        };
+        let event = Event::container(action, config).with("execID", &self.id);
+        self.store.event(&match code {
+            Some(code) => event.with("exitCode", code),
+            None => event,
+        });
+    }
+}
+
+/// The program's exit code.
+fn until_end(streams: &mut Streams, init: &Init) -> Result<u8> {
+    loop {
+        match streams.wait(Some(init.pidfd.as_fd()), None)? {
+            Happens::Ended => break,
+            // A number that is no signal is the client's mistake.
+            Happens::Deliver(signal) => drop(sys::process::pidfd_signal(init.pidfd.as_fd(), signal)),
+            Happens::Signal(_) => sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGTERM)?,
+            Happens::Timeout | Happens::Thaw | Happens::Network(..) | Happens::Check(_) | Happens::Watched => {}
         }
-    };
-    let (streams, channels) = open_streams(spec, size, root.as_fd(), ids)?;
-    let mut security = config.security.clone();
-    security.privileged |= spec.privileged;
-    let mut capabilities = capability::from_config(&security)?;
-    if !live.device_filter && !config.security.privileged {
-        capabilities = capabilities.without(Capabilities::MKNOD);
     }
-    let filter = seccomp::program(&config.security, capabilities)?;
-    let identity = user::identify(
-        root.as_fd(),
-        spec.user.as_deref().unwrap_or(&config.process.user),
-        &config.process.groups,
-    )?;
-    let config = names::with_links(store, &config, &live.endpoints)?;
-    let enter_users = plan::enter_users(&config, &identity)?;
-    let steps = steps(
-        &config,
-        (spec, enter_users),
-        &Confinement {
+    Ok(sys::process::reap(init.pidfd.as_fd())?.code())
+}
+
+fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {
+    let joined = Joined::open(store, id)?;
+    let ids = joined.config.namespaces.user.as_ref();
+    let (streams, channels) = open_streams(spec, size, joined.root.as_fd(), ids)?;
+    let entry = cgroup::open_existing(&joined.live.cgroups, joined.process.pid)?;
+    Ok((joined.execute(store, spec, streams, entry, false)?, channels))
+}
+
+/// A running container, held by descriptors, for a further program in it.
+pub(super) struct Joined {
+    config: ContainerConfig,
+    live: LiveState,
+    process: ProcessRef,
+    pidfd: OwnedFd,
+    root: OwnedFd,
+    /// Its user namespace, if it has one of its own.
+    users: Option<OwnedFd>,
+}
+
+impl Joined {
+    pub(super) fn open(store: &Store, id: &ContainerId) -> Result<Joined> {
+        let config = store.config(id)?;
+        let not_running = || Error::new(Kind::Conflict, format!("Container {id} is not running"));
+        let live = store.live(id)?.ok_or_else(not_running)?;
+        let process = live.running().ok_or_else(not_running)?;
+        let pidfd = sys::process::pidfd_open(process.pid)?.ok_or_else(not_running)?;
+        if sys::process::start_time(process.pid) != Some(process.start_time) {
+            return Err(not_running());
+        }
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
+            .context("open the container's root")?;
+        let users = match config.namespaces.user {
+            None => None,
+            Some(_) => {
+                let path = format!("/proc/{}/ns/user", process.pid);
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let users = rustix::fs::open(path, flags, Mode::empty());
+                Some(users.context("open the container's user namespace")?)
+            }
+        };
+        // After the opening: what was opened by pid is that container's only if its first process is still the same.
+        if sys::process::start_time(process.pid) != Some(process.start_time) {
+            return Err(not_running());
+        }
+        Ok(Joined {
+            config,
+            live,
+            process,
+            pidfd,
+            root,
+            users,
+        })
+    }
+
+    /// The way into its groups for a health check, and the check's own.
+    pub(super) fn probe_entry(&self) -> Result<(cgroup::Entry, Option<PathBuf>)> {
+        cgroup::open_for_probe(&self.live.cgroups, self.process.pid)
+    }
+
+    pub(super) fn is_frozen(&self) -> bool {
+        cgroup::is_frozen(&self.live.cgroups)
+    }
+
+    /// Executes the program. With `tied` it dies with this process.
+    pub(super) fn execute(
+        &self,
+        store: &Store,
+        spec: &ExecSpec,
+        streams: ChildStreams,
+        entry: cgroup::Entry,
+        tied: bool,
+    ) -> Result<Init> {
+        let (config, live) = (&self.config, &self.live);
+        let mut security = config.security.clone();
+        security.privileged |= spec.privileged;
+        let mut capabilities = capability::from_config(&security)?;
+        if !live.device_filter && !config.security.privileged {
+            capabilities = capabilities.without(Capabilities::MKNOD);
+        }
+        let filter = seccomp::program(&config.security, capabilities)?;
+        let identity = user::identify(
+            self.root.as_fd(),
+            spec.user.as_deref().unwrap_or(&config.process.user),
+            &config.process.groups,
+        )?;
+        let config = extras::with_environment(store, config)?;
+        let config = names::with_links(store, &config, &live.endpoints)?;
+        let confinement = Confinement {
             identity: &identity,
             capabilities,
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
-            tied: false,
-        },
-    );
-    let entry = cgroup::open_existing(&live.cgroups, process.pid)?;
-    let prepared = Prepared {
-        root,
-        mounts: Vec::new(),
-        tasks: entry.v1_tasks,
-        cgroup: entry.v2,
-        namespaces: Vec::new(),
-        users,
-        streams,
-        seccomp: filter.unwrap_or_default(),
-    };
-    let init = join::join(pidfd.as_fd(), &steps, prepared)?.executed()?;
-    Ok((init, channels))
+            apparmor: self.config.security.apparmor.as_deref().filter(|_| !spec.privileged),
+            tied,
+            passes: false,
+        };
+        let enter_users = plan::enter_users(&config, &identity)?;
+        let steps = steps(&config, (spec, enter_users), &confinement);
+        let prepared = Prepared {
+            root: self.root.try_clone()?,
+            mounts: Vec::new(),
+            tasks: entry.v1_tasks,
+            cgroup: entry.v2,
+            namespaces: Vec::new(),
+            streams,
+            seccomp: filter.unwrap_or_default(),
+            passed: Vec::new(),
+            users: self.users.as_ref().map(OwnedFd::try_clone).transpose()?,
+        };
+        join::join(self.pidfd.as_fd(), &steps, prepared)?.executed()
+    }
 }
 
 fn steps(
@@ -210,6 +315,7 @@ fn steps(
     steps.push(Step::Exec {
         argv: spec.argv.clone(),
         env: plan::environment(&env, confinement.identity),
+        listens: false,
     });
     steps
 }

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     Network = 7,
     /// From the monitor: what became of it.
     Answer = 8,
+    /// To the monitor: the health check is wanted now; the answer is its result.
+    Check = 9,
 }
 
 impl Kind {
@@ -47,6 +49,7 @@ impl Kind {
             K::Signal,
             K::Network,
             K::Answer,
+            K::Check,
         ]
         .into_iter()
         .find(|k| *k as u8 == byte)
@@ -136,7 +139,7 @@ mod tests {
     #[test]
     fn strangers_are_refused() {
         for bytes in [
-            [9, 0, 0, 0, 0, 0, 0, 0],
+            [99, 0, 0, 0, 0, 0, 0, 0],
             [0, 1, 0, 0, 0, 0, 0, 0],
             [0, 0, 0, 0, 255, 0, 0, 0],
         ] {

@@ -15,6 +15,7 @@ use crate::error::{Context, Result};
 use crate::model::container::{LogConfig, LogDriver};
 use crate::model::log::{Encoder, Record, Stream};
 use crate::model::time::Timestamp;
+use crate::monitor::journal::Journal;
 use rustix::fs::{Access, AtFlags, Mode, OFlags};
 use std::fs::File;
 use std::io::{ErrorKind, Write};
@@ -37,6 +38,8 @@ const QUIET: Duration = Duration::from_millis(100);
 pub(crate) struct LogWriter {
     /// `None` writes nothing (`--log-driver none`).
     files: Option<Files>,
+    /// Takes records in the place of files.
+    journal: Option<Journal>,
     stdout: Line,
     stderr: Line,
     /// Encoded records that are not in the file yet; empty between calls.
@@ -57,14 +60,15 @@ impl LogWriter {
     /// `dir` is the container's directory.
     pub(crate) fn open(dir: &Path, config: &LogConfig) -> Result<Self> {
         let files = match config.driver {
-            LogDriver::JsonFile => {
+            LogDriver::JsonFile | LogDriver::Local => {
                 Some(Files::open(dir, config).with_context(|| format!("open log in {}", dir.display()))?)
             }
-            LogDriver::None | LogDriver::Journald => None,
+            LogDriver::None | LogDriver::Journald | LogDriver::Passthrough => None,
         };
         let (stdout, stderr) = (Line::default(), Line::default());
         Ok(LogWriter {
             files,
+            journal: None,
             stdout,
             stderr,
             buffer: Vec::new(),
@@ -73,9 +77,22 @@ impl LogWriter {
         })
     }
 
+    /// Writes to the host's journal.
+    pub(crate) fn of_journal(journal: Journal) -> Self {
+        LogWriter {
+            files: None,
+            journal: Some(journal),
+            stdout: Line::default(),
+            stderr: Line::default(),
+            buffer: Vec::new(),
+            dropped: 0,
+            reason: String::new(),
+        }
+    }
+
     /// Takes what has been read from one of the container's outputs. All of it gets the same time.
     pub(crate) fn write(&mut self, stream: Stream, bytes: &[u8]) {
-        if self.files.is_none() || bytes.is_empty() {
+        if (self.files.is_none() && self.journal.is_none()) || bytes.is_empty() {
             return;
         }
         let now = Timestamp::now();
@@ -162,6 +179,9 @@ impl LogWriter {
     }
 
     fn record(&mut self, encoder: &Encoder, text: &[u8]) {
+        if let Some(journal) = &mut self.journal {
+            return journal.record(encoder.stream, text);
+        }
         let buffered = self.buffer.len() as u64;
         if self.buffer.len() >= BUFFER || self.files.as_ref().is_some_and(|f| f.is_full(buffered)) {
             self.flush();

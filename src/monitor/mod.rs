@@ -6,31 +6,38 @@
 
 mod client;
 mod cycle;
+pub(crate) mod events;
 pub(crate) mod exec;
+mod extras;
 pub(crate) mod frame;
+pub(crate) mod health;
 mod identity;
+mod journal;
 pub(crate) mod launch;
 mod localtime;
 pub(crate) mod log;
 mod names;
 pub(crate) mod networks;
+pub(crate) mod notify;
+pub(crate) mod probe;
 mod restart;
 pub(crate) mod root;
 mod sharing;
 mod stdio;
 mod streams;
+mod supervision;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, LogDriver};
 use crate::model::id::ContainerId;
 use crate::model::state::{Exit, LiveState, Phase, ProcessRef};
 use crate::model::time::Timestamp;
 use crate::network::{self, Namespace, publish};
-use crate::runtime::cgroup;
+use crate::runtime::cgroup::{self, place::Place};
 use crate::store::{DetachedContainer, Durability, Store, file};
 use crate::sys;
-use launch::{Given, Launcher};
+use launch::{Given, Launcher, Told};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, OwnedFd};
@@ -46,31 +53,40 @@ pub(crate) const KEEP_REQUEST: &str = "keep";
 /// In the run directory: where clients connect.
 pub(crate) const SOCKET: &str = "attach.sock";
 
+/// How long the command that starts a container may take to tell its service manager of the monitor.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How long another command may hold the lock of a container that goes with its end.
 const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
-/// The monitor's whole life. The result is nobody's but the exit code: what there is to say has been recorded.
-pub(crate) fn main() -> Result<()> {
+/// The monitor's whole life. The result is for a service manager alone, as an exit code: what there is to say has been
+/// recorded.
+pub(crate) fn main() -> Result<u8> {
     let given = launch::receive_launch()?;
     let Given {
         launch,
         launcher,
         lock,
         client,
+        passed,
+        streams,
     } = given;
     sys::process::close_from(3)?;
     leave_the_caller();
+    if !matches!(launch.told.place, Place::Unit(_)) {
+        cgroup::place::leave_caller();
+    }
     sys::process::one_heap();
     stdio::raise_open_files();
     let store = Store::open(launch.root, launch.run_root)?;
     sys::stop_point("monitor-begins");
-    let mut monitor = match Monitor::new(store, &launch.id) {
+    let mut monitor = match Monitor::new(store, &launch.id, launch.told, passed) {
         Ok(monitor) => monitor,
         Err(e) => {
             launcher.failed(&e);
             return Err(e);
         }
     };
+    monitor.direct = streams;
     if let (Some(socket), Some(wants)) = (client, launch.client) {
         monitor.streams.add_client(socket, wants);
     }
@@ -95,19 +111,26 @@ struct Monitor {
     streams: Streams,
     live: LiveState,
     history: restart::History,
+    health: Option<health::Health>,
+    /// It is unhealthy, and so to be started again whatever its policy says.
+    again: bool,
     /// A person or the system wants it to end: no restart after that.
     stopping: bool,
     /// Whether the container's names are served in this cycle.
     responds: bool,
+    /// The streams of the command that started it, if they are its program's.
+    direct: Option<[OwnedFd; 3]>,
     /// The root of the last cycle, still mounted.
     root: Option<OwnedFd>,
     /// What `--rm` leaves to be deleted.
     removed: Option<DetachedContainer>,
+    supervision: supervision::Supervision,
 }
 
 impl Monitor {
-    fn new(store: Store, id: &ContainerId) -> Result<Monitor> {
+    fn new(store: Store, id: &ContainerId, told: Told, passed: Vec<OwnedFd>) -> Result<Monitor> {
         let config = store.config(id)?;
+        let supervision = supervision::Supervision::new(&store, &config, told, passed);
         let own = std::process::id().cast_signed();
         let start_time = sys::process::start_time(own).unwrap_or(0);
         let live = LiveState {
@@ -120,9 +143,13 @@ impl Monitor {
             paused: false,
             endpoints: Vec::new(),
             ports: Vec::new(),
+            health: None,
         };
         let run_dir = store.make_run_dir(id)?;
-        let log = log::LogWriter::open(&store.container_dir(id), &config.log)?;
+        let log = match config.log.driver {
+            LogDriver::Journald => log::LogWriter::of_journal(journal::Journal::open(&config)?),
+            _ => log::LogWriter::open(&store.container_dir(id), &config.log)?,
+        };
         let mut streams = Streams::new(log, signals()?);
         streams.listen(listen(&run_dir)?);
         Ok(Monitor {
@@ -131,27 +158,34 @@ impl Monitor {
             streams,
             live,
             history: restart::History::default(),
+            health: None,
+            again: false,
             stopping: false,
             responds: false,
+            direct: None,
             root: None,
             removed: None,
+            supervision,
         })
     }
 
     /// Cycles until the container stays ended. The lock is held until the first start is recorded.
-    fn run(&mut self, launcher: Launcher, lock: OwnedFd) -> Result<()> {
+    fn run(&mut self, launcher: Launcher, lock: OwnedFd) -> Result<u8> {
         let mut first = Some((launcher, lock));
         let exit = loop {
             let begin = Instant::now();
             let exit = match self.cycle(&mut first) {
                 Ok(exit) => exit,
                 Err(e) => match first.take() {
-                    Some((launcher, lock)) => return self.never_started(&e, launcher, lock),
+                    Some((launcher, lock)) => return self.never_started(&e, launcher, lock).map(|()| 125),
                     None => self.failed(&e),
                 },
             };
             self.read_again();
-            let waited = restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history);
+            let waited = match std::mem::take(&mut self.again) && !exit.stopped_by_user {
+                true => Some(self.history.again()),
+                false => restart::delay(self.config.restart, &exit, begin.elapsed(), &mut self.history),
+            };
             let Some(delay) = waited.filter(|_| !self.stopping && self.still_there()) else {
                 break exit;
             };
@@ -171,13 +205,18 @@ impl Monitor {
                 break exit;
             }
         };
-        self.end(&exit)
+        let ended = self.end(&exit);
+        if let Some(path) = &self.config.service.monitor_pidfile {
+            let _ = std::fs::remove_file(path);
+        }
+        ended?;
+        Ok(supervision::exit_code(&exit, self.stopping, self.config.stop_signal))
     }
 
     /// One start to exit, recorded. `first` is told when the program runs, and left if it does not come to that.
     fn cycle(&mut self, first: &mut Option<(Launcher, OwnedFd)>) -> Result<Exit> {
-        let (host, cgroups) = cycle::cgroup_paths(&self.store, &self.config)?;
-        self.live.cgroups.clone_from(&cgroups);
+        let (mut host, cgroups) = cycle::cgroup_paths(&self.store, &self.config, self.supervision.place())?;
+        self.live.cgroups = cgroups;
         // On disk before there is any lease: whoever finds this state releases what bears the container's id.
         self.enter(Phase::Starting)?;
         sys::stop_point("start-recorded");
@@ -188,8 +227,19 @@ impl Monitor {
         if !(self.live.endpoints.is_empty() && self.live.ports.is_empty()) {
             self.enter(Phase::Starting)?;
         }
+        if !self.supervision.settle(&self.live.cgroups) {
+            (host, self.live.cgroups) = cycle::cgroup_paths(&self.store, &self.config, self.supervision.place())?;
+            self.enter(Phase::Starting)?;
+        }
         let size = self.streams.size();
-        let handed = cycle::Handed { ports, size };
+        let ours = self.supervision.services(&self.store.run_dir(&self.config.id))?;
+        let passed = self.supervision.passed()?;
+        let handed = cycle::Handed {
+            ports,
+            size,
+            passed,
+            streams: self.direct.as_ref(),
+        };
         let started = cycle::start(&self.store, &self.config, &host, &self.live, handed)?;
         let cycle::Started {
             cycle,
@@ -197,24 +247,33 @@ impl Monitor {
             services,
             warnings,
         } = started;
-        self.streams.serve_also(services);
+        self.streams.serve_also(services.into_iter().chain(ours).collect());
         self.responds = names::wanted(&self.live.endpoints);
         self.live.device_filter = cycle.device_filter;
         let now = Timestamp::now();
         // A full disk keeps no container from running: what is not recorded, the next command takes for lost.
         let _ = self.store.mark_running(&self.config.id, now);
+        self.begin_checks();
         let recorded = self.enter(Phase::Running {
             init: cycle.process(),
             started: now,
         });
-        let recorded = recorded.and_then(|()| self.write_pidfile(cycle.process().pid));
+        let recorded = recorded.and_then(|()| self.write_pidfiles(cycle.process().pid));
         if let Err(e) = recorded.and_then(|()| self.streams.connect(channels)) {
             return Err(cycle.abandon(e));
         }
         sys::stop_point("running-recorded");
+        self.tell_started(now);
         if let Some((launcher, lock)) = first.take() {
             drop(lock);
-            launcher.started(reserved.notices.into_iter().chain(warnings).collect());
+            let warnings = self.supervision.warnings().into_iter().chain(warnings);
+            let patience = if self.supervision.is_notified() {
+                PATIENCE
+            } else {
+                Duration::ZERO
+            };
+            launcher.started(reserved.notices.into_iter().chain(warnings).collect(), patience);
+            self.supervision.started();
         }
         sys::process::trim_heap();
         let ended = self.until_end(&cycle);
@@ -249,6 +308,7 @@ impl Monitor {
 
     /// A start that failed is an exit too.
     fn failed(&mut self, error: &Error) -> Exit {
+        self.end_checks();
         let released = self.release_network(Namespace::Unknown);
         let both = released.err().map(|second| error.clone().and(&second));
         let error = both.as_ref().unwrap_or(error);
@@ -291,15 +351,15 @@ impl Monitor {
     }
 
     /// For systemd and scripts; gone with the program.
-    fn write_pidfile(&self, pid: i32) -> Result<()> {
-        let Some(path) = &self.config.pidfile else {
-            return Ok(());
-        };
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
-            return Err(Error::usage(format!("invalid pid file '{}'", path.display())));
-        };
-        file::replace(dir, name, format!("{pid}\n").as_bytes(), Durability::Volatile)
-            .with_context(|| format!("write pid file {}", path.display()))
+    fn write_pidfiles(&self, init: i32) -> Result<()> {
+        let own = std::process::id().cast_signed();
+        for (path, pid) in [
+            (&self.config.pidfile, init),
+            (&self.config.service.monitor_pidfile, own),
+        ] {
+            path.as_deref().map_or(Ok(()), |path| write_pidfile(path, pid))?;
+        }
+        Ok(())
     }
 
     /// Serves until init has ended.
@@ -307,16 +367,24 @@ impl Monitor {
         let mut kill_at = self.config.timeout.map(|s| Instant::now() + Duration::from_secs(s));
         let mut asked = false;
         loop {
-            let left = kill_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let checked = self.health.as_ref().map(health::Health::deadline);
+            let left = [kill_at, checked].into_iter().flatten().min();
+            let left = left.map(|at| at.saturating_duration_since(Instant::now()));
             match self.streams.wait(Some(cycle.init.pidfd.as_fd()), left)? {
                 Event::Ended => return Ok(()),
                 Event::Network(client, request) => self.change_networks(client, &request, Some(cycle.init.pid)),
                 // A number that is no signal is the client's mistake.
                 Event::Deliver(signal) => drop(sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), signal)),
                 Event::Thaw => drop(cgroup::thaw(&self.live.cgroups)),
+                Event::Check(client) => self.ask_for(client),
+                Event::Watched => kill_at = self.judge(cycle, kill_at)?,
+                Event::Timeout if kill_at.is_none_or(|at| at > Instant::now()) => {
+                    kill_at = self.judge(cycle, kill_at)?
+                }
                 Event::Signal(_) if !asked => {
                     asked = true;
                     self.stopping = true;
+                    self.supervision.stopping();
                     sys::process::pidfd_signal(cycle.init.pidfd.as_fd(), self.config.stop_signal)?;
                     let patience = u64::try_from(self.config.stop_timeout).ok().map(Duration::from_secs);
                     kill_at = patience.map(|p| Instant::now() + p);
@@ -330,10 +398,29 @@ impl Monitor {
         }
     }
 
+    /// Goes on with the health check, and does what follows from it. Gives when to kill, if anything is to be killed.
+    fn judge(&mut self, cycle: &cycle::Cycle, kill_at: Option<Instant>) -> Result<Option<Instant>> {
+        let init = cycle.init.pidfd.as_fd();
+        match self.ask() {
+            health::Verdict::Nothing => return Ok(kill_at),
+            health::Verdict::Kill => {
+                sys::process::pidfd_signal(init, libc::SIGKILL)?;
+                return Ok(kill_at);
+            }
+            health::Verdict::Stop => self.stopping = true,
+            health::Verdict::Restart => self.again = true,
+        }
+        sys::process::pidfd_signal(init, self.config.stop_signal)?;
+        let patience = u64::try_from(self.config.stop_timeout).ok().map(Duration::from_secs);
+        let at = patience.map(|p| Instant::now() + p);
+        Ok([kill_at, at].into_iter().flatten().min())
+    }
+
     /// Init has ended: records how at once, then takes what it has left and releases what it had. It stays a zombie
     /// until then, so that whoever looks in between sees how it ended.
     fn ended(&mut self, cycle: cycle::Cycle, ended: sys::process::Ended, started: Timestamp) -> Exit {
         sys::stop_point("exit-seen");
+        self.end_checks();
         let mut exit = Exit {
             code: ended.code(),
             signal: ended.signal(),
@@ -348,6 +435,8 @@ impl Monitor {
             exit: exit.clone(),
             last: false,
         });
+        self.tell_ended(&exit);
+        let endpoints = self.live.endpoints.clone();
         // While the sockets still keep the ports from being anybody else's.
         let unpublished = self.unpublish();
         // They hold ports, and the network namespace.
@@ -363,6 +452,7 @@ impl Monitor {
             exit.error = e.to_string();
         }
         sys::stop_point("exit-released");
+        self.tell_released(&endpoints);
         self.streams.drain();
         self.record(&exit);
         sys::stop_point("exit-recorded");
@@ -452,7 +542,8 @@ impl Monitor {
                 Event::Timeout => return Ok(self.stop_requested()),
                 Event::Signal(_) => return Ok(true),
                 Event::Network(client, request) => self.change_networks(client, &request, None),
-                Event::Ended | Event::Deliver(_) | Event::Thaw => {}
+                Event::Check(client) => self.ask_for(client),
+                Event::Ended | Event::Deliver(_) | Event::Thaw | Event::Watched => {}
             }
         }
     }
@@ -467,6 +558,14 @@ impl Monitor {
             .save_live(&self.config.id, &self.live)
             .context("record the container's state")
     }
+}
+
+fn write_pidfile(path: &Path, pid: i32) -> Result<()> {
+    let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|n| n.to_str())) else {
+        return Err(Error::usage(format!("invalid pid file '{}'", path.display())));
+    };
+    file::replace(dir, name, format!("{pid}\n").as_bytes(), Durability::Volatile)
+        .with_context(|| format!("write pid file {}", path.display()))
 }
 
 /// Changes with every boot: what was running under another one is not running now (random(4)).

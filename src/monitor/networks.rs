@@ -132,7 +132,9 @@ impl Monitor {
             self.streams.serve_too(responder);
             self.responds = true;
         }
-        names::moved(&self.store, &self.config, before, now, self.live.monitor)
+        names::moved(&self.store, &self.config, before, now, self.live.monitor)?;
+        self.tell_moved(before);
+        Ok(())
     }
 }
 

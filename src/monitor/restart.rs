@@ -18,6 +18,14 @@ pub(crate) struct History {
     pub(crate) in_a_row: u32,
 }
 
+impl History {
+    /// The wait of a restart that no policy decides about.
+    pub(crate) fn again(&mut self) -> Duration {
+        self.restarts += 1;
+        FIRST
+    }
+}
+
 /// `None`: it stays ended.
 pub(crate) fn delay(policy: RestartPolicy, exit: &Exit, ran: Duration, history: &mut History) -> Option<Duration> {
     if ran >= SOUND_RUN {

@@ -40,6 +40,7 @@ pub(super) fn terminal(terminal: Terminal, stdin: bool, size: Option<Size>) -> R
         stdout: slave.try_clone()?,
         stderr: slave.try_clone()?,
         terminal: true,
+        foreign: false,
     };
     let channels = Channels {
         stdout: Some(master.try_clone()?),
@@ -64,6 +65,7 @@ pub(super) fn pipes(stdin: bool, once: bool) -> Result<(ChildStreams, Channels)>
         stdout: child_stdout,
         stderr: child_stderr,
         terminal: false,
+        foreign: false,
     };
     let channels = Channels {
         stdout: Some(stdout),
@@ -73,6 +75,19 @@ pub(super) fn pipes(stdin: bool, once: bool) -> Result<(ChildStreams, Channels)>
         ..Channels::default()
     };
     Ok((streams, channels))
+}
+
+/// The streams that a command has handed over: nothing of them comes by here.
+pub(super) fn passed(streams: &[OwnedFd; 3]) -> Result<(ChildStreams, Channels)> {
+    let [stdin, stdout, stderr] = streams;
+    let streams = ChildStreams {
+        stdin: stdin.try_clone()?,
+        stdout: stdout.try_clone()?,
+        stderr: stderr.try_clone()?,
+        terminal: false,
+        foreign: true,
+    };
+    Ok((streams, Channels::default()))
 }
 
 fn output() -> Result<(OwnedFd, OwnedFd)> {

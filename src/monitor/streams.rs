@@ -38,6 +38,10 @@ pub(super) enum Event {
     Thaw,
     /// A client, told by its descriptor, wants a change of networks.
     Network(RawFd, Vec<u8>),
+    /// A client, told by its descriptor, wants the health check run.
+    Check(RawFd),
+    /// What is watched has something to say.
+    Watched,
     /// The monitor itself got a signal.
     Signal(i32),
     Timeout,
@@ -72,6 +76,8 @@ pub(super) struct Streams {
     /// A client is gone that let the container stand still.
     goes_on: bool,
     services: Vec<Box<dyn Service>>,
+    /// Told of by [`Event::Watched`].
+    watched: Option<OwnedFd>,
 }
 
 impl Streams {
@@ -89,7 +95,13 @@ impl Streams {
             pending: VecDeque::new(),
             goes_on: false,
             services: Vec::new(),
+            watched: None,
         }
+    }
+
+    /// One more descriptor to wait for, or none.
+    pub(super) fn watch(&mut self, fd: Option<OwnedFd>) {
+        self.watched = fd;
     }
 
     /// What is served until the cycle ends.
@@ -242,6 +254,9 @@ impl Streams {
         for (n, service) in self.services.iter().enumerate() {
             add(Source::Service(n), service.fd(), PollFlags::IN);
         }
+        if let Some(watched) = &self.watched {
+            add(Source::Watched, watched.as_fd(), PollFlags::IN);
+        }
         if let Some(process) = process {
             add(Source::Process, process, PollFlags::IN);
         }
@@ -277,6 +292,7 @@ impl Streams {
                     }
                 }
                 Source::Process => ended = true,
+                Source::Watched => self.pending.push_back(Event::Watched),
                 Source::Service(n) => {
                     if let Some(service) = self.services.get_mut(*n) {
                         service.ready();
@@ -339,6 +355,7 @@ impl Streams {
                     resize(&self.channels, size);
                 }
                 Said::Signal(signal) => self.pending.push_back(Event::Deliver(signal)),
+                Said::Check => self.pending.push_back(Event::Check(client.fd().as_raw_fd())),
                 Said::Network(request) => {
                     let client = client.fd().as_raw_fd();
                     self.pending.push_back(Event::Network(client, request));
@@ -499,6 +516,7 @@ enum Source {
     Listener,
     Signals,
     Process,
+    Watched,
     Service(usize),
 }
 

@@ -1,6 +1,7 @@
 //! Networks as a person makes and removes them: records on disk, and the bridge of each.
 
 use crate::error::{Error, Result};
+use crate::model::event::{Event, EventKind};
 use crate::model::network::{DEFAULT, Driver, Network, Subnet};
 use crate::model::time::Timestamp;
 use crate::network::link::{self, Links};
@@ -234,6 +235,7 @@ fn record(store: &Store, new: NewNetwork, link: String, foreign: bool, held: &Ne
     }
     network.ipv6 = network.subnet6().is_some();
     store.save_network(&network, held)?;
+    store.event(&of(&network, "create"));
     crate::sys::stop_point("network-recorded");
     Ok(network)
 }
@@ -273,7 +275,15 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     crate::sys::stop_point("network-link-removed");
     super::rules::remove_network(store, &network)?;
-    store.drop_network(&network, &held, leases)
+    store.drop_network(&network, &held, leases)?;
+    store.event(&of(&network, "destroy"));
+    Ok(())
+}
+
+fn of(network: &Network, action: &str) -> Event {
+    Event::new(EventKind::Network, action, &network.id)
+        .with("name", &network.name)
+        .with("type", network.driver)
 }
 
 #[cfg(test)]

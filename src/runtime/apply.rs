@@ -104,7 +104,8 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             .map(drop)
             .with_context(|| format!("make working directory {}", dir.display())),
         Step::CloseHostFiles => {
-            let kept = [lifelines.alive, lifelines.errors];
+            let passed = prepared.passed.iter().map(AsFd::as_fd);
+            let kept: Vec<_> = [lifelines.alive, lifelines.errors].into_iter().chain(passed).collect();
             sys::process::close_all_but(&kept).context("close the host's files")
         }
         Step::Workdir(dir) => {
@@ -113,11 +114,13 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::NoNewPrivileges => nix::sys::prctl::set_no_new_privs().context("set no_new_privs"),
         Step::BoundingSet(set) => set.limit_bounding().context("limit the bounding set"),
         Step::Seccomp => sys::seccomp::load(&prepared.seccomp).context("load the seccomp filter"),
-        Step::Become(who) => become_user(who),
+        Step::Become(who) => become_user(who, prepared.streams.foreign),
+        Step::AppArmor(profile) => apparmor(profile).with_context(|| step.to_string()),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
         Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
+        Step::PassFiles => pass_files(&prepared.passed).context("pass descriptors"),
         Step::Init(own) => init::stay(*own),
-        Step::Exec { argv, env } => Err(execute(argv, env)),
+        Step::Exec { argv, env, listens } => Err(execute(argv, &told_its_pid(env, *listens))),
     }
 }
 
@@ -308,6 +311,20 @@ fn standard_streams(prepared: &Prepared) -> Result<()> {
     Ok(())
 }
 
+/// Nothing is at the targets: the lifelines and the descriptors themselves are beyond them.
+fn pass_files(passed: &[OwnedFd]) -> Result<()> {
+    for (target, fd) in (3..).zip(passed) {
+        sys::process::dup_onto(fd.as_fd(), target)?;
+    }
+    Ok(())
+}
+
+/// Only here: with a reaper the program is not the process that the list began with.
+fn told_its_pid(env: &[ByteString], listens: bool) -> Vec<ByteString> {
+    let pid = listens.then(|| ByteString::from(format!("LISTEN_PID={}", std::process::id())));
+    env.iter().cloned().chain(pid).collect()
+}
+
 /// Refuses a directory outside the root, wherever a link may have found one.
 fn enter_workdir(dir: &ByteString) -> Result<()> {
     rustix::process::chdir(Path::new(dir.as_os_str()))?;
@@ -319,7 +336,21 @@ fn enter_workdir(dir: &ByteString) -> Result<()> {
     }
 }
 
-fn become_user(who: &Identity) -> Result<()> {
+/// For the program that is executed next (apparmor(7)). The container's own /proc, which nothing can be mounted in.
+fn apparmor(profile: &str) -> Result<()> {
+    let own = Path::new("/proc/self/attr/apparmor/exec");
+    let old = Path::new("/proc/self/attr/exec");
+    let path = if own.exists() { own } else { old };
+    let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW;
+    let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
+    if !rootfs::is_proc(file.as_fd()) {
+        return Err(Error::other("/proc is not the kernel's"));
+    }
+    rustix::io::write(&file, format!("exec {profile}").as_bytes())?;
+    Ok(())
+}
+
+fn become_user(who: &Identity, foreign_streams: bool) -> Result<()> {
     use rustix::process::{Gid, Uid};
     let groups: Vec<Gid> = who.groups.iter().map(|g| Gid::from_raw(*g)).collect();
     let (uid, gid) = (Uid::from_raw(who.uid), Gid::from_raw(who.gid));
@@ -329,7 +360,9 @@ fn become_user(who: &Identity) -> Result<()> {
         std::io::stdout().as_fd(),
         std::io::stderr().as_fd(),
     ] {
-        rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        if !foreign_streams {
+            rustix::fs::fchown(stream, Some(uid), None).context("give the streams to the user")?;
+        }
     }
     capability::keep_over_user_change().context("keep capabilities")?;
     rustix::thread::set_thread_groups(&groups).context("set supplementary groups")?;

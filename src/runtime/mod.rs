@@ -4,7 +4,9 @@
 
 pub(crate) mod apply;
 pub(crate) mod capability;
+pub(crate) mod cdi;
 pub(crate) mod cgroup;
+pub(crate) mod dbus;
 pub(crate) mod device;
 mod init;
 pub(crate) mod join;

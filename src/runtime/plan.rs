@@ -33,6 +33,12 @@ pub(crate) struct Facts {
     pub(crate) seccomp: bool,
     /// The soft and hard limit of open files; a program's caller has none of its own left.
     pub(crate) open_files: u64,
+    /// Variables besides the configuration's, which they win over.
+    pub(crate) env: Vec<ByteString>,
+    /// Descriptors that the program gets.
+    pub(crate) passed: usize,
+    /// It gets a socket for notifications to the host's service manager.
+    pub(crate) notifies: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -143,6 +149,9 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
         volume(&mut plan, mount, source.as_ref(), config.namespaces.user.as_ref())?;
     }
+    if facts.notifies {
+        notification_socket(&mut plan, facts);
+    }
     plan.steps.extend(facts.devices.iter().cloned().map(Step::MakeNode));
     plan.steps
         .push(Step::MakeWorkdir(PathBuf::from(config.process.workdir.as_os_str())));
@@ -175,12 +184,15 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         capabilities: facts.capabilities,
         seccomp: facts.seccomp,
         no_new_privileges: config.security.no_new_privileges,
+        apparmor: config.security.apparmor.as_deref(),
         tied: true,
+        passes: facts.passed > 0,
     };
     plan.steps.extend(confinement.steps(config.init));
     plan.steps.push(Step::Exec {
         argv,
-        env: environment(&config.process.env, &facts.identity),
+        env: environment(&with_ours(&config.process.env, &facts.env), &facts.identity),
+        listens: facts.env.iter().any(|e| e.split_env().0 == b"LISTEN_FDS"),
     });
     Ok(plan)
 }
@@ -254,19 +266,30 @@ pub(crate) struct Confinement<'a> {
     pub(crate) capabilities: Capabilities,
     pub(crate) seccomp: bool,
     pub(crate) no_new_privileges: bool,
+    pub(crate) apparmor: Option<&'a str>,
     /// It dies with the process that started it.
     pub(crate) tied: bool,
+    /// It gets descriptors besides its streams.
+    pub(crate) passes: bool,
 }
 
 impl Confinement<'_> {
     /// With `init`, pid 1 stays behind as a reaper and the program is its child.
     pub(crate) fn steps(&self, init: bool) -> Vec<Step> {
         let root = self.identity.uid == 0;
-        let mut steps = vec![
+        let mut steps: Vec<Step> = self
+            .apparmor
+            .map(|p| Step::AppArmor(p.to_owned()))
+            .into_iter()
+            .collect();
+        steps.extend([
             Step::BoundingSet(self.capabilities),
             Step::Become(self.identity.clone()),
             Step::CloseTheRest,
-        ];
+        ]);
+        if self.passes {
+            steps.push(Step::PassFiles);
+        }
         if self.tied {
             // Again: a change of user has cleared the parent-death signal (PR_SET_PDEATHSIG(2const)).
             steps.push(Step::DieWithMonitor);
@@ -285,6 +308,13 @@ impl Confinement<'_> {
         }
         steps
     }
+}
+
+/// `ours` in the place of variables of the same names.
+fn with_ours(env: &[ByteString], ours: &[ByteString]) -> Vec<ByteString> {
+    let is_ours = |e: &&ByteString| ours.iter().any(|o| o.split_env().0 == e.split_env().0);
+    let kept = env.iter().filter(|e| !is_ours(e));
+    kept.chain(ours).cloned().collect()
 }
 
 /// HOME comes from the container's passwd if nobody set it.
@@ -345,12 +375,30 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
             kind: group.kind,
             options: group.options.clone(),
             target: group.target.clone(),
-            read_only: read_only && group.kind != "tmpfs",
+            read_only: read_only && group.kind != "tmpfs" && !config.systemd,
         });
     }
-    if read_only && facts.cgroup_mounts.first().is_some_and(|m| m.kind == "tmpfs") {
+    if read_only && !config.systemd && facts.cgroup_mounts.first().is_some_and(|m| m.kind == "tmpfs") {
         plan.steps.push(Step::ReadOnly("/sys/fs/cgroup".into()));
     }
+}
+
+/// Where a program finds its socket for notifications.
+pub(crate) const NOTIFY_SOCKET: &str = "/run/notify.sock";
+
+fn notification_socket(plan: &mut Plan, facts: &Facts) {
+    let what = What::Path {
+        path: facts.run_dir.join("notify.sock"),
+        recursive: false,
+    };
+    // Writing to a socket is allowed on a read-only mount; changing its mode is not.
+    let attachment = Attachment {
+        what,
+        read_only: true,
+        propagation: Propagation::Rprivate,
+        map_owners: false,
+    };
+    plan.attach(attachment, NOTIFY_SOCKET, Node::File, Links::Follow);
 }
 
 /// Files the engine writes for each start. A volume of the user's at the same place goes on top.
@@ -459,10 +507,13 @@ fn confine_system_paths(plan: &mut Plan, config: &ContainerConfig) {
     if config.security.privileged || config.security.unmasked {
         return;
     }
+    let security = &config.security;
+    let kept = |path: &&&str| !security.unmask.iter().any(|u| Path::new(path).starts_with(u));
+    let read_only = rootfs::READ_ONLY.iter().filter(kept);
+    plan.steps.extend(read_only.map(|p| Step::ReadOnly(PathBuf::from(p))));
+    let masked = rootfs::MASKED.iter().filter(kept).map(PathBuf::from);
     plan.steps
-        .extend(rootfs::READ_ONLY.iter().map(|p| Step::ReadOnly(PathBuf::from(p))));
-    plan.steps
-        .extend(rootfs::MASKED.iter().map(|p| Step::Mask(PathBuf::from(p))));
+        .extend(masked.chain(security.mask.iter().cloned()).map(Step::Mask));
 }
 
 /// The limits asked for, and one for open files: what the caller had is not the container's.

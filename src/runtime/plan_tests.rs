@@ -53,9 +53,16 @@ fn config() -> ContainerConfig {
         publish: Vec::new(),
         publish_all: false,
         cidfile: None,
+        systemd: false,
+        root: Default::default(),
+        quota: None,
         volumes_from: Vec::new(),
         service: Default::default(),
         command_line: Vec::new(),
+        health: None,
+        requires: Vec::new(),
+        secrets: Vec::new(),
+        cdi: Default::default(),
         namespaces: Default::default(),
         sysctls: Default::default(),
         annotations: Default::default(),
@@ -85,6 +92,9 @@ fn facts() -> Facts {
         }],
         seccomp: true,
         open_files: 1024,
+        env: Vec::new(),
+        passed: 0,
+        notifies: false,
     }
 }
 
@@ -193,6 +203,8 @@ fn nothing_is_mounted_inside_proc() {
         target,
         read_only: false,
         propagation: Propagation::Rprivate,
+        idmap: false,
+        chown: false,
     });
     let error = plan(
         &config,

@@ -26,6 +26,7 @@ pub(crate) struct Prepared {
     pub(crate) users: Option<OwnedFd>,
     pub(crate) streams: ChildStreams,
     pub(crate) seccomp: Vec<libc::sock_filter>,
+    pub(crate) passed: Vec<OwnedFd>,
 }
 
 /// The program's ends of its streams.
@@ -34,6 +35,37 @@ pub(crate) struct ChildStreams {
     pub(crate) stdout: OwnedFd,
     pub(crate) stderr: OwnedFd,
     pub(crate) terminal: bool,
+    /// They are somebody else's, and stay as they are.
+    pub(crate) foreign: bool,
+}
+
+/// What the program gets from its starter besides its streams.
+#[derive(Debug, Default)]
+pub(crate) struct Passed {
+    /// Become descriptors 3, 4, …; their own numbers are beyond those.
+    pub(crate) fds: Vec<OwnedFd>,
+    /// `NAME=value`.
+    pub(crate) env: Vec<String>,
+    /// It gets a socket for notifications.
+    pub(crate) notifies: bool,
+}
+
+impl Passed {
+    /// Copies of `fds`, for one start.
+    pub(crate) fn new(fds: &[OwnedFd], env: Vec<String>, notifies: bool) -> Result<Passed> {
+        let beyond = beyond(fds.len());
+        let copies = fds.iter().map(|fd| Ok(rustix::io::fcntl_dupfd_cloexec(fd, beyond)?));
+        Ok(Passed {
+            fds: copies.collect::<Result<_>>()?,
+            env,
+            notifies,
+        })
+    }
+}
+
+/// The first number that none of `count` passed descriptors gets.
+pub(crate) fn beyond(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX - 3) + 3
 }
 
 /// A terminal of the container's own /dev/pts.

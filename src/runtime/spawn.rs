@@ -3,12 +3,12 @@
 
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::runtime::apply::{self, Lifelines};
-use crate::runtime::prepare::Prepared;
+use crate::runtime::prepare::{self, Prepared};
 use crate::runtime::step::Step;
 use crate::sys::{self, clone::Fork};
 use rustix::pipe::PipeFlags;
 use std::io::{Read as _, Write as _};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
 
 /// A child on its way to execve.
 pub(crate) struct Starting {
@@ -40,6 +40,7 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
         Fork::Parent { pid, pidfd } => Ok(Starting::new(pid, pidfd, errors, alive)),
         Fork::Child => {
             drop((errors, alive));
+            let (child_errors, child_alive) = (beyond(child_errors, &prepared), beyond(child_alive, &prepared));
             // Until execve nobody in a shared pid namespace may look into this process (its memory is the engine's).
             let _ = nix::sys::prctl::set_dumpable(false);
             let error = match sys::process::reset_signals() {
@@ -56,6 +57,15 @@ pub(crate) fn spawn(flags: i32, steps: &[Step], prepared: Prepared) -> Result<St
             let _ = std::fs::File::from(child_errors).write_all(&encode(&error));
             sys::process::exit_now(i32::from(exit_code(&error)));
         }
+    }
+}
+
+/// Out of the way of the descriptors that are passed on.
+fn beyond(fd: OwnedFd, prepared: &Prepared) -> OwnedFd {
+    let first = prepare::beyond(prepared.passed.len());
+    match fd.as_raw_fd() < first {
+        true => rustix::io::fcntl_dupfd_cloexec(&fd, first).unwrap_or(fd),
+        false => fd,
     }
 }
 

@@ -84,6 +84,8 @@ pub(crate) enum Step {
     CloseHostFiles,
     Workdir(ByteString),
     NoNewPrivileges,
+    /// The profile of the program that is executed.
+    AppArmor(String),
     BoundingSet(Capabilities),
     /// The prepared filter.
     Seccomp,
@@ -91,11 +93,15 @@ pub(crate) enum Step {
     /// The effective and permitted sets from here to execve, which makes of them what the bounding set allows.
     Capabilities(Capabilities),
     CloseTheRest,
+    /// The prepared descriptors become 3, 4, …
+    PassFiles,
     /// Stays as pid 1, with these capabilities, and runs the rest in a child.
     Init(Capabilities),
     Exec {
         argv: Vec<ByteString>,
         env: Vec<ByteString>,
+        /// Its own pid is told by LISTEN_PID (sd_listen_fds(3)).
+        listens: bool,
     },
 }
 
@@ -158,6 +164,7 @@ impl fmt::Display for Step {
             Step::CloseHostFiles => f.write_str("close the host's files"),
             Step::Workdir(dir) => write!(f, "change to directory {}", dir.to_string_lossy()),
             Step::NoNewPrivileges => f.write_str("no new privileges"),
+            Step::AppArmor(profile) => write!(f, "apparmor profile {profile}"),
             Step::BoundingSet(caps) => write!(f, "bound capabilities to {}", caps.names().join(" ")),
             Step::Seccomp => f.write_str("load seccomp filter"),
             Step::Become(who) => {
@@ -170,6 +177,7 @@ impl fmt::Display for Step {
             }
             Step::Capabilities(caps) => write!(f, "assume capabilities {}", caps.names().join(" ")),
             Step::CloseTheRest => f.write_str("close the rest"),
+            Step::PassFiles => f.write_str("pass descriptors"),
             Step::Init(_) => f.write_str("stay as init"),
             Step::Exec { argv, .. } => write!(f, "exec {}", words(argv)),
         }

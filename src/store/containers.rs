@@ -8,6 +8,7 @@ use super::lock::{NamesLock, no_such_container};
 use super::{ContainerLock, Durability, Stage, Store, file, names};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::ContainerConfig;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::{ContainerId, SHORT, is_hex};
 use crate::model::state::{Exit, LiveState};
 use crate::model::time::Timestamp;
@@ -142,6 +143,8 @@ impl Store {
         if !stage.commit(&self.container_dir(&config.id))? {
             return Err(Error::conflict(format!("container {} exists", config.id)));
         }
+        sys::stop_point("creation-untold");
+        self.event(&Event::container("create", config).at(config.created));
         drop((names, references));
         if durability == Durability::Synced {
             file::sync_dirs(&[&self.names_root()], &self.containers_root())?;
@@ -236,6 +239,9 @@ impl Store {
         match renamed {
             Ok(_) => {
                 self.release_name(&old, id, &held)?;
+                if let Ok(config) = self.config(id) {
+                    self.event(&Event::container("rename", &config).with("oldName", format!("/{old}")));
+                }
                 file::sync_dir(&self.names_root())
             }
             Err(e) => match self.release_name(name, id, &held) {
@@ -259,7 +265,12 @@ impl Store {
             Some(name) => vec![name.to_owned()],
             None => self.names_of(id),
         };
-        let image = self.config(id).map(|config| config.image);
+        let config = self.config(id);
+        let event = match &config {
+            Ok(config) => Event::container("destroy", config),
+            Err(_) => Event::new(EventKind::Container, "destroy", id),
+        };
+        let image = config.map(|config| config.image);
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -273,6 +284,8 @@ impl Store {
         for name in names {
             self.release_name(&name, id, &held)?;
         }
+        sys::stop_point("destruction-untold");
+        self.event(&event.at(Timestamp::now()));
         drop(held);
         sys::stop_point("container-detached");
         let cleared = self.clear_live(id);

@@ -21,6 +21,13 @@ impl EventTail {
         }
     }
 
+    /// From the next line that is written.
+    pub(crate) fn at_end(store: &Store) -> EventTail {
+        let mut files = store.event_files();
+        files.iter_mut().for_each(EventFile::seek_to_end);
+        EventTail { files }
+    }
+
     /// Hands on every whole line that has come since the last call.
     pub(crate) fn read(&mut self, store: &Store, line: &mut dyn FnMut(&[u8])) {
         for file in &mut self.files {

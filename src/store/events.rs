@@ -17,7 +17,7 @@
 use super::{Store, lock};
 use crate::error::{Context as _, Result};
 use crate::model::event::Event;
-use crate::sys;
+use crate::model::time::Timestamp;
 use rustix::fs::{Mode, OFlags};
 use std::fs::File;
 use std::io::ErrorKind;
@@ -33,7 +33,7 @@ const FULL: u64 = 8 << 20;
 /// Bytes of one event at most; longer ones lose their attributes.
 const LONGEST: usize = 64 * 1024;
 /// How every record begins; inside a record a quote is escaped, so it can't stand there.
-pub(crate) const BEGIN: &[u8] = b"{\"t\":";
+const BEGIN: &[u8] = b"{\"t\":";
 
 impl Store {
     /// Records something that has happened. Never fails: a full disk must keep nothing from happening.
@@ -43,7 +43,6 @@ impl Store {
 
     fn write_event(&self, event: &Event, full: u64) {
         let Some(line) = line_of(event) else { return };
-        sys::stop_point("event-due");
         // Rotated away twice while we were about to write: nobody reads that file any more.
         for _ in 0..3 {
             let Ok(file) = self.open_event_log() else { return };
@@ -68,14 +67,19 @@ impl Store {
         let open = || rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600)).map(File::from);
         match open() {
             Err(rustix::io::Errno::NOENT) => {
-                let made = std::fs::DirBuilder::new().mode(0o700).create(self.events_dir());
-                match made {
-                    Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
-                    _ => {}
-                }
+                self.make_events_dir()?;
                 Ok(open()?)
             }
             other => Ok(other?),
+        }
+    }
+
+    /// Made by the first who needs it.
+    pub(crate) fn make_events_dir(&self) -> std::io::Result<PathBuf> {
+        let dir = self.events_dir();
+        match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(dir),
         }
     }
 
@@ -162,6 +166,14 @@ pub(crate) fn parse(line: &[u8]) -> Option<Event> {
     })
 }
 
+/// When it happened, without a look at the rest.
+pub(crate) fn time_of(line: &[u8]) -> Option<Timestamp> {
+    let digits = line.strip_prefix(BEGIN)?;
+    let end = digits.iter().position(|b| *b == b',')?;
+    let nanoseconds: i64 = std::str::from_utf8(&digits[..end]).ok()?.parse().ok()?;
+    Timestamp::from_nanosecond(nanoseconds.into()).ok()
+}
+
 /// An open file of the event log, read so far.
 #[derive(Debug)]
 pub(crate) struct EventFile {
@@ -175,6 +187,11 @@ impl EventFile {
         let file = File::open(path).ok()?;
         let inode = file.metadata().ok()?.ino();
         Some(EventFile { file, inode, offset: 0 })
+    }
+
+    /// What is there now is left out.
+    pub(super) fn seek_to_end(&mut self) {
+        self.offset = self.file.metadata().map_or(0, |meta| meta.size());
     }
 
     /// Hands on every whole line that has come since the last call, without its newline.

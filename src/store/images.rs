@@ -6,6 +6,7 @@ use super::tags::Tags;
 use super::{Durability, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::{ChainId, ImageId, is_hex};
 use crate::model::image::{ImageConfig, ImageRecord};
 use std::collections::BTreeSet;
@@ -149,6 +150,7 @@ impl Store {
     /// Forgets an image; [`Store::drop_unreferenced`] takes the layers that nothing needs any more. Tags are the
     /// caller's. Success if it isn't there.
     pub(crate) fn forget_image(&self, id: &ImageId, _exclusive: &StoreLock) -> Result<()> {
+        let was_there = self.image_path(id).exists();
         for path in [self.image_path(id), self.blob_path(&id.0)] {
             match std::fs::remove_file(&path) {
                 Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -156,6 +158,9 @@ impl Store {
                 }
                 _ => {}
             }
+        }
+        if was_there {
+            self.event(&Event::new(EventKind::Image, "delete", id).with("name", id));
         }
         Ok(())
     }

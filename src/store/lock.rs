@@ -173,6 +173,22 @@ impl Store {
         Ok(NamesLock { _file: file })
     }
 
+    /// Does something while no container comes, goes or is renamed.
+    pub(crate) fn with_names_locked<T>(&self, act: impl FnOnce() -> T) -> Result<T> {
+        let held = self.lock_names()?;
+        let done = act();
+        drop(held);
+        Ok(done)
+    }
+
+    /// Does something while no volume goes.
+    pub(crate) fn with_volumes_settled<T>(&self, act: impl FnOnce() -> T) -> Result<T> {
+        let held = self.lock_exclusive()?;
+        let done = act();
+        drop(held);
+        Ok(done)
+    }
+
     /// The file that says which free port of the host is given next; locked while it is open.
     pub(super) fn lock_ports(&self) -> Result<File> {
         let path = self.run_root().join("ports");

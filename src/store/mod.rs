@@ -17,6 +17,7 @@
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
 //!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
+//!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   memos/<hex>                   digests of a build context's files, by their inodes and times
 //!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
@@ -53,6 +54,7 @@ mod mounts;
 mod names;
 mod networks;
 mod ports;
+mod secrets;
 mod staging;
 mod tags;
 mod volumes;
@@ -69,6 +71,7 @@ pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
 pub(crate) use ports::FreePorts;
+pub(crate) use secrets::Taken;
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

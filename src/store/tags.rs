@@ -6,6 +6,7 @@ use super::lock::TagsLock;
 use super::{Durability, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::ImageId;
 use crate::model::reference::{DEFAULT_TAG, Reference};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -285,8 +286,28 @@ impl Store {
         let result = change(&mut tags)?;
         if tags != before {
             file::replace(self.root(), "tags.json", &file::to_json(&tags)?, Durability::Synced)?;
+            self.tell_tags(&before, &tags);
         }
         Ok(result)
+    }
+}
+
+impl Store {
+    /// Which names have come to an image, and which are gone.
+    fn tell_tags(&self, before: &Tags, after: &Tags) {
+        let names = |tags: &Tags| {
+            let mut names: BTreeMap<String, ImageId> = BTreeMap::new();
+            // Of several platforms the newest comes last.
+            names.extend(tags.iter().map(|(name, id)| (name.to_string(), id)));
+            names
+        };
+        let (before, after) = (names(before), names(after));
+        for (name, id) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
+            self.event(&Event::new(EventKind::Image, "untag", id).with("name", name));
+        }
+        for (name, id) in after.iter().filter(|(name, id)| before.get(*name) != Some(id)) {
+            self.event(&Event::new(EventKind::Image, "tag", id).with("name", name));
+        }
     }
 }
 

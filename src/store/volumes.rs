@@ -4,6 +4,7 @@
 use super::{Durability, Stage, Store, StoreLock, file, names};
 use crate::error::{Context, Error, Result};
 use crate::model::container::ContainerConfig;
+use crate::model::event::{Event, EventKind};
 use crate::model::id::ContainerId;
 use crate::model::mount::Source;
 use crate::model::time::Timestamp;
@@ -35,6 +36,9 @@ impl StagedVolume {
         let root = store.volumes_root();
         let first = self.stage.commit(&root.join(&self.name))?;
         file::sync_dir(&root)?;
+        if first {
+            store.event(&Event::new(EventKind::Volume, "create", &self.name).with("driver", "local"));
+        }
         Ok(first)
     }
 }
@@ -211,6 +215,9 @@ impl Store {
             )));
         }
         let doomed = self.unstage(&dir)?;
+        if doomed.is_some() {
+            self.event(&Event::new(EventKind::Volume, "destroy", name).with("driver", "local"));
+        }
         drop(references);
         match doomed {
             Some(doomed) => doomed.delete(),

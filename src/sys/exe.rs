@@ -17,6 +17,11 @@ pub(crate) fn protected() -> io::Result<OwnedFd> {
     read_only_mount().or_else(|_| sealed_copy())
 }
 
+/// The same for a process that runs from such a form itself: a further mount of it, or a copy, would be for nothing.
+pub(crate) fn own() -> io::Result<OwnedFd> {
+    Ok(rustix::fs::open(OWN, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?)
+}
+
 fn read_only_mount() -> io::Result<OwnedFd> {
     let mount = super::mount::clone_tree(rustix::fs::CWD, Path::new(OWN), false)?;
     let attributes = super::mount::Attributes {

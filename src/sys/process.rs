@@ -173,21 +173,34 @@ pub(crate) fn is_stopped(pid: i32) -> bool {
 }
 
 /// Starts `exe` as a process of its own session that is nobody's child: two forks, then exec. It gets `fds` as
-/// descriptors 3, 4, …, /dev/null as 0, 1 and 2, no environment, no signal blocked or ignored, and nothing else.
+/// descriptors 3, 4, …, /dev/null as 0, 1 and 2, a place in the v2 group `cgroup`, no environment, no signal blocked or ignored, and nothing else.
 ///
 /// # Errors
 /// Only of the first fork; what fails later shows as the closing of `fds`.
-pub(crate) fn spawn_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub(crate) fn spawn_detached(
+    exe: BorrowedFd<'_>,
+    argv0: &CStr,
+    fds: &[BorrowedFd<'_>],
+    cgroup: Option<BorrowedFd<'_>>,
+) -> io::Result<()> {
     let super::clone::Fork::Parent { pidfd, .. } = super::clone::clone3(0, None)? else {
         // The middle process: it leaves the caller's session, so that the next one can't get a terminal.
         if nix::unistd::setsid().is_ok()
-            && let Ok(super::clone::Fork::Child) = super::clone::clone3(0, None)
+            && let Ok(super::clone::Fork::Child) = born_in(cgroup)
         {
             let _ = exec_detached(exe, argv0, fds);
         }
         exit_now(0);
     };
     reap(pidfd.as_fd()).map(|_| ())
+}
+
+/// In the group if it takes processes (a sandbox's root may not), else in the caller's.
+fn born_in(cgroup: Option<BorrowedFd<'_>>) -> io::Result<super::clone::Fork> {
+    match super::clone::clone3(0, cgroup) {
+        Err(_) if cgroup.is_some() => super::clone::clone3(0, None),
+        result => result,
+    }
 }
 
 fn exec_detached(exe: BorrowedFd<'_>, argv0: &CStr, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
@@ -242,9 +255,9 @@ pub(crate) fn close_from(first: u32) -> io::Result<()> {
 
 /// Closes every descriptor from 3 on but these. The caller uses none of the others any more.
 pub(crate) fn close_all_but(kept: &[BorrowedFd<'_>]) -> io::Result<()> {
+    let mut first = 3;
     let mut kept: Vec<_> = kept.iter().map(|fd| fd.as_raw_fd().cast_unsigned()).collect();
     kept.sort_unstable();
-    let mut first = 3;
     for fd in kept {
         if fd > first {
             close_span(first, fd - 1)?;
@@ -321,6 +334,33 @@ pub(crate) fn inherited(number: i32) -> io::Result<OwnedFd> {
     }
     // SAFETY: it is open (checked above), and each number is taken over once, at the start.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Another descriptor for one that this process was started with; neither goes to a program that it executes.
+pub(crate) fn duplicate(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: both calls take numbers, and fail with EBADF if nothing is there.
+    let copy = unsafe { libc::fcntl(number, libc::F_DUPFD_CLOEXEC, 3) };
+    if copy == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: as above.
+    unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) };
+    // SAFETY: the kernel has just made it, for nobody else.
+    Ok(unsafe { OwnedFd::from_raw_fd(copy) })
+}
+
+/// A descriptor that whoever started this process has left open for it. The engine's own are all close-on-exec from
+/// their first moment on, so that none of them can be taken for one.
+pub(crate) fn left_open(number: i32) -> io::Result<OwnedFd> {
+    // SAFETY: F_GETFD on a number; it fails with EBADF if nothing is there.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    if flags == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    match flags & libc::FD_CLOEXEC {
+        0 => duplicate(number),
+        _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
+    }
 }
 
 /// Every signal to its default, none blocked: what a program expects from its parent.

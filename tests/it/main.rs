@@ -22,6 +22,7 @@ mod drivers;
 mod exec;
 mod fetched;
 mod firewall;
+mod flags;
 mod images;
 mod isolation;
 mod layers;

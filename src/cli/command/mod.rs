@@ -8,8 +8,10 @@ mod container;
 mod cp;
 mod create;
 mod diff;
+mod events;
 mod exec;
 mod export;
+mod healthcheck;
 mod help;
 mod history;
 mod image;
@@ -40,6 +42,7 @@ mod rmi;
 mod run;
 mod save;
 mod search;
+mod secret;
 mod start;
 mod stats;
 mod stop;
@@ -63,8 +66,10 @@ pub(crate) static COMMANDS: &[Spec] = &[
     cp::SPEC,
     create::SPEC,
     diff::SPEC,
+    events::SPEC,
     exec::SPEC,
     export::SPEC,
+    healthcheck::SPEC,
     help::SPEC,
     history::SPEC,
     image::SPEC,
@@ -93,6 +98,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     run::SPEC,
     save::SPEC,
     search::SPEC,
+    secret::SPEC,
     start::SPEC,
     stats::SPEC,
     stop::SPEC,

@@ -1,6 +1,6 @@
 //! `run`: creates a container, starts it, and stays attached to it unless told otherwise.
 
-use crate::cli::argument::{Values, flag, value};
+use crate::cli::argument::{Values, flag, value, whole_number};
 use crate::cli::container as flags;
 use crate::cli::fetch;
 use crate::cli::session::Session;
@@ -8,8 +8,10 @@ use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::attach::{DetachKeys, End, Options};
 use crate::container::start;
 use crate::error::{Error, Result};
+use crate::model::container::{LogDriver, Streams};
 use clap::{Arg, ArgMatches, Command};
 use std::io::IsTerminal as _;
+use std::os::fd::OwnedFd;
 
 pub(super) const SPEC: Spec = Spec {
     name: "run",
@@ -40,7 +42,15 @@ fn define(command: Command) -> Command {
     let command = command
         .arg(flag("detach", "Run in the background and print the new container's id").short('d'))
         .arg(detach_keys())
-        .arg(sig_proxy());
+        .arg(sig_proxy())
+        .arg(
+            value(
+                "preserve-fds",
+                "NUMBER",
+                "Give the program so many open descriptors of this command's, from 3 on",
+            )
+            .value_parser(whole_number),
+        );
     fetch::define(flags::define(command))
 }
 
@@ -64,6 +74,24 @@ pub(super) fn code_of(end: End) -> u8 {
     }
 }
 
+/// The descriptors that this command was left with for the program.
+fn preserved(m: &ArgMatches) -> Result<Vec<OwnedFd>> {
+    let count = m.get_one::<i64>("preserve-fds").copied().unwrap_or(0);
+    let count = i32::try_from(count)
+        .ok()
+        .filter(|n| (0..=1024).contains(n))
+        .ok_or_else(|| {
+            Error::usage(format!(
+                "invalid value '{count}' for '--preserve-fds': want a number from 0 to 1024"
+            ))
+        })?;
+    let one = |number| {
+        crate::sys::process::left_open(number)
+            .map_err(|_| Error::usage(format!("--preserve-fds: file descriptor {number} is not available")))
+    };
+    (3..3 + count).map(one).collect()
+}
+
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let detach = m.on("detach");
     let mut args = flags::run_args(m, detach)?;
@@ -74,12 +102,16 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         let error = Error::usage("the input device is not a TTY");
         return Err(error.with_hint("without -t a program reads what is piped to it"));
     }
+    let passed = preserved(m)?;
     let fetch = fetch::of(m)?;
     let store = session.store()?;
     let config = fetch.create(&store, &args)?;
-    let streams = args.attach;
-    if !streams.stdin && !streams.stdout && !streams.stderr {
-        start::start(&store, &config.id)?;
+    // Then the program has this command's own streams.
+    let direct = args.log.driver == LogDriver::Passthrough;
+    let streams = if direct { Streams::default() } else { args.attach };
+    let attached = args.attach;
+    if !attached.stdin && !attached.stdout && !attached.stderr {
+        start::start_with(&store, &config.id, passed)?;
         session.console.line(config.id.as_str())?;
         return Ok(0);
     }
@@ -92,8 +124,9 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             sig_proxy,
             detach_keys,
         },
+        passed,
     )?;
-    if !streams.stdout && !streams.stderr {
+    if !direct && !streams.stdout && !streams.stderr {
         // Nothing of the program is shown, so its id is what there is to say (F121).
         session.console.line(config.id.as_str())?;
     }

@@ -65,5 +65,5 @@ fn attached(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         sig_proxy: m.switch("sig-proxy").unwrap_or(true),
         detach_keys,
     };
-    start::start_attached(&store, &id, &options).map(code_of)
+    start::start_attached(&store, &id, &options, Vec::new()).map(code_of)
 }

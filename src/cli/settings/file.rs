@@ -4,6 +4,7 @@ use super::{Setting, files_of, foreign, text_of};
 use crate::cli::tree::{self, Body};
 use crate::cli::usage;
 use crate::error::{Context as _, Error, Result};
+use crate::model::near::nearest;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
 use std::path::Path;
@@ -140,7 +141,7 @@ impl Reader<'_> {
             path => format!(" of '{}'", path.join(" ")),
         };
         let error = self.at(offset, format!("unknown setting '{}'{whose}", name.escape_debug()));
-        match (usage::nearest(name, &known), path) {
+        match (nearest(name, known.iter().copied()), path) {
             (Some(near), _) => error.with_hint(format!("did you mean '{near}'?")),
             (None, []) => {
                 error.with_hint("settings are long flags, those of a command in a table of its name: see barge.toml(5)")

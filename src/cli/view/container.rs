@@ -4,6 +4,7 @@ use super::{Look, labels};
 use crate::container::inspect::network_mode;
 use crate::container::list::{Entry, Size, Summary};
 use crate::container::port;
+use crate::model::health::HealthStatus;
 use crate::model::id::SHORT;
 use crate::model::mount::{Mount, Source};
 use crate::model::state::{Exit, Phase, Status};
@@ -147,7 +148,11 @@ pub(crate) fn status(status: &Status, look: &Look) -> String {
         Status::Running(live) => match &live.phase {
             Phase::Starting => "Created".to_owned(),
             Phase::Running { started, .. } if live.paused => format!("Up {} (Paused)", look.since(*started)),
-            Phase::Running { started, .. } => format!("Up {}", look.since(*started)),
+            Phase::Running { started, .. } => match live.health {
+                None => format!("Up {}", look.since(*started)),
+                Some(HealthStatus::Starting) => format!("Up {} (health: starting)", look.since(*started)),
+                Some(health) => format!("Up {} ({})", look.since(*started), health.as_str()),
+            },
             Phase::Restarting { exit } => ended("Restarting", exit),
             Phase::Stopping { exit, .. } => ended("Exited", exit),
         },
@@ -293,6 +298,7 @@ mod tests {
                 device_filter: false,
                 paused: false,
                 endpoints: Vec::new(),
+                health: None,
                 ports: Vec::new(),
             })
         };

@@ -2,11 +2,13 @@
 
 pub(crate) mod container;
 pub(crate) mod disk;
+pub(crate) mod event;
 pub(crate) mod history;
 pub(crate) mod image;
 pub(crate) mod info;
 pub(crate) mod network;
 pub(crate) mod search;
+pub(crate) mod secret;
 pub(crate) mod stats;
 pub(crate) mod tree;
 pub(crate) mod volume;

@@ -69,7 +69,7 @@ pub(crate) fn logs(
     // A damaged record does not keep the log from being read.
     if store
         .config(id)
-        .is_ok_and(|config| config.log.driver == LogDriver::None)
+        .is_ok_and(|config| matches!(config.log.driver, LogDriver::None | LogDriver::Passthrough))
     {
         return Err(Error::other("configured logging driver does not support reading"));
     }

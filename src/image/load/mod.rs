@@ -25,6 +25,7 @@ use crate::format::{self, shown};
 use crate::image::intake::{Intake, LayerSource, NewImage};
 use crate::image::progress::{Layer, Progress, Step};
 use crate::model::digest::Digest;
+use crate::model::event::{Event as Happened, EventKind};
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
@@ -100,7 +101,16 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
     let planned = choose(plan(&archive)?, &load.platforms)?;
     let intake = Intake::new(store, progress)?;
     unpack(store, &intake, &archive, &planned, progress)?;
-    finish(&intake, &planned)
+    let loaded = finish(&intake, &planned)?;
+    for one in &loaded {
+        let event = Happened::new(EventKind::Image, "load", one.id);
+        let name = one
+            .names
+            .first()
+            .map_or_else(|| one.id.to_string(), ToString::to_string);
+        store.event(&event.with("name", name));
+    }
+    Ok(loaded)
 }
 
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {

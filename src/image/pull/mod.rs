@@ -16,6 +16,7 @@ use crate::format::{self, media};
 use crate::image::intake::{Intake, NewImage};
 use crate::image::progress::{Event, Progress};
 use crate::model::digest::Digest;
+use crate::model::event::{Event as Told, EventKind};
 use crate::model::id::{ChainId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
@@ -53,7 +54,12 @@ pub(crate) fn pull(store: &Store, typed: &str, options: &Options, progress: &dyn
     let mut tried: Option<Error> = None;
     for (n, name) in candidates.iter().enumerate() {
         match pull_name(store, name, options, progress) {
-            Ok(pulled) => return Ok(pulled),
+            Ok(pulled) => {
+                for one in &pulled {
+                    store.event(&Told::new(EventKind::Image, "pull", &one.name).with("name", one.name.familiar_name()));
+                }
+                return Ok(pulled);
+            }
             Err(e) if n + 1 == candidates.len() && tried.is_none() => return Err(e),
             Err(e) => tried = Some(tried.map_or_else(|| e.clone(), |before| before.and(&e))),
         }

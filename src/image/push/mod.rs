@@ -12,6 +12,7 @@ use crate::format::{self, media};
 use crate::image::progress::{Event, Progress};
 use crate::image::resolve;
 use crate::model::digest::Digest;
+use crate::model::event::{Event as Told, EventKind};
 use crate::model::id::ImageId;
 use crate::model::image::{ImageRecord, ManifestRecord};
 use crate::model::platform::Platform;
@@ -63,7 +64,9 @@ pub(crate) fn push(
     };
     progress.event(Event::Line(&format!("The push refers to repository [{}]", to.name())));
     if !options.all_tags {
-        return Ok(vec![push.one(typed, &name, &to)?]);
+        let pushed = push.one(typed, &name, &to)?;
+        tell(store, &to);
+        return Ok(vec![pushed]);
     }
     let tags = store.tags()?;
     let mut found: Vec<Reference> = tags.iter().map(|(tagged, _)| tagged).collect();
@@ -77,9 +80,15 @@ pub(crate) fn push(
             tag: tagged.tag.clone(),
             ..to.clone()
         };
-        push.one(&tagged.to_string(), tagged, &to)
+        let pushed = push.one(&tagged.to_string(), tagged, &to)?;
+        tell(store, &to);
+        Ok(pushed)
     };
     found.iter().map(each).collect()
+}
+
+fn tell(store: &Store, to: &Reference) {
+    store.event(&Told::new(EventKind::Image, "push", to).with("name", to.familiar_name()));
 }
 
 /// What is looked for here, and where it goes.

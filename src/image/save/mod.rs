@@ -24,6 +24,7 @@ use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{Dialect, Manifest};
 use crate::format::{self, shown};
 use crate::model::digest::Digest;
+use crate::model::event::{Event, EventKind};
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
@@ -75,11 +76,18 @@ pub(crate) fn save(store: &Store, save: &Save<'_>, output: &mut Output<'_>) -> R
     let claim = store.claim()?;
     claim.add(store, &chosen.layers(), &chosen.blobs(store))?;
     chosen.still_there(store)?;
-    match save.form {
+    let saved = match save.form {
         Form::DockerArchive => docker::archive(store, &chosen, output),
         Form::DockerDir => docker::directory(store, &chosen, output),
         Form::OciArchive | Form::OciDir => layout::write(store, &chosen, output),
+    };
+    saved?;
+    for name in &save.images {
+        if let Ok(id) = crate::image::resolve::resolve_id(store, name) {
+            store.event(&Event::new(EventKind::Image, "save", id).with("name", name));
+        }
     }
+    Ok(())
 }
 
 /// The manifest an image is handed on with, and its descriptor.

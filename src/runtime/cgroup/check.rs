@@ -65,6 +65,18 @@ fn verify(r: &Resources, machine: &impl Machine) -> Result<(), String> {
     if r.blkio_weight.is_some_and(|w| w != 0 && !(10..=1000).contains(&w)) {
         return Err("Range of blkio weight is from 10 to 1000".to_owned());
     }
+    if let Some(limit) = r.blkio.weight.iter().find(|l| !(10..=1000).contains(&l.value)) {
+        return Err(format!(
+            "invalid weight for device: {}:{}",
+            limit.path.display(),
+            limit.value
+        ));
+    }
+    if let (Some(runtime), Some(period)) = (r.cpu_rt_runtime, r.cpu_rt_period)
+        && u64::try_from(runtime).is_ok_and(|r| r > period)
+    {
+        return Err("cpu real-time runtime cannot be higher than cpu real-time period".to_owned());
+    }
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use crate::model::id::ContainerId;
 use crate::model::resources::{DeviceRule, Resources};
 use crate::runtime::cgroup::host::{Controller, Controllers, Hierarchy, Host, Version};
 use crate::runtime::cgroup::limits::{self, Available, Write};
-use crate::runtime::cgroup::{Entry, device, file, kill};
+use crate::runtime::cgroup::{Entry, block, device, file, kill};
 use crate::sys::bpf;
 use rustix::fs::{CWD, Mode};
 use rustix::io::Errno;
@@ -82,7 +82,7 @@ impl Cgroup {
         devices: Option<&[DeviceRule]>,
         warnings: &mut Vec<String>,
     ) -> Result<()> {
-        let plan = limits::plan(resources, self.available());
+        let plan = limits::plan(resources, &block::settings(&resources.blkio)?, self.available());
         warnings.extend(plan.warnings);
         for write in &plan.writes {
             if !self.apply(write)? && !warnings.iter().any(|w| w == write.missing) {
@@ -192,9 +192,10 @@ const GROUP_MODE: Mode = Mode::from_raw_mode(0o755);
 /// Makes the group in one hierarchy; `None` if that is not ours to write.
 fn make(hierarchy: &Hierarchy, base: &str, id: &ContainerId) -> Result<Option<Group>> {
     let path = hierarchy.group(base, id);
-    let made = match hierarchy.version {
-        Version::V1 => mkdir_new(&path),
-        Version::V2 => mkdir_with_parent(&path),
+    let made = match (&hierarchy.below, hierarchy.version) {
+        (Some(below), _) => make_parents(hierarchy, &below.dir).and_then(|()| mkdir_new(&path)),
+        (None, Version::V1) => mkdir_new(&path),
+        (None, Version::V2) => mkdir_with_parent(&path),
     };
     match made {
         Ok(()) => {}
@@ -218,6 +219,25 @@ fn mkdir_new(path: &Path) -> Result<(), Errno> {
         Err(Errno::EXIST) if kill::kill_and_remove(&[path.to_owned()]).is_ok() => rustix::fs::mkdir(path, GROUP_MODE),
         result => result,
     }
+}
+
+/// Makes the groups down to the one that somebody else has named. They stay: others may use them too.
+fn make_parents(hierarchy: &Hierarchy, dir: &Path) -> Result<(), Errno> {
+    let mut parent = hierarchy.mount.clone();
+    for name in dir {
+        let group = parent.join(name);
+        match rustix::fs::mkdir(&group, GROUP_MODE) {
+            Ok(()) if hierarchy.version == Version::V1 && hierarchy.controllers.contains(Controller::Cpuset) => {
+                for name in ["cpuset.cpus", "cpuset.mems"] {
+                    file::write(CWD, group.join(name), file::read(CWD, parent.join(name))?.trim_ascii())?;
+                }
+            }
+            Ok(()) | Err(Errno::EXIST) => {}
+            Err(e) => return Err(e),
+        }
+        parent = group;
+    }
+    Ok(())
 }
 
 /// Makes the parent as well. The removal of the last other container takes it away again at any time.
@@ -246,12 +266,29 @@ fn enable(hierarchy: &Hierarchy, path: &Path) -> Controllers {
     let present = || Controllers::from_file(&file::read(CWD, path.join("cgroup.controllers")).unwrap_or_default());
     let mut have = present();
     if !have.contains_all(wanted) {
-        for dir in [Some(hierarchy.mount.as_path()), path.parent()].into_iter().flatten() {
-            enable_below(dir, wanted);
+        for dir in holders(hierarchy, path) {
+            enable_below(&dir, wanted);
         }
         have = present();
     }
     have.intersection(wanted)
+}
+
+/// The groups above `path` that have to hold its controllers enabled and are ours to change, from the root down.
+fn holders(hierarchy: &Hierarchy, path: &Path) -> Vec<PathBuf> {
+    let parent = path.parent().map(Path::to_owned);
+    match &hierarchy.below {
+        None => [Some(hierarchy.mount.clone()), parent].into_iter().flatten().collect(),
+        Some(below) if below.delegated => parent.into_iter().collect(),
+        Some(below) => {
+            let mut dirs = vec![hierarchy.mount.clone()];
+            for name in &below.dir {
+                let next = dirs.last().map(|d| d.join(name));
+                dirs.extend(next);
+            }
+            dirs
+        }
+    }
 }
 
 fn enable_below(dir: &Path, controllers: Controllers) {

@@ -5,7 +5,8 @@
 
 use crate::error::{Context, Result};
 use crate::model::id::ContainerId;
-use crate::runtime::cgroup::file;
+use crate::runtime::cgroup::place::Place;
+use crate::runtime::cgroup::{file, scope};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::ffi::OsStr;
@@ -118,6 +119,17 @@ pub(crate) struct Hierarchy {
     pub(crate) version: Version,
     pub(crate) mount: PathBuf,
     pub(crate) controllers: Controllers,
+    /// Below which group containers' groups are made; `None` is the engine's own.
+    pub(crate) below: Option<Below>,
+}
+
+/// A group that is not the engine's own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Below {
+    /// Relative to the mount.
+    pub(crate) dir: PathBuf,
+    /// systemd has made it and given it away: what is above it is systemd's.
+    pub(crate) delegated: bool,
 }
 
 /// The hierarchies of this machine, as our mount namespace shows them.
@@ -198,6 +210,25 @@ impl Host {
         self.hierarchies.iter().filter_map(Hierarchy::filesystem).collect()
     }
 
+    /// The same machine for a container whose groups go to `place`.
+    pub(crate) fn with_place(mut self, base: &str, id: &ContainerId, place: &Place) -> Host {
+        let (dir, delegated) = match place {
+            Place::Own => return self,
+            Place::Nowhere => {
+                self.hierarchies.clear();
+                return self;
+            }
+            Place::Unit(group) => (group.clone(), true),
+            Place::Below(group) => (group.clone(), false),
+            Place::Scope(slice) => (scope::slice_path(slice).join(scope_name(base, id)), true),
+        };
+        let below = Below { dir, delegated };
+        for hierarchy in &mut self.hierarchies {
+            hierarchy.below = Some(below.clone());
+        }
+        self
+    }
+
     /// The groups of one container, in the order of the hierarchies. Recorded before they are made.
     pub(crate) fn paths(&self, base: &str, id: &ContainerId) -> Vec<PathBuf> {
         self.hierarchies.iter().map(|h| h.group(base, id)).collect()
@@ -273,6 +304,7 @@ impl Hierarchy {
                 version,
                 mount,
                 controllers,
+                below: None,
             });
         }
         Ok(true)
@@ -282,6 +314,9 @@ impl Hierarchy {
     /// from the root's children if it has no need of them itself. Elsewhere `barge-<id>`: a parent would be nothing but
     /// a directory more to make and to remove, in each of a dozen hierarchies.
     pub(crate) fn group(&self, base: &str, id: &ContainerId) -> PathBuf {
+        if let Some(below) = &self.below {
+            return self.mount.join(&below.dir).join(format!("{base}-{id}"));
+        }
         let nested = self.version == Version::V2 && self.controllers != Controllers::default();
         self.mount.join(if nested {
             format!("{base}/{id}")
@@ -313,6 +348,7 @@ fn parse_mount(line: &[u8]) -> Option<(&[u8], Hierarchy)> {
             version,
             mount: unescape(point),
             controllers,
+            below: None,
         },
     ))
 }
@@ -337,6 +373,11 @@ fn unescape(field: &[u8]) -> PathBuf {
         }
     }
     PathBuf::from(std::ffi::OsString::from_vec(out))
+}
+
+/// The scope that systemd makes for a container.
+pub(crate) fn scope_name(base: &str, id: &ContainerId) -> String {
+    format!("{base}-{id}.scope")
 }
 
 /// Name of the engine's groups: one whose root is not the default one has its own, so that two engines don't meet.
@@ -434,6 +475,7 @@ mod tests {
             version: Version::V2,
             mount: SYS_FS_CGROUP.into(),
             controllers: Controllers::from_file(b"memory"),
+            below: None,
         };
         let group = hierarchy.group("barge", &id());
         assert_eq!(group.to_str().unwrap(), format!("/sys/fs/cgroup/barge/{}", id()));

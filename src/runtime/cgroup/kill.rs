@@ -53,7 +53,7 @@ pub(crate) fn kill_and_remove(paths: &[PathBuf]) -> Result<()> {
     }
 }
 
-fn kill(paths: &[PathBuf], deadline: Instant) -> Result<()> {
+pub(super) fn kill(paths: &[PathBuf], deadline: Instant) -> Result<()> {
     // cgroup.kill (Linux 5.14) leaves out nobody, however fast they fork.
     let mut by_kernel = false;
     for path in paths {

@@ -47,10 +47,39 @@ const NO_QUOTA: &str =
 const NO_CPUSET: &str = "Your kernel does not support cpuset or the cgroup is not mounted. Cpuset discarded.";
 const NO_PIDS: &str =
     "Your kernel does not support PIDs limit capabilities or the cgroup is not mounted. PIDs limit discarded.";
+const NO_WEIGHT_DEVICE: &str = "Your kernel does not support Block I/O weight_device. Weight-device discarded.";
+const NO_READ_BPS: &str = "Your kernel does not support BPS Block I/O read limit or the cgroup is not mounted. \
+                           Block I/O BPS read limit discarded.";
+const NO_WRITE_BPS: &str = "Your kernel does not support BPS Block I/O write limit or the cgroup is not mounted. \
+                            Block I/O BPS write limit discarded.";
+const NO_READ_IOPS: &str = "Your kernel does not support IOPS Block read limit or the cgroup is not mounted. \
+                            Block I/O IOPS read limit discarded.";
+const NO_WRITE_IOPS: &str = "Your kernel does not support IOPS Block write limit or the cgroup is not mounted. \
+                             Block I/O IOPS write limit discarded.";
+const NO_REAL_TIME: &str = "Your kernel does not support CPU real-time scheduler or the cgroup is not mounted. \
+                            Real-time limits discarded.";
 const NO_WEIGHT: &str = "Your kernel does not support Block I/O weight or the cgroup is not mounted. Weight discarded.";
 
-/// The settings that hold a container to `resources`.
-pub(crate) fn plan(resources: &Resources, available: Available) -> Plan {
+/// One limit of one block device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct DeviceSetting {
+    pub(crate) kind: DeviceKind,
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+    pub(crate) value: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum DeviceKind {
+    Weight,
+    ReadBps,
+    WriteBps,
+    ReadIops,
+    WriteIops,
+}
+
+/// The settings that hold a container to `resources`, its block devices among them by number.
+pub(crate) fn plan(resources: &Resources, devices: &[DeviceSetting], available: Available) -> Plan {
     let mut planner = Planner {
         available,
         plan: Plan::default(),
@@ -58,6 +87,7 @@ pub(crate) fn plan(resources: &Resources, available: Available) -> Plan {
     planner.memory(resources);
     planner.cpu(resources);
     planner.rest(resources);
+    planner.devices(devices);
     planner.plan
 }
 
@@ -154,6 +184,12 @@ impl Planner {
             let weight = [("cpu.weight", weight_of_shares(shares).to_string())];
             self.set(Cpu, &[("cpu.shares", shares.to_string())], &weight, NO_SHARES);
         }
+        if let Some(period) = r.cpu_rt_period {
+            self.set(Cpu, &[("cpu.rt_period_us", period.to_string())], &[], NO_REAL_TIME);
+        }
+        if let Some(runtime) = r.cpu_rt_runtime {
+            self.set(Cpu, &[("cpu.rt_runtime_us", runtime.to_string())], &[], NO_REAL_TIME);
+        }
         let quota = r.cpu_quota.filter(|q| *q > 0);
         let period = r.cpu_period.filter(|p| *p > 0);
         if quota.is_none() && period.is_none() {
@@ -190,6 +226,33 @@ impl Planner {
             let v1 = [("blkio.weight", bfq.clone()), ("blkio.bfq.weight", bfq.clone())];
             let v2 = [("io.bfq.weight", bfq), ("io.weight", io_weight(weight).to_string())];
             self.set(Controller::Io, &v1, &v2, NO_WEIGHT);
+        }
+    }
+
+    fn devices(&mut self, devices: &[DeviceSetting]) {
+        for d in devices {
+            let (number, value) = (format!("{}:{}", d.major, d.minor), d.value);
+            let v1 = |name| vec![(name, format!("{number} {value}"))];
+            let v2 = |key: &str| vec![("io.max", format!("{number} {key}={value}"))];
+            let (old, new, missing) = match d.kind {
+                DeviceKind::ReadBps => (v1("blkio.throttle.read_bps_device"), v2("rbps"), NO_READ_BPS),
+                DeviceKind::WriteBps => (v1("blkio.throttle.write_bps_device"), v2("wbps"), NO_WRITE_BPS),
+                DeviceKind::ReadIops => (v1("blkio.throttle.read_iops_device"), v2("riops"), NO_READ_IOPS),
+                DeviceKind::WriteIops => (v1("blkio.throttle.write_iops_device"), v2("wiops"), NO_WRITE_IOPS),
+                DeviceKind::Weight => {
+                    let bfq = format!("{number} {value}");
+                    let scaled = format!("{number} {}", io_weight(u16::try_from(value).unwrap_or(1000)));
+                    (
+                        vec![
+                            ("blkio.weight_device", bfq.clone()),
+                            ("blkio.bfq.weight_device", bfq.clone()),
+                        ],
+                        vec![("io.bfq.weight", bfq), ("io.weight", scaled)],
+                        NO_WEIGHT_DEVICE,
+                    )
+                }
+            };
+            self.set(Controller::Io, &old, &new, missing);
         }
     }
 }
@@ -244,7 +307,7 @@ mod tests {
 
     /// `file=value` for each write; alternatives stand apart by `|`.
     fn written(resources: &Resources, available: Available) -> Vec<String> {
-        let plan = plan(resources, available);
+        let plan = plan(resources, &[], available);
         assert_eq!(plan.warnings, Vec::<String>::new());
         plan.writes.iter().map(text).collect()
     }
@@ -336,7 +399,7 @@ mod tests {
     fn only_v1_has_swappiness_and_no_oom_killer() {
         let r = with(|r| (r.memory_swappiness, r.oom_kill_disable) = (Some(0), true));
         assert_eq!(written(&r, v1()), ["memory.swappiness=0", "memory.oom_control=1"]);
-        let plan = plan(&r, v2());
+        let plan = plan(&r, &[], v2());
         assert_eq!(plan.writes, []);
         assert_eq!(plan.warnings, [NO_SWAPPINESS, NO_OOM_DISABLE]);
     }
@@ -363,7 +426,7 @@ mod tests {
             (with(|r| r.oom_kill_disable = true), vec![NO_OOM_DISABLE]),
         ];
         for (resources, warnings) in table {
-            let plan = plan(&resources, Available::default());
+            let plan = plan(&resources, &[], Available::default());
             assert_eq!(plan.writes, [], "{resources:?}");
             assert_eq!(plan.warnings, warnings, "{resources:?}");
         }
@@ -371,7 +434,7 @@ mod tests {
 
     #[test]
     fn a_missing_swap_file_speaks_of_swap_alone() {
-        let plan = plan(&with(|r| r.memory = Some(MIB)), v1());
+        let plan = plan(&with(|r| r.memory = Some(MIB)), &[], v1());
         let missing: Vec<_> = plan.writes.iter().map(|w| w.missing).collect();
         assert_eq!(missing, [NO_MEMORY, NO_SWAP, NO_RESERVATION]);
     }
@@ -383,7 +446,55 @@ mod tests {
             v2: Controllers::from_file(b"pids cpu"),
         };
         let r = with(|r| (r.memory, r.memory_swap, r.pids) = (Some(MIB), Some(-1), Some(5)));
-        let versions: Vec<_> = plan(&r, available).writes.iter().map(|w| w.version).collect();
+        let versions: Vec<_> = plan(&r, &[], available).writes.iter().map(|w| w.version).collect();
         assert_eq!(versions, [Version::V1, Version::V1, Version::V2]);
+    }
+
+    #[test]
+    fn limits_of_block_devices() {
+        let device = |kind, value| DeviceSetting {
+            kind,
+            major: 8,
+            minor: 16,
+            value,
+        };
+        for (set, old, new) in [
+            (
+                device(DeviceKind::ReadBps, 9),
+                "blkio.throttle.read_bps_device=8:16 9",
+                "io.max=8:16 rbps=9",
+            ),
+            (
+                device(DeviceKind::WriteBps, 9),
+                "blkio.throttle.write_bps_device=8:16 9",
+                "io.max=8:16 wbps=9",
+            ),
+            (
+                device(DeviceKind::ReadIops, 9),
+                "blkio.throttle.read_iops_device=8:16 9",
+                "io.max=8:16 riops=9",
+            ),
+            (
+                device(DeviceKind::WriteIops, 9),
+                "blkio.throttle.write_iops_device=8:16 9",
+                "io.max=8:16 wiops=9",
+            ),
+            (
+                device(DeviceKind::Weight, 1000),
+                "blkio.weight_device=8:16 1000|blkio.bfq.weight_device=8:16 1000",
+                "io.bfq.weight=8:16 1000|io.weight=8:16 10000",
+            ),
+        ] {
+            for (available, want) in [(v1(), old), (v2(), new)] {
+                let plan = plan(&Resources::default(), &[set], available);
+                assert_eq!(plan.writes.iter().map(text).collect::<Vec<_>>(), [want]);
+            }
+            assert_eq!(
+                plan(&Resources::default(), &[set, set], Available::default())
+                    .warnings
+                    .len(),
+                1
+            );
+        }
     }
 }

@@ -6,6 +6,7 @@
 //! (`CLONE_INTO_CGROUP`, Linux 5.7). In v1 it writes `0` to each `tasks` file: a single thread that moves itself needs
 //! no lock (Linux 5.6).
 
+mod block;
 mod check;
 mod create;
 mod device;
@@ -14,6 +15,9 @@ mod freeze;
 mod host;
 mod kill;
 mod limits;
+pub(crate) mod place;
+mod probe;
+pub(crate) mod scope;
 mod stats;
 #[cfg(test)]
 mod tests;
@@ -24,8 +28,9 @@ pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
 pub(crate) use freeze::{freeze, is_frozen, thaw, wait_thawed};
-pub(crate) use host::{Controller, Host, Version, base};
+pub(crate) use host::{Controller, Host, Version, base, scope_name};
 pub(crate) use kill::kill_and_remove;
+pub(crate) use probe::{end_probe, open_for_probe, probe_group};
 pub(crate) use stats::{Stats, stats};
 pub(crate) use tree::pids;
 pub(crate) use update::update;

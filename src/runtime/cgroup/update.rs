@@ -4,7 +4,7 @@ use crate::error::{Context, Error, Result};
 use crate::model::resources::Resources;
 use crate::runtime::cgroup::host::{Controllers, Host, Version};
 use crate::runtime::cgroup::limits::{self, Available, Write};
-use crate::runtime::cgroup::{file, trust};
+use crate::runtime::cgroup::{block, file, trust};
 use rustix::fs::CWD;
 use rustix::io::Errno;
 use std::path::PathBuf;
@@ -21,7 +21,7 @@ pub(crate) fn update(host: &Host, paths: &[PathBuf], resources: &Resources) -> R
         };
         *of = of.iter().chain(controllers.iter()).collect();
     }
-    let plan = limits::plan(resources, available);
+    let plan = limits::plan(resources, &block::settings(&resources.blkio)?, available);
     let mut warnings = plan.warnings;
     let mut refused = Vec::new();
     for write in &plan.writes {

@@ -2,6 +2,7 @@
 //! `command`.
 
 mod access;
+mod archive_output;
 mod argument;
 mod cdi;
 mod command;

@@ -66,7 +66,7 @@ pub(super) fn running(store: &Store, id: &ContainerId) -> Result<Option<ProcessR
 
 /// The mount that is the container's root, and nothing that is mounted on it. Only from inside its mount namespace can
 /// it be cloned: a thread goes there, makes one call, and ends.
-fn clone_root(init: ProcessRef) -> Result<OwnedFd> {
+pub(super) fn clone_root(init: ProcessRef) -> Result<OwnedFd> {
     let namespace = File::open(format!("/proc/{}/ns/mnt", init.pid)).context("open the container's mount namespace")?;
     if sys::process::start_time(init.pid) != Some(init.start_time) {
         return Err(Error::conflict("the container has just ended"));

@@ -45,6 +45,11 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
         Access::Run(users) => users,
         Access::Write | Access::Read => None,
     };
+    let mounted = store.container_mount(&config.id);
+    if !matches!(access, Access::Read) && sys::mount::is_mounted(&mounted) {
+        // The one writable mount there is (`container/mount.rs`).
+        return sys::mount::clone_tree(CWD, &mounted, false).context("take the mounted root");
+    }
     if let RootSource::Directory(dir) = &config.root {
         return directory(dir, access, users).with_context(|| format!("mount the root {}", dir.display()));
     }
@@ -154,6 +159,13 @@ pub(crate) struct Assembled {
 
 /// Mounts the root and its volumes. `None` if a volume has no place in the root, which [`Access::Read`] can't make.
 pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<Option<Assembled>> {
+    let is_mounted = sys::mount::is_mounted(&store.container_mount(&config.id));
+    if is_mounted && config.namespaces.user.is_some() && !matches!(access, Access::Read) {
+        let error = Error::conflict(format!("container {} is mounted", config.name));
+        return Err(
+            error.with_hint("`unmount` it first: its files are seen there in the numbers of its user namespace")
+        );
+    }
     let root = mount(store, config, access)?;
     let place = store.container_dir(&config.id);
     // On a thread, that this process stays where it is.

@@ -288,7 +288,7 @@ impl Store {
         self.event(&event.at(Timestamp::now()));
         drop(held);
         sys::stop_point("container-detached");
-        let cleared = self.clear_live(id);
+        let cleared = self.clear_live(id).and_then(|()| self.drop_container_mount(id));
         Ok(DetachedContainer {
             doomed,
             image: image.ok(),

@@ -39,6 +39,7 @@
 mod adopt;
 mod blobs;
 mod claims;
+mod container_mounts;
 mod containers;
 mod downloads;
 mod event_tail;

@@ -101,6 +101,19 @@ fn set_attr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Res
     }
 }
 
+/// Whether something is mounted on `path`: it is on another mount than the directory around it (statx(2), Linux 5.8).
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let mount = |path: &Path| {
+        let stat = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
+        Some(stat.stx_mnt_id)
+    };
+    match (mount(path), path.parent().and_then(mount)) {
+        (Some(inside), Some(around)) => inside != around,
+        _ => false,
+    }
+}
+
 /// pivot_root(".", "."): the current directory becomes the root, the old one lies on top of it and is detached.
 pub(crate) fn pivot_here() -> io::Result<()> {
     nix::unistd::pivot_root(".", ".")?;

@@ -31,6 +31,7 @@ mod limits;
 mod login;
 mod logs;
 mod manifest;
+mod mounts;
 mod names;
 mod network;
 mod process;

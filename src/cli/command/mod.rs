@@ -28,6 +28,7 @@ mod logout;
 mod logs;
 mod man;
 mod manifest;
+mod mount;
 mod network;
 mod network_reload;
 mod pause;
@@ -53,6 +54,7 @@ mod unpause;
 mod update;
 mod version;
 mod volume;
+mod volume_archive;
 mod wait;
 
 use crate::cli::tree::Spec;
@@ -85,6 +87,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
+    mount::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,
@@ -105,6 +108,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     system::SPEC,
     tag::SPEC,
     top::SPEC,
+    mount::UNMOUNT.under_noun("umount"),
+    mount::UNMOUNT,
     unpause::SPEC,
     update::SPEC,
     version::SPEC,

@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
 use crate::cli::{cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service};
 use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
 use crate::model::port;
@@ -286,11 +286,12 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     let (mounts, volumes) = mounts(m, &here)?;
     let mut expose = Vec::new();
     for ports in m.texts("expose") {
-        expose.extend(port::parse_expose(ports)?.iter().map(ToString::to_string));
+        let parsed = port::parse_expose(ports).with_context(|| format!("--expose {ports}"))?;
+        expose.extend(parsed.iter().map(ToString::to_string));
     }
     let mut publish = Vec::new();
     for ports in m.texts("publish") {
-        publish.extend(port::parse_publish(ports)?);
+        publish.extend(port::parse_publish(ports).with_context(|| format!("--publish {ports}"))?);
     }
     let mut args = RunArgs {
         image: m.text("IMAGE").unwrap_or_default().to_owned(),

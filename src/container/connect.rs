@@ -92,7 +92,7 @@ fn own_networks(config: &ContainerConfig) -> Result<()> {
     }
 }
 
-fn ask(store: &Store, id: &ContainerId, request: &Request) -> Result<()> {
+pub(super) fn ask(store: &Store, id: &ContainerId, request: &Request) -> Result<()> {
     let ended = || Error::conflict(format!("container {} has just ended", id.short()));
     let mut connection = Connection::open(store, id, Hello(0))?.ok_or_else(ended)?;
     connection.send(&frame::frame(Kind::Network, &serde_json::to_vec(request)?))?;

@@ -1,6 +1,7 @@
 //! What can be done to a container: one file per verb.
 
 pub(crate) mod attach;
+pub(crate) mod boot;
 pub(crate) mod commit;
 pub(crate) mod config;
 pub(crate) mod connect;
@@ -31,6 +32,7 @@ pub(crate) mod rename;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod step;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;

@@ -111,6 +111,18 @@ fn living(store: &Store, id: &ContainerId) -> Option<LiveState> {
     }
 }
 
+/// For a shutdown: asks the monitor to end its container, and gives a descriptor that can be read when it has. `None` if
+/// there is none any more.
+pub(super) fn ask_monitor(store: &Store, id: &ContainerId) -> Result<Option<OwnedFd>> {
+    let Some(live) = living(store, id) else { return Ok(None) };
+    let Some(monitor) = alive(live.monitor)? else {
+        return Ok(None);
+    };
+    sys::process::pidfd_signal(monitor.as_fd(), libc::SIGTERM).context("ask the monitor to end")?;
+    go_on(&live)?;
+    Ok(Some(monitor))
+}
+
 /// For `rm -f`: whatever it is doing, and whatever state its monitor is in, it ends now.
 pub(super) fn end_now(store: &Store, id: &ContainerId) -> Result<()> {
     let live = match store.live(id) {

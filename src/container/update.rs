@@ -1,12 +1,16 @@
 //! Changes what a container may use, and when it is started again: for the next start, and at once if it runs.
 
+use crate::container::connect;
 use crate::container::status::status;
 use crate::error::{Error, Result};
 use crate::model::container::RestartPolicy;
 use crate::model::event::Event;
 use crate::model::id::ContainerId;
+use crate::model::port::Publish;
 use crate::model::resources::Resources;
 use crate::model::state::{LiveState, Status};
+use crate::monitor::networks::Request;
+use crate::network::publish;
 use crate::runtime::cgroup;
 use crate::store::Store;
 
@@ -15,6 +19,10 @@ use crate::store::Store;
 pub(crate) struct Update {
     pub(crate) resources: Resources,
     pub(crate) restart: Option<RestartPolicy>,
+    /// Published from now on.
+    pub(crate) publish_add: Vec<Publish>,
+    /// Published no more.
+    pub(crate) publish_rm: Vec<Publish>,
 }
 
 /// Changes the record, and the limits in force. Limits that this machine does not have are warned of.
@@ -33,6 +41,11 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
     {
         apply(store, live, &merged)?;
     }
+    let ports = !(wanted.publish_add.is_empty() && wanted.publish_rm.is_empty());
+    if ports && live.is_some() {
+        let (add, remove) = (wanted.publish_add.clone(), wanted.publish_rm.clone());
+        connect::ask(store, id, &Request::Ports { add, remove })?;
+    }
     let config = store.change_config(id, |config| {
         if let Some(restart) = wanted.restart {
             if config.auto_remove && restart != RestartPolicy::No {
@@ -43,7 +56,11 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
             config.restart = restart;
         }
         merge(&mut config.resources, &wanted.resources);
-        Ok(())
+        // Of a running container its monitor has recorded them.
+        match ports && live.is_none() {
+            true => publish::change(config, &wanted.publish_add, &wanted.publish_rm),
+            false => Ok(()),
+        }
     })?;
     store.event(&Event::container("update", &config));
     Ok(())

@@ -18,6 +18,7 @@ mod header;
 mod inherit;
 mod number;
 mod pax;
+mod settle;
 mod size;
 mod sparse;
 mod stream;
@@ -30,6 +31,7 @@ pub(crate) mod xattr;
 
 pub(crate) use archive::is_archive;
 pub(crate) use inherit::inherit;
+pub(crate) use settle::settle;
 pub(crate) use size::size;
 pub(crate) use unpack::{Onto, Options, Unpacked, unpack};
 pub(crate) use verify::verify;

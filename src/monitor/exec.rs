@@ -77,7 +77,8 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         size: client.and_then(|c| c.size),
     };
     let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
-    launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default()).map(drop)
+    let report = launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default())?;
+    launch::answer(&report).map(drop)
 }
 
 /// This process's whole life.

@@ -10,8 +10,9 @@
 
 use crate::error::{Context as _, Error, Result};
 use crate::model::id::ContainerId;
+use crate::model::service::SdNotify;
 use crate::monitor::frame::{Hello, Size};
-use crate::monitor::notify::Notified;
+use crate::monitor::notify::{self, Notified};
 use crate::runtime::cgroup::{self, place::Place};
 use crate::store::{ContainerLock, Store};
 use crate::sys;
@@ -48,6 +49,7 @@ pub(super) struct Launch {
 pub(super) struct Told {
     pub(super) place: Place,
     pub(super) notified: Option<Notified>,
+    pub(super) mode: SdNotify,
     /// Descriptors passed on, from number 6 or 7 on.
     pub(super) passed: i32,
     /// Of those that a service manager listens on, which come first.
@@ -82,6 +84,42 @@ pub(crate) fn launch(
     client: Option<&FirstClient<'_>>,
     passed: &Passed,
 ) -> Result<Vec<String>> {
+    begin(store, id, lock, client, passed)?.finish()
+}
+
+/// A monitor that is on its way. Its descriptor can be read when there is something to finish with.
+pub(crate) struct Pending {
+    report: OwnedFd,
+    notified: Option<Notified>,
+}
+
+impl AsFd for Pending {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.report.as_fd()
+    }
+}
+
+impl Pending {
+    /// Waits until the program is executed. Gives the warnings.
+    pub(crate) fn finish(self) -> Result<Vec<String>> {
+        let (warnings, pid) = answer(&self.report)?;
+        if let Some(notified) = &self.notified {
+            // Said by us: until then this process is the service's main one, and the only one that is listened to. The
+            // monitor says nothing before we have closed our end.
+            notified.send(&format!("MAINPID={pid}"));
+        }
+        Ok(warnings)
+    }
+}
+
+/// The first half of [`launch`].
+pub(crate) fn begin(
+    store: &Store,
+    id: &ContainerId,
+    lock: ContainerLock,
+    client: Option<&FirstClient<'_>>,
+    passed: &Passed,
+) -> Result<Pending> {
     let host = cgroup::Host::probe()?;
     let service = store.config(id)?.service;
     let place = cgroup::place::choose(&service, &host)?;
@@ -92,6 +130,7 @@ pub(crate) fn launch(
         lock: Some(lock),
         cgroup: cgroup::place::birthplace(&host, &place),
     };
+    let mode = notify::mode_of_caller(service.notify);
     let message = Launch {
         root: store.root().to_owned(),
         run_root: store.run_root().to_owned(),
@@ -100,7 +139,8 @@ pub(crate) fn launch(
         size: client.and_then(|c| c.size),
         told: Told {
             place,
-            notified: Notified::of_caller(service.notify),
+            notified: Notified::of_caller(mode),
+            mode,
             passed: i32::try_from(passed.fds.len()).unwrap_or(i32::MAX),
             names: passed.names.clone(),
         },
@@ -109,20 +149,10 @@ pub(crate) fn launch(
     let client = client.map(|c| c.socket);
     let more = passed.fds.iter().chain(passed.streams.iter().flatten());
     let fds: Vec<_> = client.into_iter().chain(more.map(AsFd::as_fd)).collect();
-    let answer = start(&format!("{TITLE}{id}"), &message, &fds, birth)?;
-    if let Some(notified) = &message.told.notified {
-        // Said by us: until then this process is the service's main one, and the only one that is listened to.
-        notified.send(&format!("MAINPID={}", answer.pid));
-    }
-    Ok(answer.warnings)
-}
-
-/// Of a process that has come to run what it was started for.
-pub(super) struct Answer {
-    pub(super) warnings: Vec<String>,
-    pub(super) pid: u32,
-    /// Closed, it tells the process that the answer was understood.
-    _open: OwnedFd,
+    Ok(Pending {
+        report: start(&format!("{TITLE}{id}"), &message, &fds, birth)?,
+        notified: message.told.notified,
+    })
 }
 
 /// Descriptors for the container's first process, which finds them from 3 on.
@@ -168,21 +198,22 @@ pub(super) struct Birth {
 
 /// Starts this engine's program as a process of its own under the given name, tells it `message`, and hands over the
 /// lock, if there is one, and `fds` from descriptor 5 on. From then on the lock is that process's alone: ours, kept for
-/// a moment longer, would stand in the way of a container that ends at once.
-pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>], birth: Birth) -> Result<Answer> {
-    let ours = begin(title, message, fds, &birth, &sys::exe::protected().context(PROTECT)?)?;
+/// a moment longer, would stand in the way of a container that ends at once. Gives the socket that the report comes by.
+pub(super) fn start(title: &str, message: &impl Serialize, fds: &[BorrowedFd<'_>], birth: Birth) -> Result<OwnedFd> {
+    let ours = process(title, message, fds, &birth, &sys::exe::protected().context(PROTECT)?)?;
     sys::stop_point("monitor-started");
     drop(birth);
-    let report = receive(&ours).context("read the monitor's report")?;
+    Ok(ours)
+}
+
+/// Waits for the report: the warnings, and the process's pid.
+pub(super) fn answer(socket: &OwnedFd) -> Result<(Vec<String>, u32)> {
+    let report = receive(socket).context("read the monitor's report")?;
     if report.is_empty() {
         return Err(Error::other("the monitor ended before the program was started"));
     }
     match serde_json::from_slice(&report)? {
-        Report::Started { warnings, pid } => Ok(Answer {
-            warnings,
-            pid,
-            _open: ours,
-        }),
+        Report::Started { warnings, pid } => Ok((warnings, pid)),
         Report::Failed(error) => Err(crate::runtime::spawn::decode(error.as_bytes())),
     }
 }
@@ -192,7 +223,7 @@ const PROTECT: &str = "protect the engine's own program";
 /// The same from a process that runs from its protected program already, and that does not wait: the report comes on
 /// the socket, which is left as it is to be read.
 pub(super) fn begin_from_monitor(title: &str, message: &impl Serialize) -> Result<OwnedFd> {
-    begin(
+    process(
         title,
         message,
         &[],
@@ -201,7 +232,7 @@ pub(super) fn begin_from_monitor(title: &str, message: &impl Serialize) -> Resul
     )
 }
 
-fn begin(
+fn process(
     title: &str,
     message: &impl Serialize,
     fds: &[BorrowedFd<'_>],

@@ -4,6 +4,7 @@
 use super::Monitor;
 use crate::error::{Context as _, Error, Result};
 use crate::model::network::{Attachment, Endpoint};
+use crate::model::port::Publish;
 use crate::monitor::names;
 use crate::network::{self, Target};
 use crate::runtime::spawn;
@@ -16,6 +17,11 @@ pub(crate) enum Request {
     Connect(Attachment),
     /// The network's id.
     Disconnect(String),
+    /// Other published ports: those to take away, and further ones.
+    Ports {
+        add: Vec<Publish>,
+        remove: Vec<Publish>,
+    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -34,6 +40,9 @@ impl Monitor {
         let done = done.and_then(|request| match (request, init) {
             (_, None) => Err(Error::conflict("the container is about to be started again")),
             (Request::Connect(attachment), Some(init)) => self.connect(&attachment, init),
+            (Request::Ports { add, remove }, Some(init)) => {
+                netns(init).and_then(|netns| self.change_ports(&add, &remove, &netns))
+            }
             (Request::Disconnect(network), Some(init)) => self.disconnect(&network, init).map(|()| Vec::new()),
         });
         let answer = match done {

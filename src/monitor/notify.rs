@@ -26,6 +26,18 @@ const STATUS: usize = 512;
 /// Messages read in a row.
 const BURST: usize = 16;
 
+/// What a unit wants that starts a container which was made for anything: its environment wins over the container's own
+/// `--sdnotify`.
+pub(crate) fn mode_of_caller(asked: SdNotify) -> SdNotify {
+    match std::env::var("BARGE_SDNOTIFY").as_deref() {
+        Ok("monitor") => SdNotify::Monitor,
+        Ok("healthy") => SdNotify::Healthy,
+        Ok("container") => SdNotify::Container,
+        Ok("ignore") => SdNotify::Ignore,
+        _ => asked,
+    }
+}
+
 /// What a service manager has told the command that starts a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Notified {

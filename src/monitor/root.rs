@@ -125,13 +125,19 @@ fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<
         false => vec![store.mount_points()?],
         true => Vec::new(),
     };
+    let mut upper = dir.join("upper");
+    if let Some(step) = &config.build {
+        lowers.extend(step.places.clone());
+        upper.clone_from(&step.upper);
+    }
     lowers.extend(store.lower_dirs(config));
+    lowers.extend(config.build.iter().flat_map(|step| step.above.iter().cloned()));
     if lowers.is_empty() {
         lowers.push(store.mount_points()?);
     }
     Ok(Overlay {
         lowers,
-        upper: dir.join("upper"),
+        upper,
         work: dir.join("work"),
         volatile: config.auto_remove && !read_only,
         read_only,

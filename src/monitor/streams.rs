@@ -7,6 +7,7 @@
 use crate::error::{Context as _, Result};
 use crate::model::log::Stream;
 use crate::model::network::Endpoint;
+use crate::model::port::PublishedPort;
 use crate::monitor::client::{Client, Said};
 use crate::monitor::frame::{self, Hello, Kind, Size};
 use crate::monitor::log::LogWriter;
@@ -117,6 +118,11 @@ impl Streams {
     /// Tells the services where the container is now.
     pub(super) fn endpoints_changed(&mut self, endpoints: &[Endpoint]) {
         self.services.iter_mut().for_each(|s| s.endpoints_changed(endpoints));
+    }
+
+    /// Tells the services which ports of the host are the container's no more.
+    pub(super) fn unpublished(&mut self, ports: &[PublishedPort]) {
+        self.services.iter_mut().for_each(|s| s.unpublished(ports));
     }
 
     pub(super) fn listen(&mut self, listener: UnixListener) {
@@ -397,8 +403,11 @@ impl Streams {
     fn drop_clients(&mut self) {
         let before = self.clients.len();
         let mut had_stdin = false;
-        let goes_on = &mut self.goes_on;
+        let (goes_on, pending) = (&mut self.goes_on, &mut self.pending);
         self.clients.retain(|c| {
+            if c.gone && c.wants.wants(Hello::LIFELINE) {
+                pending.push_back(Event::Deliver(libc::SIGKILL));
+            }
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
             *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone

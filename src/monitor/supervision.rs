@@ -39,7 +39,7 @@ impl Supervision {
             place: told.place,
             scope: None,
             notified: told.notified,
-            mode: config.service.notify,
+            mode: told.mode,
             passed,
             names: told.names,
             warnings: Vec::new(),

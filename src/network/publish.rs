@@ -65,7 +65,18 @@ fn backend(target: Option<Target>, port: &PublishedPort) -> Backend {
 
 /// Takes the ports that the container is to have, or none of them.
 pub(crate) fn reserve(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint]) -> Result<Reservation> {
-    let wanted = wanted(config);
+    let made = reserve_more(store, config, endpoints, &wanted(config))?;
+    crate::sys::stop_point("ports-reserved");
+    Ok(made)
+}
+
+/// The same for some of them, beside those that it has.
+pub(crate) fn reserve_more(
+    store: &Store,
+    config: &ContainerConfig,
+    endpoints: &[Endpoint],
+    wanted: &[Publish],
+) -> Result<Reservation> {
     if wanted.is_empty() {
         return Ok(Reservation::default());
     }
@@ -91,8 +102,64 @@ pub(crate) fn reserve(store: &Store, config: &ContainerConfig, endpoints: &[Endp
     if made.ports != taking.before {
         store.remember_ports(&config.id, &made.ports);
     }
-    crate::sys::stop_point("ports-reserved");
     Ok(made)
+}
+
+/// The container's record with other ports to publish. An error names what is not published.
+pub(crate) fn change(config: &mut ContainerConfig, add: &[Publish], remove: &[Publish]) -> Result<()> {
+    let mut all = wanted(config);
+    for gone in remove {
+        let before = all.len();
+        all.retain(|p| !covers(gone, p));
+        if all.len() == before {
+            return Err(Error::conflict(format!(
+                "container {} does not publish port {}",
+                config.name,
+                gone.number()
+            )));
+        }
+    }
+    // `-P` would publish again what was taken away.
+    if !remove.is_empty() && config.publish_all {
+        config.publish_all = false;
+        config.publish = all;
+    } else if !remove.is_empty() {
+        config.publish.retain(|p| !remove.iter().any(|gone| covers(gone, p)));
+    }
+    if let NetworkMode::Host | NetworkMode::Container(_) | NetworkMode::None = config.network
+        && !add.is_empty()
+    {
+        return Err(Error::conflict(format!(
+            "container {} has no network to publish ports of",
+            config.name
+        )));
+    }
+    config.publish.extend(add.iter().cloned());
+    Ok(())
+}
+
+/// Whether `gone`, as typed, means `publish`: what it does not say may be anything.
+fn covers(gone: &Publish, publish: &Publish) -> bool {
+    let host = match (gone.host, publish.host) {
+        (HostPort::Any, _) => true,
+        (HostPort::Range { first, last }, HostPort::Range { first: low, last: high }) => first <= low && high <= last,
+        (HostPort::Range { .. }, HostPort::Any) => false,
+    };
+    gone.number() == publish.number() && host && (gone.host_ip.is_none() || gone.host_ip == publish.host_ip)
+}
+
+/// Those of the published ports that `gone` means.
+pub(crate) fn covered(gone: &[Publish], ports: &[PublishedPort]) -> Vec<PublishedPort> {
+    let is_it = |port: &&PublishedPort| {
+        gone.iter().any(|g| {
+            let host = match g.host {
+                HostPort::Any => true,
+                HostPort::Range { first, last } => (first..=last).contains(&port.host_port),
+            };
+            g.number() == port.number() && host && g.host_ip.is_none_or(|ip| ip == port.host_ip)
+        })
+    };
+    ports.iter().filter(is_it).cloned().collect()
 }
 
 /// `-p`, and with `-P` whatever else is documented.
@@ -332,4 +399,46 @@ fn holder(store: &Store, config: &ContainerConfig, protocol: Protocol, at: Socke
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::port::parse_publish;
+
+    fn parsed(texts: &[&str]) -> Vec<Publish> {
+        texts.iter().flat_map(|t| parse_publish(t).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_a_port_to_remove_means() {
+        for (gone, publish, means) in [
+            ("80", "8080:80", true),
+            ("80", "80", true),
+            ("80/udp", "8080:80", false),
+            ("8080:80", "8080:80", true),
+            ("8081:80", "8080:80", false),
+            ("8080:80", "80", false),
+            ("127.0.0.1:8080:80", "8080:80", false),
+            ("8080:80", "127.0.0.1:8080:80", true),
+        ] {
+            let (gone, publish) = (parsed(&[gone]), parsed(&[publish]));
+            assert_eq!(covers(&gone[0], &publish[0]), means, "{gone:?} {publish:?}");
+        }
+    }
+
+    #[test]
+    fn live_ports_that_are_meant() {
+        let port = |host_ip: &str, host_port| PublishedPort {
+            container_port: 80,
+            protocol: Protocol::Tcp,
+            host_ip: host_ip.parse().unwrap(),
+            host_port,
+        };
+        let ports = [port("0.0.0.0", 8080), port("::", 8080), port("127.0.0.1", 9)];
+        assert_eq!(covered(&parsed(&["80"]), &ports).len(), 3);
+        assert_eq!(covered(&parsed(&["8080:80"]), &ports).len(), 2);
+        assert_eq!(covered(&parsed(&["127.0.0.1:9:80"]), &ports), [ports[2].clone()]);
+        assert_eq!(covered(&parsed(&["81"]), &ports).len(), 0);
+    }
 }

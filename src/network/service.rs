@@ -1,6 +1,7 @@
 //! What a monitor serves beside its container's streams: the port proxy, the resolver.
 
 use crate::model::network::Endpoint;
+use crate::model::port::PublishedPort;
 use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
@@ -20,4 +21,7 @@ pub(crate) trait Service {
 
     /// The running container was connected to a network, or disconnected.
     fn endpoints_changed(&mut self, _endpoints: &[Endpoint]) {}
+
+    /// These ports of the host are the container's no more: their sockets close.
+    fn unpublished(&mut self, _ports: &[PublishedPort]) {}
 }

@@ -81,6 +81,8 @@ pub(crate) struct Needs<'a> {
     /// There is no filter for devices: none that lies on the mounts may work.
     pub(crate) no_devices: bool,
     pub(crate) shared_shm: Option<OwnedFd>,
+    /// Mounts that exist already, in the order of `plan::Facts::trees`.
+    pub(crate) trees: Vec<OwnedFd>,
     /// The container's users, and their namespace.
     pub(crate) users: Option<(&'a IdMap, BorrowedFd<'a>)>,
 }
@@ -90,6 +92,7 @@ pub(crate) fn open_mounts(
     attachments: &[Attachment],
     mut needs: Needs<'_>,
 ) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
+    let mut trees: Vec<_> = std::mem::take(&mut needs.trees).into_iter().map(Some).collect();
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
     for attachment in attachments {
@@ -118,6 +121,10 @@ pub(crate) fn open_mounts(
             What::SharedShm => {
                 let shm = needs.shared_shm.take();
                 shm.ok_or_else(|| Error::other("there is no shared /dev/shm"))?
+            }
+            What::Tree(n) => {
+                let tree = trees.get_mut(*n).and_then(Option::take);
+                tree.ok_or_else(|| Error::other("a tree to mount is missing"))?
             }
             What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
                 .with_context(|| format!("clone the mount of {}", path.display()))?,

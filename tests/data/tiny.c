@@ -21,6 +21,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <sys/un.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
@@ -68,6 +69,55 @@ static int verb_sctp(char **a) {
     write_all(client, "hello", 5);
     close(client);
   }
+}
+
+/* One message to whom NOTIFY_SOCKET names (sd_notify(3)). */
+static int notify(const char *message) {
+  const char *path = getenv("NOTIFY_SOCKET");
+  if (!path) return 0;
+  struct sockaddr_un to = {.sun_family = AF_UNIX};
+  strncpy(to.sun_path, path, sizeof to.sun_path - 1);
+  int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  ssize_t n = sendto(fd, message, strlen(message), 0, (struct sockaddr *)&to, sizeof to);
+  close(fd);
+  return n < 0 ? fail("notify") : 0;
+}
+
+static volatile sig_atomic_t reload, terminate;
+static void on_service_signal(int signal) { signal == SIGHUP ? (reload = 1) : (terminate = 1); }
+
+/* A service as systemd likes them: says that it is ready, what it is told, and, a[0] times, that it is alive; answers
+ * whoever connects to the socket it was handed. */
+static int verb_service(char **a) {
+  int beats = a[0] ? atoi(a[0]) : 0;
+  const char *usec = getenv("WATCHDOG_USEC"), *pid = getenv("LISTEN_PID");
+  struct pollfd server = {.fd = pid && atoi(pid) == getpid() ? 3 : -1, .events = POLLIN};
+  struct sigaction act = {.sa_handler = on_service_signal};
+  sigset_t none, both;
+  sigemptyset(&none);
+  sigemptyset(&both);
+  sigaddset(&both, SIGHUP);
+  sigaddset(&both, SIGTERM);
+  sigprocmask(SIG_BLOCK, &both, 0);
+  sigaction(SIGHUP, &act, 0);
+  sigaction(SIGTERM, &act, 0);
+  if (notify("READY=1\nMAINPID=1\nSTATUS=tiny is there")) return 1;
+  dprintf(1, "ready\n");
+  while (!terminate) {
+    long long ns = usec ? atoll(usec) * 500 : 0;
+    struct timespec half = {.tv_sec = ns / 1000000000, .tv_nsec = ns % 1000000000};
+    int n = ppoll(&server, 1, beats > 0 && ns ? &half : 0, &none);
+    if (n == 0 && beats-- > 0) notify("WATCHDOG=1");
+    if (n > 0) {
+      int client = accept(server.fd, 0, 0);
+      dprintf(client, "hello from %s\n", getenv("LISTEN_FDNAMES"));
+      close(client);
+    }
+    if (reload) dprintf(1, "reloaded\n"), reload = 0;
+  }
+  notify("STOPPING=1");
+  dprintf(1, "terminated\n");
+  return 0;
 }
 
 static int verb_exit(char **a) { return a[0] ? atoi(a[0]) : 0; }
@@ -591,7 +641,7 @@ static const struct {
     {"burst", verb_burst},     {"lines", verb_lines},   {"ticks", verb_ticks},     {"tty", verb_tty},
     {"winch", verb_winch},     {"keys", verb_keys},     {"orphans", verb_orphans}, {"leave", verb_leave},
     {"spawn", verb_spawn},     {"memory", verb_memory}, {"spin", verb_spin},       {"limits", verb_limits},
-    {"refused", verb_refused}, {"engine", verb_engine}, {"sctp", verb_sctp},
+    {"refused", verb_refused}, {"engine", verb_engine}, {"sctp", verb_sctp},       {"service", verb_service},
 };
 
 int main(int argc, char **argv) {

@@ -37,6 +37,9 @@ const POINTS: &[&str] = &[
 /// Those on the way of a published port.
 const PORT_POINTS: &[&str] = &["ports-reserved", "ports-published"];
 
+/// Those of another published port of a running container (`republish.rs`).
+pub const MORE_PORT_POINTS: &[&str] = &["more-ports-recorded", "more-ports-published"];
+
 /// Those on the way of an image.
 const IMAGE_POINTS: &[&str] = &[
     "layer-compressed",

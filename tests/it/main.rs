@@ -43,6 +43,7 @@ mod push;
 mod readme_2013;
 mod registry;
 mod removal;
+mod republish;
 mod settings;
 mod start;
 mod streams;

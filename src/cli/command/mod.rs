@@ -2,6 +2,7 @@
 //! ways to the same commands.
 
 mod attach;
+mod boot;
 mod commit;
 mod completion;
 mod container;
@@ -11,6 +12,7 @@ mod diff;
 mod events;
 mod exec;
 mod export;
+mod generate;
 mod healthcheck;
 mod help;
 mod history;
@@ -71,6 +73,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     events::SPEC,
     exec::SPEC,
     export::SPEC,
+    generate::SPEC,
     healthcheck::SPEC,
     help::SPEC,
     history::SPEC,

@@ -30,7 +30,14 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with the engine as a whole",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CHECK, DF, info::SPEC.under_noun("info"), PRUNE]),
+    body: Body::Noun(&[
+        CHECK,
+        DF,
+        info::SPEC.under_noun("info"),
+        PRUNE,
+        super::boot::START,
+        super::boot::STOP,
+    ]),
 };
 
 const CHECK: Spec = Spec {

@@ -1,20 +1,25 @@
 //! `update`: other limits and another restart policy for containers.
 
-use crate::cli::argument::{Values, value, words};
+use crate::cli::argument::{Values, list, value, words};
 use crate::cli::container::{group_flags, resources};
 use crate::cli::resource;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::update::{Update, update};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
+use crate::model::port::{self, Publish};
 use clap::{ArgMatches, Command};
 
 pub(super) const SPEC: Spec = Spec {
     name: "update",
-    about: "Change limits and restart policy of containers",
+    about: "Change limits, published ports and restart policy of containers",
     examples: &[
         ("barge update -m 512m --cpus 1.5 web", "at once, if it runs"),
         ("barge update --restart unless-stopped web db", "for both"),
+        (
+            "barge update --publish-rm 80 --publish-add 8081:80 web",
+            "another port of the host, while it runs",
+        ),
     ],
     also: None,
     body: Body::Command {
@@ -26,6 +31,16 @@ pub(super) const SPEC: Spec = Spec {
 
 fn define(command: Command) -> Command {
     group_flags(command)
+        .arg(list(
+            "publish-add",
+            "[[IP:]HOST:]PORT",
+            "Publish one more port, or a range; at once, if it runs",
+        ))
+        .arg(list(
+            "publish-rm",
+            "[[IP:]HOST:]PORT",
+            "Publish it no more; without HOST from whatever port of the host",
+        ))
         .arg(value(
             "restart",
             "POLICY",
@@ -34,10 +49,20 @@ fn define(command: Command) -> Command {
         .arg(words("CONTAINER", "Names or ids"))
 }
 
+fn ports(m: &ArgMatches, flag: &str) -> Result<Vec<Publish>> {
+    let mut all = Vec::new();
+    for text in m.texts(flag) {
+        all.extend(port::parse_publish(text).with_context(|| format!("--{flag} {text}"))?);
+    }
+    Ok(all)
+}
+
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let wanted = Update {
         resources: resources(m)?,
         restart: m.text("restart").map(resource::restart).transpose()?,
+        publish_add: ports(m, "publish-add")?,
+        publish_rm: ports(m, "publish-rm")?,
     };
     if wanted == Update::default() {
         return Err(

@@ -6,6 +6,7 @@
 
 mod files;
 mod follow;
+mod journal;
 mod print;
 mod tail;
 
@@ -67,10 +68,8 @@ pub(crate) fn logs(
     err: &mut dyn Write,
 ) -> Result<()> {
     // A damaged record does not keep the log from being read.
-    if store
-        .config(id)
-        .is_ok_and(|config| matches!(config.log.driver, LogDriver::None | LogDriver::Passthrough))
-    {
+    let driver = store.config(id).map(|config| config.log.driver);
+    if matches!(driver, Ok(LogDriver::None | LogDriver::Passthrough)) {
         return Err(Error::other("configured logging driver does not support reading"));
     }
     // Not the container's status: that of a program which has ended may come before its last words are in the log.
@@ -83,6 +82,9 @@ pub(crate) fn logs(
         until: options.until.map(Stamp::new),
     };
     let mut print = Printer::new(span, options.timestamps, out, err);
+    if matches!(driver, Ok(LogDriver::Journald)) {
+        return journal::read(id, options, monitor(), &mut print).with_context(|| format!("logs of {}", id.short()));
+    }
     read(&store.container_dir(id), options, &monitor, &mut print).with_context(|| format!("logs of {}", id.short()))
 }
 

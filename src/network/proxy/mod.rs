@@ -14,7 +14,7 @@ mod udp;
 
 use crate::error::{Context as _, Result};
 use crate::model::network::Endpoint;
-use crate::model::port::Protocol;
+use crate::model::port::{Protocol, PublishedPort};
 use crate::network::ruleset::Target;
 use crate::network::service::Service;
 use inside::Sockets;
@@ -189,7 +189,8 @@ fn room() -> usize {
 
 pub(crate) struct Proxy {
     shared: Shared,
-    listeners: Vec<Listener>,
+    /// Each keeps its place: a token names it.
+    listeners: Vec<Option<Listener>>,
     connections: Table<Connection>,
     flows: Flows,
     /// Descriptors that connections and flows may have, all together.
@@ -217,7 +218,7 @@ impl Proxy {
         };
         let proxy = Proxy {
             shared,
-            listeners,
+            listeners: listeners.into_iter().map(Some).collect(),
             connections: Table::new(),
             flows: Flows::default(),
             room: room(),
@@ -229,7 +230,7 @@ impl Proxy {
     }
 
     fn listen(&self) -> Result<(), Errno> {
-        for (index, listener) in (0..).zip(&self.listeners) {
+        for (index, listener) in self.numbered() {
             epoll::add(
                 &self.shared.epoll,
                 &listener.socket,
@@ -253,7 +254,7 @@ impl Proxy {
         if self.accept_again.take().is_none() {
             return;
         }
-        for (index, listener) in (0..).zip(&self.listeners) {
+        for (index, listener) in self.numbered() {
             if listener.protocol == Protocol::Tcp {
                 let token = Token::Listener(index).data();
                 let _ = epoll::add(&self.shared.epoll, &listener.socket, token, EventFlags::IN);
@@ -261,8 +262,13 @@ impl Proxy {
         }
     }
 
+    fn numbered(&self) -> impl Iterator<Item = (u32, &Listener)> {
+        let all = (0..).zip(&self.listeners);
+        all.filter_map(|(index, listener)| listener.as_ref().map(|l| (index, l)))
+    }
+
     fn tcp_listeners(&self) -> impl Iterator<Item = &Listener> {
-        self.listeners.iter().filter(|l| l.protocol == Protocol::Tcp)
+        self.listeners.iter().flatten().filter(|l| l.protocol == Protocol::Tcp)
     }
 
     /// Whether another connection or flow may have descriptors.
@@ -277,7 +283,7 @@ impl Proxy {
                 self.pause(now);
                 return;
             }
-            let Some(listener) = self.listeners.get(index) else {
+            let Some(Some(listener)) = self.listeners.get(index) else {
                 return;
             };
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -353,7 +359,7 @@ impl Proxy {
             self.shared.scratch = vec![0; CHUNK];
         }
         self.shared.flows = self.room.saturating_sub(self.connections.len() * PER_CONNECTION);
-        if let Some(listener) = self.listeners.get(index as usize) {
+        if let Some(Some(listener)) = self.listeners.get(index as usize) {
             self.flows.serve_clients(index, listener, now, &mut self.shared);
         }
     }
@@ -361,7 +367,12 @@ impl Proxy {
     fn handle(&mut self, event: Event, now: Instant) {
         let token = Token::of(event.data);
         match token {
-            Token::Listener(index) => match self.listeners.get(index as usize).map(|l| l.protocol) {
+            Token::Listener(index) => match self
+                .listeners
+                .get(index as usize)
+                .and_then(Option::as_ref)
+                .map(|l| l.protocol)
+            {
                 Some(Protocol::Tcp) => self.accept(index as usize, now),
                 Some(Protocol::Udp) => self.udp(index, now),
                 Some(Protocol::Sctp) | None => {}
@@ -411,12 +422,28 @@ impl Service for Proxy {
         }
     }
 
+    fn unpublished(&mut self, ports: &[PublishedPort]) {
+        for place in &mut self.listeners {
+            let is_it = |listener: &Listener| {
+                let at = rustix::net::getsockname(&listener.socket).ok();
+                let at = at.and_then(|a| SocketAddr::try_from(a).ok());
+                ports
+                    .iter()
+                    .any(|p| p.protocol == listener.protocol && Some(p.host()) == at)
+            };
+            if place.as_ref().is_some_and(is_it) {
+                // What is connected goes on until it ends; nobody else gets in.
+                *place = None;
+            }
+        }
+    }
+
     fn endpoints_changed(&mut self, endpoints: &[Endpoint]) {
         let Some(target) = Target::of(endpoints) else {
             return;
         };
         let other = target.v4.map(IpAddr::V4).or(target.v6.map(IpAddr::V6));
-        for listener in &mut self.listeners {
+        for listener in self.listeners.iter_mut().flatten() {
             let own = target.same_family(listener.backend.0.ip());
             if let Some(address) = own.or(other) {
                 listener.backend.0.set_ip(address);

@@ -145,9 +145,15 @@ impl Flows {
     }
 
     /// The container answers a client.
-    pub(super) fn serve_answers(&mut self, place: Place, listeners: &[Listener], now: Instant, shared: &mut Shared) {
+    pub(super) fn serve_answers(
+        &mut self,
+        place: Place,
+        listeners: &[Option<Listener>],
+        now: Instant,
+        shared: &mut Shared,
+    ) {
         let Some(flow) = self.table.get_mut(place) else { return };
-        let Some(listener) = listeners.get(flow.key.listener as usize) else {
+        let Some(Some(listener)) = listeners.get(flow.key.listener as usize) else {
             return;
         };
         for _ in 0..TURNS {

@@ -734,6 +734,7 @@ impl<'a> Solver<'a> {
             size: 0,
             stored: Timestamp::now(),
             manifests: Vec::new(),
+            v1: Vec::new(),
         })
     }
 

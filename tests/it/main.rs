@@ -34,6 +34,7 @@ mod manifest;
 mod mounts;
 mod names;
 mod network;
+mod old_registries;
 mod process;
 mod proxy;
 mod prune;

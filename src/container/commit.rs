@@ -101,7 +101,9 @@ fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
 
 /// Moves a stopped container's changes below it, and gives what it is then. `None` if they must be copied.
 fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
-    if pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
+    // Of a container with a limit, what it has written stays counted as its own.
+    let limited = store.config(id)?.quota.is_some();
+    if limited || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
         return Ok(None);
     }
     // As it is now that nobody else changes it.

@@ -4,7 +4,7 @@ use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArg
 use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{BuildStep, ContainerConfig, NetworkMode};
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, RootSource};
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::idmap::{self, IdMap, Range};
 use crate::model::image::{ImageConfig, ImageRecord};
@@ -89,6 +89,7 @@ fn no_image() -> Result<ImageRecord> {
         size: 0,
         stored: Timestamp::now(),
         manifests: Vec::new(),
+        v1: Default::default(),
     })
 }
 
@@ -282,6 +283,11 @@ fn check(config: &ContainerConfig) -> Result<()> {
     if config.security.privileged && config.namespaces.user.is_some() {
         return Err(Error::usage("privileged mode is incompatible with user namespaces")
             .with_hint("with --userns host the container has all rights; in a namespace of users it can have none over the host"));
+    }
+    if config.quota.is_some() && matches!(config.root, RootSource::Directory(_)) {
+        return Err(Error::usage(
+            "--storage-opt size is for what a container writes over an image, not for --rootfs DIR",
+        ));
     }
     if config.mounts.iter().any(|m| m.idmap) && config.namespaces.user.is_none() {
         return Err(

@@ -8,6 +8,7 @@ pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod nfnetlink;
 pub(crate) mod process;
+pub(crate) mod quota;
 pub(crate) mod seccomp;
 mod stop;
 pub(crate) mod terminal;

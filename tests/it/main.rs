@@ -21,6 +21,7 @@ mod crash;
 mod drivers;
 mod exec;
 mod fetched;
+mod filesystems;
 mod firewall;
 mod flags;
 mod images;

@@ -17,6 +17,7 @@ mod files;
 mod health;
 mod lxc;
 mod manual;
+mod missing;
 mod mount;
 mod names;
 mod network;
@@ -263,3 +264,7 @@ fn exit_code(error: &Error, codes: Codes) -> u8 {
         (_, Codes::Plain | Codes::Hidden) => 1,
     }
 }
+
+#[cfg(test)]
+#[path = "bad_values_tests.rs"]
+mod bad_values_tests;

@@ -22,6 +22,7 @@ pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod mount;
 pub(crate) mod network;
+pub(crate) mod order;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;

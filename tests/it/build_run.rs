@@ -50,10 +50,11 @@ fn top_layer(host: &Host, image: &str) -> Vec<String> {
 
 /// Nothing of a build is in the kernel or half-made on disk.
 pub fn nothing_is_left(host: &Host) {
+    // What was made and not started goes with the next command that makes something.
     wait_until("the build's containers to be gone", || {
+        host.run("run --rm --net none busybox true").ok();
         host.run("ps -aq --external").text().is_empty()
     });
-    host.run("run --rm --net none busybox true").ok();
     wait_until("the staging directory to be empty", || {
         fs::read_dir(host.root.join("staging")).unwrap().count() == 0
     });

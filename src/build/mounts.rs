@@ -446,13 +446,17 @@ fn openat_inside(root: std::os::fd::BorrowedFd<'_>, path: &str) -> Result<std::o
     let relative = if relative.is_empty() { "." } else { relative };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    loop {
-        match openat2(root, relative, flags, Mode::empty(), resolve) {
-            // The kernel gave up on a `..` while something was mounted or renamed elsewhere (openat2(2)).
-            Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => {}
-            opened => return opened.with_context(|| path.to_owned()),
+    // The kernel gives up on a `..` while something is mounted or renamed elsewhere, and on some in a mount that is
+    // attached nowhere it does so every time (openat2(2), EAGAIN): tried again, but not for ever.
+    const TRIES: u32 = 100;
+    let mut opened = Err(rustix::io::Errno::AGAIN);
+    for _ in 0..TRIES {
+        opened = openat2(root, relative, flags, Mode::empty(), resolve);
+        if !matches!(opened, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) {
+            break;
         }
     }
+    opened.with_context(|| path.to_owned())
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {

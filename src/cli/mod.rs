@@ -3,6 +3,7 @@
 
 mod access;
 mod argument;
+mod build;
 mod cdi;
 mod command;
 mod compat;

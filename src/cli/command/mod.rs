@@ -3,6 +3,8 @@
 
 mod attach;
 mod boot;
+mod build;
+mod builder;
 mod commit;
 mod completion;
 mod container;
@@ -62,6 +64,9 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    build::SPEC,
+    builder::SPEC,
+    builder::BUILDX,
     commit::SPEC,
     completion::SPEC,
     container::SPEC,

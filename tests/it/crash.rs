@@ -69,6 +69,9 @@ const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropp
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 
+/// Those of a container's.
+const CONTAINER_MOUNT_POINTS: &[&str] = &["container-mount-made", "container-unmounted"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
@@ -315,6 +318,24 @@ fn an_image_mount_killed_anywhere() {
         killed(&host, point, "image unmount tiny");
         host.run("image unmount tiny");
         assert_eq!(host.text("image mount"), "", "{point}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn killed_while_a_container_is_mounted() {
+    for point in CONTAINER_MOUNT_POINTS {
+        let host = Host::new();
+        host.text("create --name c tiny");
+        killed(&host, point, "mount c");
+        let root = host.text("mount c");
+        assert!(std::path::Path::new(&root).join("tiny").exists(), "{point}");
+        killed(&host, point, "unmount c");
+        host.run("unmount c").ok();
+        assert_eq!(host.text("mount"), "", "{point}");
+        host.text("mount c");
+        host.text("rm c");
+        assert!(!std::path::Path::new(&root).exists(), "{point}");
     }
 }
 

@@ -2,7 +2,9 @@
 //! `command`.
 
 mod access;
+mod archive_output;
 mod argument;
+mod build;
 mod cdi;
 mod command;
 mod compat;
@@ -12,9 +14,11 @@ mod container;
 mod environment;
 mod extra;
 mod fetch;
+mod files;
 mod health;
 mod lxc;
 mod manual;
+mod missing;
 mod mount;
 mod names;
 mod network;
@@ -261,3 +265,7 @@ fn exit_code(error: &Error, codes: Codes) -> u8 {
         (_, Codes::Plain | Codes::Hidden) => 1,
     }
 }
+
+#[cfg(test)]
+#[path = "bad_values_tests.rs"]
+mod bad_values_tests;

@@ -43,6 +43,7 @@ mod blobs;
 mod cache;
 mod cache_mounts;
 mod claims;
+mod container_mounts;
 mod containers;
 mod downloads;
 mod event_tail;

@@ -3,6 +3,8 @@
 
 mod attach;
 mod boot;
+mod build;
+mod builder;
 mod commit;
 mod completion;
 mod container;
@@ -30,6 +32,7 @@ mod logout;
 mod logs;
 mod man;
 mod manifest;
+mod mount;
 mod network;
 mod network_reload;
 mod pause;
@@ -55,6 +58,7 @@ mod unpause;
 mod update;
 mod version;
 mod volume;
+mod volume_archive;
 mod wait;
 
 use crate::cli::tree::Spec;
@@ -62,6 +66,9 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    build::SPEC,
+    builder::SPEC,
+    builder::BUILDX,
     commit::SPEC,
     completion::SPEC,
     container::SPEC,
@@ -88,6 +95,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
+    mount::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,
@@ -108,6 +116,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     system::SPEC,
     tag::SPEC,
     top::SPEC,
+    mount::UNMOUNT.under_noun("umount"),
+    mount::UNMOUNT,
     unpause::SPEC,
     update::SPEC,
     version::SPEC,

@@ -177,7 +177,7 @@ fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -
     let ids = joined.config.namespaces.user.as_ref();
     let (streams, channels) = open_streams(spec, size, joined.root.as_fd(), ids)?;
     let entry = cgroup::open_existing(&joined.live.cgroups, joined.process.pid)?;
-    Ok((joined.execute(store, spec, streams, entry, false)?, channels))
+    Ok((joined.execute(store, spec, (streams, entry), false)?, channels))
 }
 
 /// A running container, held by descriptors, for a further program in it.
@@ -241,8 +241,7 @@ impl Joined {
         &self,
         store: &Store,
         spec: &ExecSpec,
-        streams: ChildStreams,
-        entry: cgroup::Entry,
+        (streams, entry): (ChildStreams, cgroup::Entry),
         tied: bool,
     ) -> Result<Init> {
         let (config, live) = (&self.config, &self.live);

@@ -78,7 +78,7 @@ pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
 pub(crate) use ports::FreePorts;
-pub(crate) use secrets::Taken;
+pub(crate) use secrets::{Notes, Taken};
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

@@ -50,6 +50,16 @@ const IMAGE_POINTS: &[&str] = &[
     "image-committed",
 ];
 
+/// Those of a build.
+const BUILD_POINTS: &[&str] = &[
+    "step-prepared",
+    "step-created",
+    "step-ended",
+    "files-copied",
+    "steps-synced",
+    "step-placed",
+];
+
 /// Those of a commit, of a stopped container and of a running one.
 const COMMIT_POINTS: &[&str] = &[
     "upper-hashed",
@@ -323,6 +333,25 @@ fn an_image_mount_killed_anywhere() {
 
 #[test]
 #[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_build_killed_anywhere() {
+    use crate::build_run::{build, context, nothing_is_left};
+    let dockerfile = "FROM busybox\nRUN echo one > /one\nCOPY Dockerfile /two\nRUN echo three > /three\nCMD [\"cat\", \"/one\", \"/three\"]\n";
+    for point in BUILD_POINTS
+        .iter()
+        .chain(["running-recorded", "exit-seen", "container-detached"].iter())
+    {
+        let host = Host::busybox();
+        let dir = context(&host, dockerfile);
+        killed(&host, point, &format!("build -t made {}", dir.display()));
+        nothing_is_left(&host);
+        build(&host, &[], dockerfile).ok();
+        assert_eq!(host.text("run --rm made"), "one\nthree", "{point}");
+        nothing_is_left(&host);
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
 fn killed_while_a_container_is_mounted() {
     for point in CONTAINER_MOUNT_POINTS {
         let host = Host::new();
@@ -347,8 +376,14 @@ fn every_change_is_told_once_whoever_is_killed() {
         killed(&host, point, "run --rm --net none --name x1 tiny /tiny exit 3");
         killed(&host, point, "run --net none --name y1 tiny /tiny exit 3");
         crate::support::wait_until("nothing to run", || host.text("ps -q").is_empty());
-        host.run("rm -f y1");
-        host.run("rm -f x1");
+        for name in ["x1", "y1"] {
+            host.run(["rm", "-f", name]);
+            // What a killed creation has claimed is swept.
+            host.run([
+                "run", "--rm", "--net", "none", "--name", name, "tiny", "/tiny", "exit", "3",
+            ])
+            .fails(3);
+        }
         assert_eq!(host.text("ps -aq"), "", "{point}");
         let told = || host.text("events --no-stream --filter type=container --format {{.Actor.ID}}:{{.Action}}");
         let once = told();

@@ -23,6 +23,7 @@ mod cp;
 mod crash;
 mod drivers;
 mod events;
+mod examples;
 mod exec;
 mod fetched;
 mod filesystems;

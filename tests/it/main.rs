@@ -49,6 +49,7 @@ mod publish;
 mod pull;
 mod push;
 mod readme_2013;
+mod real_input;
 mod registry;
 mod removal;
 mod republish;

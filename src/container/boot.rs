@@ -145,7 +145,7 @@ fn needs(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
         Whose::Private | Whose::Host => None,
     });
     let links = config.names.links.iter().map(|link| &link.container);
-    network.into_iter().chain(shared).chain(links)
+    network.into_iter().chain(shared).chain(links).chain(&config.requires)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,6 +43,7 @@ mod readme_2013;
 mod registry;
 mod removal;
 mod republish;
+mod service;
 mod settings;
 mod start;
 mod streams;

@@ -2,6 +2,7 @@
 //! ways to the same commands.
 
 mod attach;
+mod auto_update;
 mod boot;
 mod commit;
 mod completion;
@@ -62,6 +63,7 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    auto_update::SPEC,
     commit::SPEC,
     completion::SPEC,
     container::SPEC,

@@ -28,6 +28,8 @@ pub(crate) enum Kind {
     BrokenPipe,
     /// Ends with this status and prints nothing: all has been said (a container's own exit code, `exists`).
     Status(u8),
+    /// A command of a build ended with this code, which is the build's as well.
+    Step(u8),
 }
 
 /// An error: kind, what happened from the outside in, and perhaps a hint what to do.
@@ -91,6 +93,14 @@ impl Error {
     #[must_use]
     pub(crate) fn with_shown(mut self, lines: impl Into<String>) -> Self {
         self.shown = Some(lines.into());
+        self
+    }
+
+    /// The hint, and what is shown, of another error that this one says in other words.
+    #[must_use]
+    pub(crate) fn with_hint_of(mut self, other: &Error) -> Self {
+        self.hint = self.hint.or_else(|| other.hint.clone());
+        self.shown = self.shown.or_else(|| other.shown.clone());
         self
     }
 

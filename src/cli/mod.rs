@@ -253,7 +253,7 @@ fn finish(session: &mut Session, outcome: Result<u8>) -> Result<u8> {
 
 fn exit_code(error: &Error, codes: Codes) -> u8 {
     match (error.kind(), codes) {
-        (Kind::Status(code), _) => code,
+        (Kind::Status(code) | Kind::Step(code), _) => code,
         (Kind::BrokenPipe, _) => 0,
         (Kind::CannotExecute, Codes::Program) => 126,
         (Kind::CommandNotFound, Codes::Program) => 127,

@@ -277,6 +277,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     };
     check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
+        build: None,
         mounts: mounts(args, image, &facts, systemd)?,
         id: facts.id,
         name: facts.name,

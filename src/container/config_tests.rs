@@ -19,6 +19,7 @@ fn image(config: RunDefaults) -> ImageRecord {
         size: 0,
         stored: Timestamp::UNIX_EPOCH,
         manifests: Vec::new(),
+        v1: Vec::new(),
     }
 }
 

@@ -4,7 +4,7 @@ use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArg
 use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
@@ -54,7 +54,7 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
     let image = image::resolve::resolve_for(store, &args.image, platform.as_ref())?;
     loop {
-        let config = merge(store, args, &image)?;
+        let config = merge(store, args, &image, Store::random_id()?)?;
         check(&config)?;
         match store.new_container(&config) {
             // Another process took the random name since it was free.
@@ -64,7 +64,26 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     }
 }
 
-fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<ContainerConfig> {
+/// The container of a build's step: of an image that need not be in the store, whose layers are.
+pub(super) fn of_build(
+    store: &Store,
+    args: &RunArgs,
+    image: &ImageRecord,
+    step: &BuildStep,
+    id: &ContainerId,
+) -> Result<ContainerConfig> {
+    loop {
+        let mut config = merge(store, args, image, id.clone())?;
+        config.build = Some(step.clone());
+        check(&config)?;
+        match store.new_container(&config) {
+            Err(e) if e.kind() == Kind::Conflict && args.name.is_none() => {}
+            done => return done.map(|()| config),
+        }
+    }
+}
+
+fn merge(store: &Store, args: &RunArgs, image: &ImageRecord, id: ContainerId) -> Result<ContainerConfig> {
     let volumes_from = args.volumes_from.iter().map(|from| {
         let missing = |_| {
             Error::not_found(format!(
@@ -81,7 +100,6 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord) -> Result<Container
         Whose::Host => shared_hostname = Some(own_hostname()?),
         Whose::Container(other) => shared_hostname = Some(store.config(other)?.hostname),
     }
-    let id = Store::random_id()?;
     let facts = Facts {
         name: args.name.clone().map_or_else(|| store.random_name(), Ok)?,
         id,

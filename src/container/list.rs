@@ -41,6 +41,8 @@ pub(crate) struct Summary {
     pub(crate) mounts: Vec<Mount>,
     #[serde(default)]
     pub(crate) expose: BTreeSet<String>,
+    #[serde(default)]
+    build: Option<serde::de::IgnoredAny>,
 }
 
 /// What is executed.
@@ -94,6 +96,8 @@ pub(crate) struct Selection {
     /// The newest so many, running or not.
     pub(crate) last: Option<usize>,
     pub(crate) filters: Filters,
+    /// Those of builds as well.
+    pub(crate) external: bool,
     /// Find out sizes, which takes a walk through every file.
     pub(crate) size: bool,
 }
@@ -116,7 +120,8 @@ pub(crate) fn list(store: &Store, selection: &Selection) -> Result<Vec<Entry>> {
         if !all && !matches!(status, Status::Running(_)) {
             return None;
         }
-        with_status(store, id.clone(), status).filter(|entry| tests.pass(entry))
+        let shown = |e: &Entry| selection.external || e.summary.as_ref().is_none_or(|s| s.build.is_none());
+        with_status(store, id.clone(), status).filter(|entry| shown(entry) && tests.pass(entry))
     };
     let mut entries = each(&ids, &look);
     entries.sort_by(|a, b| (Reverse(a.created), &a.id).cmp(&(Reverse(b.created), &b.id)));
@@ -393,6 +398,7 @@ mod tests {
         let entries = list(
             &store,
             &Selection {
+                external: false,
                 all: true,
                 size: true,
                 filters,

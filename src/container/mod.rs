@@ -31,6 +31,7 @@ pub(crate) mod rename;
 pub(crate) mod start;
 pub(crate) mod stats;
 pub(crate) mod status;
+pub(crate) mod step;
 pub(crate) mod stop;
 pub(crate) mod top;
 pub(crate) mod update;

@@ -69,7 +69,7 @@ pub(crate) fn start_attached(
     client_session.run(Connection::new(ours))
 }
 
-fn launch(
+pub(super) fn launch(
     store: &Store,
     id: &ContainerId,
     lock: ContainerLock,

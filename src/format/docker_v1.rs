@@ -5,7 +5,7 @@
 use crate::error::{Error, Result};
 use crate::format::{compact, damaged, parse_json, shown};
 use crate::model::digest::Digest;
-use crate::model::id::{ChainId, DiffId, is_hex};
+use crate::model::id::{ChainId, DiffId, is_v1_id};
 use crate::model::image::{History, ImageConfig, null_is_default};
 use serde::Deserialize;
 use serde_json::value::{RawValue, to_raw_value};
@@ -114,7 +114,7 @@ impl V1Image {
 
 /// `Ok` for 64 hex digits: nothing else becomes part of a path.
 pub(crate) fn check_id(id: &str) -> Result<()> {
-    match id.len() == 64 && is_hex(id) {
+    match is_v1_id(id) {
         true => Ok(()),
         false => Err(Error::other(format!("invalid image id '{}'", shown(id)))),
     }
@@ -193,11 +193,21 @@ pub(crate) struct LegacyLayer {
 /// The chain, base first, that an image of today is written as: one id for each layer, made from what it stands on, so
 /// that the same image always has the same ids. The last `json` has the whole configuration.
 pub(crate) fn images(config: &[u8], layers: &[ChainId]) -> Result<Vec<LegacyLayer>> {
+    images_on(None, 0, config, layers)
+}
+
+/// The same for the layers behind the first `below`, which have ids already, of which the topmost is `parent`.
+pub(crate) fn images_on(
+    parent: Option<&str>,
+    below: usize,
+    config: &[u8],
+    layers: &[ChainId],
+) -> Result<Vec<LegacyLayer>> {
     let whole: Map<String, Value> = parse_json(config, "image configuration")?;
     let parsed: ImageConfig = parse_json(config, "image configuration")?;
     let steps: Vec<&History> = parsed.history.iter().filter(|step| !step.empty_layer).collect();
     let mut chain: Vec<LegacyLayer> = Vec::with_capacity(layers.len());
-    for (n, layer) in layers.iter().enumerate() {
+    for (n, layer) in layers.iter().enumerate().skip(below) {
         let mut image = Map::new();
         if n + 1 == layers.len() {
             image.clone_from(&whole);
@@ -214,8 +224,8 @@ pub(crate) fn images(config: &[u8], layers: &[ChainId]) -> Result<Vec<LegacyLaye
             }
             image.insert("os".to_owned(), Value::String(parsed.os.clone()));
         }
-        if let Some(parent) = chain.last() {
-            image.insert("parent".to_owned(), Value::String(parent.id.clone()));
+        if let Some(parent) = chain.last().map(|below| below.id.as_str()).or(parent) {
+            image.insert("parent".to_owned(), Value::String(parent.to_owned()));
         }
         image.insert("layer_id".to_owned(), json!(layer));
         let sorted: BTreeMap<_, _> = image.iter().collect();

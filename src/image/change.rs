@@ -131,7 +131,7 @@ fn unquote(text: &str) -> String {
 }
 
 /// A name that is there keeps its place.
-fn set_env(env: &mut Vec<ByteString>, name: &str, value: &str) {
+pub(crate) fn set_env(env: &mut Vec<ByteString>, name: &str, value: &str) {
     let entry = ByteString::from(format!("{name}={value}"));
     match env.iter_mut().find(|old| old.split_env().0 == name.as_bytes()) {
         Some(old) => *old = entry,
@@ -140,7 +140,7 @@ fn set_env(env: &mut Vec<ByteString>, name: &str, value: &str) {
 }
 
 /// `80`, `53/udp`, `8000-8010`: in full, `80/tcp`.
-fn port(text: &str) -> Option<String> {
+pub(crate) fn port(text: &str) -> Option<String> {
     let (range, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let (low, high) = range.split_once('-').unwrap_or((range, range));
     let number = |s: &str| s.parse::<u16>().ok().filter(|n| *n > 0);
@@ -150,7 +150,7 @@ fn port(text: &str) -> Option<String> {
 }
 
 /// Absolute and clean; a relative path goes on from where the image was.
-fn workdir(base: &str, path: &str) -> String {
+pub(crate) fn workdir(base: &str, path: &str) -> String {
     let whole = if path.starts_with('/') {
         path.to_owned()
     } else {

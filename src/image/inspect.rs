@@ -28,6 +28,9 @@ pub(crate) struct Inspect {
     #[serde(rename = "RootFS")]
     root_fs: Layers,
     metadata: Metadata,
+    /// What its layers are called at registries of 2013, base first. Not docker's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    v1_ids: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -105,5 +108,6 @@ pub(crate) fn inspect(store: &Store, image: &ImageRecord) -> Result<Inspect> {
         metadata: Metadata {
             last_tag_time: image.stored.to_string(),
         },
+        v1_ids: image.v1.iter().map(|v1| v1.id.clone()).collect(),
     })
 }

@@ -27,5 +27,6 @@ pub(crate) mod resolve;
 pub(crate) mod save;
 pub(crate) mod tag;
 pub(crate) mod tree;
+mod v1;
 
 pub(crate) use resolve::{provide, resolve};

@@ -1,8 +1,8 @@
 //! A word on the command line → an image.
 
 use crate::error::{Error, Kind, Result};
-use crate::image::hello;
-use crate::model::id::{ImageId, is_hex};
+use crate::image::{hello, v1};
+use crate::model::id::{ImageId, SHORT, is_hex};
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::model::reference::{Reference, split_tag};
@@ -35,7 +35,15 @@ pub(crate) fn resolve_id(store: &Store, what: &str) -> Result<ImageId> {
     }
     // Damaged tags matter only where an id won't do.
     named?;
-    by_id_in_repository(store, what)?.ok_or_else(|| no_such_image(what))
+    if let Some(id) = by_id_in_repository(store, what)? {
+        return Ok(id);
+    }
+    // What a registry of 2013 called it: an alias, after everything that is its own.
+    let alias = match bare.len() >= SHORT && bare.len() <= 64 && is_hex(bare) {
+        true => v1::by_prefix(store, bare)?,
+        false => None,
+    };
+    alias.ok_or_else(|| no_such_image(what))
 }
 
 /// The name in full, and whose it is, if `what` is a name that exists.

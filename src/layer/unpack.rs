@@ -60,9 +60,17 @@ pub(crate) enum Onto {
         /// Whose numbers the owners have in there, where they are not the archive's own.
         ids: Option<IdMap>,
     },
+    /// A stage of a build, or the files of a context. Names have no meaning; directories are merged, and what is in the
+    /// way otherwise is replaced (docker's ADD). The directory itself stays as it is.
+    Stage,
 }
 
 impl Onto {
+    /// Whether a file never takes the place of a directory, nor a directory that of a file.
+    fn keeps_kinds(&self) -> bool {
+        matches!(self, Onto::Existing { .. })
+    }
+
     fn user(&self, id: u32) -> Result<u32> {
         match self {
             Onto::Existing { ids: Some(ids) } => ids.outside_user(id).ok_or_else(|| unmapped("user", id)),
@@ -99,7 +107,7 @@ pub(crate) fn unpack(reader: impl Read + Send, dest: BorrowedFd<'_>, options: &O
     let ((size, implied), digest) = stream::run(reader, recorder, |stream| {
         let mut unpacker = Unpacker {
             tree: match options.onto {
-                Onto::Layer => Tree::new(dest)?,
+                Onto::Layer | Onto::Stage => Tree::new(dest)?,
                 Onto::Existing { .. } => Tree::with_mounts(dest)?,
             },
             onto: &options.onto,
@@ -265,7 +273,7 @@ impl Unpacker<'_> {
     ) -> Result<R> {
         match make(directory.fd()) {
             Err(Errno::EXIST) => {
-                if *self.onto != Onto::Layer && is_directory(directory, name)? {
+                if self.onto.keeps_kinds() && is_directory(directory, name)? {
                     return Err(Error::other("cannot overwrite a directory with something else"));
                 }
                 self.tree
@@ -343,7 +351,7 @@ impl Unpacker<'_> {
             Err(Errno::EXIST) => {
                 let stat = statat(directory.fd(), name, AtFlags::SYMLINK_NOFOLLOW)?;
                 if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                    if *self.onto != Onto::Layer {
+                    if self.onto.keeps_kinds() {
                         return Err(Error::other("cannot overwrite a file with a directory"));
                     }
                     self.tree

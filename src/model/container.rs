@@ -114,6 +114,40 @@ pub(crate) struct ContainerConfig {
     /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
     #[serde(default, skip_serializing_if = "Cdi::is_empty")]
     pub(crate) cdi: Cdi,
+    /// It runs one step of a build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) build: Option<BuildStep>,
+}
+
+/// What makes a container the step of a build: where its files are, which are the build's. It ends with the build's
+/// process, and lists for people leave it out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct BuildStep {
+    /// Directories on top of the image's layers, base first: layers that have no digest yet.
+    pub(crate) above: Vec<PathBuf>,
+    /// What it changes goes here instead of into the container's own directory.
+    pub(crate) upper: PathBuf,
+    /// Below all layers: what is mounted on, so that mounts leave nothing in the layer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) places: Option<PathBuf>,
+    /// Trees that are mounted into it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) trees: Vec<TreeMount>,
+}
+
+/// Layers of a stage, an image or a context, mounted in another's container.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct TreeMount {
+    /// Absolute and clean.
+    pub(crate) target: PathBuf,
+    /// Base first; at least one.
+    pub(crate) lowers: Vec<PathBuf>,
+    /// What of it is mounted, resolved inside; empty for all of it.
+    pub(crate) subpath: PathBuf,
+    /// A directory with `empty/`, `upper/` and `work/`.
+    pub(crate) scratch: PathBuf,
+    /// Changes go to the scratch directory, and nowhere else.
+    pub(crate) writable: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -70,6 +70,11 @@ pub(crate) fn is_hex(s: &str) -> bool {
     !s.is_empty() && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
+/// Whether `s` can be the id of an image of docker's first registries: 64 digits, of what nobody knows.
+pub(crate) fn is_v1_id(s: &str) -> bool {
+    s.len() == 64 && is_hex(s)
+}
+
 macro_rules! digest_id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*

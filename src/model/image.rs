@@ -149,6 +149,22 @@ pub(crate) struct ImageRecord {
     /// The manifests it came with, or was pushed with; newest last. Their blobs are in the store.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) manifests: Vec<ManifestRecord>,
+    /// What it is called at registries of 2013, base first; empty for most images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) v1: Vec<V1Record>,
+}
+
+/// One image of a chain as docker's first registries have them. The document is a blob in the store, byte for byte.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct V1Record {
+    pub(crate) id: String,
+    pub(crate) json: Digest,
+    /// Who called it so.
+    #[serde(default)]
+    pub(crate) host: String,
+    /// It has no layer among those of the image.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) empty: bool,
 }
 
 /// A manifest of an image, as a registry or an archive had it.

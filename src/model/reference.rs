@@ -24,7 +24,7 @@ impl Reference {
     pub(crate) fn parse(text: &str) -> Result<Self> {
         let bad = |why: &str| Error::other(format!("invalid image name '{text}': {why}"));
         if text.contains("://") {
-            return Err(bad("it is not a URL").with_hint("write it like registry.domain.tld/myrepos"));
+            return Err(bad("it is not a URL").with_hint(format!("write it like {}", without_scheme(text))));
         }
         let (rest, digest) = match text.split_once('@') {
             Some((rest, digest)) => (rest, Some(digest.parse::<Digest>().map_err(|e| bad(&e.to_string()))?)),
@@ -105,6 +105,27 @@ impl fmt::Display for Reference {
             Some(digest) => write!(f, "@{digest}"),
             None => Ok(()),
         }
+    }
+}
+
+/// What somebody meant who typed an address, as the documents of 2013 had it: `https://host/v1/repositories/a/b/tags/1`.
+fn without_scheme(text: &str) -> String {
+    let rest = text
+        .split_once("://")
+        .map_or(text, |(_, rest)| rest)
+        .trim_end_matches('/');
+    let (host, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let path = ["v1/repositories/", "v2/", "v1/"]
+        .iter()
+        .find_map(|p| path.strip_prefix(p))
+        .unwrap_or(path);
+    let meant = match (path.split_once("/tags/"), path.split_once("/manifests/")) {
+        (Some((name, tag)), _) | (None, Some((name, tag))) => format!("{host}/{name}:{tag}"),
+        (None, None) => format!("{host}/{}", path.strip_suffix("/images").unwrap_or(path)),
+    };
+    match Reference::parse(&meant) {
+        Ok(_) if !meant.contains("://") => meant,
+        _ => "registry.domain.tld/myrepos".to_owned(),
     }
 }
 
@@ -227,6 +248,24 @@ mod tests {
         assert_eq!((r.tag.as_deref(), r.digest), (Some("1"), Some(digest)));
         assert_eq!(Reference::parse("a").unwrap().or_latest().to_string(), "a:latest");
         assert_eq!(Reference::parse(&format!("a@{digest}")).unwrap().or_latest().tag, None);
+    }
+
+    #[test]
+    fn addresses_are_explained() {
+        for (text, want) in [
+            ("https://reg.example/team/app", "reg.example/team/app"),
+            (
+                "http://localhost:5000/v1/repositories/team/app/tags/1",
+                "localhost:5000/team/app:1",
+            ),
+            ("https://reg.example/v1/repositories/app/images", "reg.example/app"),
+            ("https://reg.example/v2/app/manifests/latest", "reg.example/app:latest"),
+            ("https://reg.example/", "registry.domain.tld/myrepos"),
+            ("https://https://x/y", "registry.domain.tld/myrepos"),
+        ] {
+            let e = Reference::parse(text).unwrap_err();
+            assert_eq!(e.hint().unwrap(), format!("write it like {want}"), "{text}");
+        }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! One start to exit of a container: what it acquires it releases, on every way out.
 
 use crate::error::{Context as _, Error, Result};
+use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, NetworkMode};
 use crate::model::network::Endpoint;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{extras, identity, localtime, names, sharing, stdio, volumes};
+use crate::monitor::{extras, identity, localtime, names, sharing, stdio, trees, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -170,6 +171,15 @@ struct Parts {
     services: Vec<Box<dyn Service>>,
 }
 
+/// What the program gets besides its configuration's.
+fn variables(store: &Store, config: &ContainerConfig, passed: &Passed) -> Result<Vec<ByteString>> {
+    let mut variables: Vec<ByteString> = passed.env.iter().map(|e| e.as_str().into()).collect();
+    if config.build.is_some() {
+        variables.extend(trees::secret_variables(store, config)?);
+    }
+    Ok(variables)
+}
+
 fn try_start(
     store: &Store,
     config: &ContainerConfig,
@@ -225,7 +235,9 @@ fn try_start(
     sys::stop_point("cgroups-made");
     let sources = volumes::sources(store, config, root.as_fd())?;
     let shared = sharing::open(store, config)?;
+    let (trees, tree_mounts) = trees::open(store, config)?.into_iter().unzip();
     let facts = Facts {
+        trees,
         shared_shm: shared.shm.is_some(),
         run_dir: store.run_dir(&config.id),
         sources: sources.of_mounts,
@@ -235,12 +247,16 @@ fn try_start(
         cgroup_mounts: cgroup_mounts(host),
         seccomp: filter.is_some(),
         open_files: stdio::open_files(),
-        env: passed.env.iter().map(|e| e.as_str().into()).collect(),
+        env: variables(store, config, &passed)?,
         passed: passed.fds.len(),
         notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, shared.shm)?;
+    let opened = prepare::Opened {
+        shared_shm: shared.shm,
+        trees: tree_mounts,
+    };
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, opened)?;
     drop(sources.held);
     let (streams, channels) = match (terminal, streams) {
         (None, Some(streams)) => stdio::passed(streams)?,

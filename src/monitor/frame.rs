@@ -116,6 +116,8 @@ impl Hello {
     pub(crate) const FREEZE: u8 = 16;
     /// And it goes on when no such client is left.
     pub(crate) const THAW: u8 = 32;
+    /// The container is killed when this client is gone: a step of a build ends with the build.
+    pub(crate) const LIFELINE: u8 = 64;
 
     pub(crate) fn wants(self, what: u8) -> bool {
         self.0 & what != 0

@@ -27,6 +27,7 @@ mod sharing;
 mod stdio;
 mod streams;
 mod supervision;
+pub(crate) mod trees;
 mod volumes;
 
 use crate::error::{Context as _, Error, Result};
@@ -571,8 +572,7 @@ fn write_pidfile(path: &Path, pid: i32) -> Result<()> {
 
 /// Changes with every boot: what was running under another one is not running now (random(4)).
 pub(crate) fn boot_id() -> Result<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").context("read the boot id")?;
-    Ok(text.trim_end().to_owned())
+    sys::process::boot_id().context("read the boot id")
 }
 
 /// A terminal's hang-up is no business of a monitor's; being asked to end means to end the container.

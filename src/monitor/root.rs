@@ -41,13 +41,19 @@ fn stack(store: &Store, config: &ContainerConfig, access: Access) -> Result<Over
         Access::Write => vec![store.mount_points()?],
         Access::Read => Vec::new(),
     };
+    let mut upper = dir.join("upper");
+    if let Some(step) = &config.build {
+        lowers.extend(step.places.clone());
+        upper.clone_from(&step.upper);
+    }
     lowers.extend(store.lower_dirs(config));
+    lowers.extend(config.build.iter().flat_map(|step| step.above.iter().cloned()));
     if lowers.is_empty() {
         lowers.push(store.mount_points()?);
     }
     Ok(Overlay {
         lowers,
-        upper: dir.join("upper"),
+        upper,
         work: dir.join("work"),
         volatile: config.auto_remove && access == Access::Write,
         read_only: access == Access::Read,
@@ -130,7 +136,7 @@ fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>,
             read_only: mount.read_only,
             propagation: Propagation::Rprivate,
         };
-        for volume in prepare::open_mounts(&[attachment], false, true, None)?.0 {
+        for volume in prepare::open_mounts(&[attachment], false, true, prepare::Opened::default())?.0 {
             sys::mount::attach(volume.as_fd(), place.as_fd()).with_context(said)?;
         }
     }

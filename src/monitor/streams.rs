@@ -403,8 +403,11 @@ impl Streams {
     fn drop_clients(&mut self) {
         let before = self.clients.len();
         let mut had_stdin = false;
-        let goes_on = &mut self.goes_on;
+        let (goes_on, pending) = (&mut self.goes_on, &mut self.pending);
         self.clients.retain(|c| {
+            if c.gone && c.wants.wants(Hello::LIFELINE) {
+                pending.push_back(Event::Deliver(libc::SIGKILL));
+            }
             had_stdin |= c.gone && c.wants.wants(Hello::STDIN);
             *goes_on |= c.gone && c.wants.wants(Hello::THAW);
             !c.gone

@@ -25,6 +25,12 @@ pub(crate) struct Challenge {
     parameters: HashMap<String, String>,
 }
 
+impl Challenge {
+    pub(crate) fn is(&self, scheme: &str) -> bool {
+        self.scheme == scheme
+    }
+}
+
 /// How to get into one registry.
 pub(crate) struct Auth {
     credentials: Option<Credentials>,
@@ -81,7 +87,8 @@ impl Auth {
         (Instant::now() < token.until).then(|| format!("Bearer {}", token.value))
     }
 
-    fn basic(&self) -> Option<String> {
+    /// User name and password, if that is what we have.
+    pub(crate) fn basic(&self) -> Option<String> {
         let credentials = self.credentials.as_ref()?;
         let Secret::Password(password) = &credentials.secret else {
             return None;
@@ -225,6 +232,7 @@ impl Auth {
             url,
             headers: vec![("accept", "application/json".to_owned())],
             authorization: self.basic(),
+            cookies: false,
             payload: Payload::Empty,
         };
         Ok(client.exchange(ask)?)
@@ -252,6 +260,7 @@ impl Auth {
                 ("content-type", "application/x-www-form-urlencoded".to_owned()),
             ],
             authorization: None,
+            cookies: false,
             payload: Payload::Bytes(form.as_bytes()),
         };
         Ok(client.exchange(ask)?)

@@ -7,6 +7,7 @@ use crate::registry::failure::Trouble;
 use crate::registry::http::{Answer, Ask, Client, Method, Payload};
 use crate::registry::retry::{self, Progress, Reason};
 use crate::registry::url::{Url, is_loopback};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub(crate) struct Endpoint {
     https: OnceLock<bool>,
     pub(crate) attempts: u32,
     notice: Option<Notice>,
+    /// It has refused something in a way that today's registries need not.
+    strange: AtomicBool,
 }
 
 /// A request to a registry.
@@ -57,6 +60,15 @@ pub(crate) struct Call<'a> {
     /// What a token must allow.
     pub(crate) scopes: &'a [String],
     pub(crate) payload: Payload<'a>,
+    entry: Entry,
+}
+
+/// How a request gets in.
+enum Entry {
+    /// With what the registry's challenges ask for.
+    Challenged,
+    /// As in 2013: with this, if anything, and with cookies.
+    Given(Option<String>),
 }
 
 pub(crate) enum To<'a> {
@@ -74,6 +86,7 @@ impl<'a> Call<'a> {
             headers: Vec::new(),
             scopes,
             payload: Payload::Empty,
+            entry: Entry::Challenged,
         }
     }
 
@@ -84,6 +97,13 @@ impl<'a> Call<'a> {
     #[must_use]
     pub(crate) fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
+        self
+    }
+
+    /// A request of 2013: this is the `Authorization`, and the server's cookies go with it.
+    #[must_use]
+    pub(crate) fn of_2013(mut self, authorization: Option<String>) -> Self {
+        self.entry = Entry::Given(authorization);
         self
     }
 
@@ -107,6 +127,7 @@ impl Endpoint {
             https: OnceLock::new(),
             attempts: 5,
             notice: None,
+            strange: AtomicBool::new(false),
         }
     }
 
@@ -124,6 +145,23 @@ impl Endpoint {
     /// After a 401: whether logging in is what has to be done.
     pub(crate) fn needs_login(&self) -> bool {
         self.auth.needs_login()
+    }
+
+    /// `Authorization: Basic`, if there is a password.
+    pub(crate) fn basic(&self) -> Option<String> {
+        self.auth.basic()
+    }
+
+    /// Whether it may be a registry of 2013: it answered, and not as one of today.
+    pub(crate) fn is_strange(&self) -> bool {
+        self.strange.load(Ordering::Relaxed)
+    }
+
+    /// Whether it has set a cookie for this path.
+    pub(crate) fn has_cookie(&self, path: &str) -> bool {
+        self.client
+            .cookie(&Url::new(self.is_https(), &self.host, path))
+            .is_some()
     }
 
     /// The scheme that answered; https as long as none has.
@@ -169,8 +207,19 @@ impl Endpoint {
     pub(crate) fn attempt(&self, call: &mut Call<'_>) -> Result<Answer, Trouble> {
         let mut challenged = false;
         loop {
-            let used = self.auth.header(call.scopes);
+            let (used, given) = match &call.entry {
+                Entry::Given(given) => (given.clone(), true),
+                Entry::Challenged => (self.auth.header(call.scopes), false),
+            };
             let answer = self.exchange(call, used.as_deref())?;
+            let known = answer.header("docker-distribution-api-version").is_some();
+            let html = answer.media_type().is_some_and(|t| t.contains("html"));
+            if !known && (answer.status >= 400 || html) {
+                self.strange.store(true, Ordering::Relaxed);
+            }
+            if answer.status == 401 && given {
+                return Ok(answer);
+            }
             if answer.status == 401 {
                 let renewed = !challenged
                     && self.is_own(&answer.url)
@@ -256,6 +305,7 @@ impl Endpoint {
             authorization: authorization.filter(|_| own.same_origin(&url)).map(str::to_owned),
             url,
             headers: call.headers.clone(),
+            cookies: matches!(call.entry, Entry::Given(_)),
             payload: call.payload.reborrow(),
         };
         self.client.exchange(ask)

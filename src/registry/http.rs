@@ -5,6 +5,7 @@
 //! what its digest is of.
 
 use crate::error::{Error, Result};
+use crate::registry::cookies::Jar;
 use crate::registry::failure::{Trouble, explain, explain_io};
 use crate::registry::proxy::Proxies;
 use crate::registry::text::clean;
@@ -39,6 +40,7 @@ pub(crate) struct Client {
     cert_dir: Option<PathBuf>,
     /// Hosts that need not prove who they are.
     unverified: Mutex<HashSet<String>>,
+    cookies: Mutex<Jar>,
 }
 
 #[derive(Clone, PartialEq, Eq, Hash)]
@@ -57,6 +59,8 @@ pub(crate) struct Ask<'a> {
     pub(crate) headers: Vec<(&'static str, String)>,
     /// Only for the host of `url`.
     pub(crate) authorization: Option<String>,
+    /// Whether the server's cookies are sent back to it, and kept.
+    pub(crate) cookies: bool,
     pub(crate) payload: Payload<'a>,
 }
 
@@ -112,6 +116,7 @@ impl Client {
             certificate_dirs,
             cert_dir,
             unverified: Mutex::default(),
+            cookies: Mutex::default(),
         }
     }
 
@@ -259,6 +264,11 @@ impl Client {
         if let Some(value) = &ask.authorization {
             request = request.header("authorization", value);
         }
+        if ask.cookies
+            && let Some(value) = self.cookie(&ask.url)
+        {
+            request = request.header("cookie", value);
+        }
         let invalid = || Trouble::fatal(Error::other(format!("invalid request to {host}")));
         let sent = match &mut ask.payload {
             Payload::Empty
@@ -284,12 +294,22 @@ impl Client {
         };
         let response: Response<Body> = sent.map_err(|e| explain(e, &host))?;
         let (parts, body) = response.into_parts();
-        Ok(Answer {
+        let answer = Answer {
             status: parts.status.as_u16(),
             url: ask.url.clone(),
             headers: parts.headers,
             body,
-        })
+        };
+        if ask.cookies {
+            let mut jar = self.cookies.lock().unwrap_or_else(PoisonError::into_inner);
+            jar.keep(&answer.url, &answer.headers("set-cookie"));
+        }
+        Ok(answer)
+    }
+
+    /// What a server of 2013 is told instead of a token, once it has set a cookie.
+    pub(crate) fn cookie(&self, url: &Url) -> Option<String> {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).header(url)
     }
 }
 
@@ -415,6 +435,7 @@ fn errors_in(body: &[u8]) -> String {
     };
     let all: Vec<String> = match json.get("errors").and_then(|e| e.as_array()) {
         Some(errors) => errors.iter().take(3).filter_map(of).collect(),
+        None if json.is_string() => of(&json).into_iter().collect(),
         None => ["details", "error", "message", "detail"]
             .iter()
             .find_map(|k| {
@@ -448,6 +469,10 @@ mod tests {
                 "incorrect username or password",
             ),
             (r#"{"error":"no"}"#, "no"),
+            (
+                r#""Username or email already exists""#,
+                "Username or email already exists",
+            ),
             ("<html>\n<h1>502</h1>", ""),
             ("plain words\n", "plain words"),
             ("", ""),

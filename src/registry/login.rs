@@ -1,13 +1,14 @@
 //! `login` and `logout`: which registry is meant, whether it takes the credentials, who is logged in.
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Context as _, Error, Kind, Result};
 use crate::model::reference::DEFAULT_HOST;
-use crate::registry::config::{Config, Serves, Source};
+use crate::registry::config::Config;
 use crate::registry::credentials::{Credentials, HUB_KEY, Keyring, Saved, normalise};
 use crate::registry::endpoint::{Call, Endpoint, Trust};
-use crate::registry::remote::{Access, HUB_API};
+use crate::registry::remote::{Access, Action, HUB_API};
 use crate::registry::text::clean;
 use crate::registry::url::Url;
+use crate::registry::v1::{self, Entered, Spoken};
 
 /// What somebody logs into.
 pub(crate) struct Server {
@@ -68,33 +69,59 @@ impl Logins {
         self.keyring.find(&server.host, &server.repository, warn)
     }
 
-    /// Fails unless the registry takes them.
-    pub(crate) fn check(&self, server: &Server, credentials: &Credentials, access: &Access) -> Result<()> {
-        let source = Source {
-            host: server.host.clone(),
-            repository: server.repository.clone(),
-            insecure: self.config.is_insecure(&server.host),
-            mirror: false,
-            serves: Serves::All,
-        };
-        let trust = Trust::of(&source.host, source.insecure, access.tls_verify);
-        let host = match source.host.as_str() {
+    fn endpoint(&self, server: &Server, credentials: Option<&Credentials>, access: &Access) -> Endpoint {
+        let trust = Trust::of(&server.host, self.config.is_insecure(&server.host), access.tls_verify);
+        let host = match server.host.as_str() {
             DEFAULT_HOST => HUB_API,
             other => other,
         };
+        Endpoint::new(access.client(), host, trust, credentials.cloned()).with_retries(2, access.notice.clone())
+    }
+
+    /// Whether it is an index of 2013, where accounts are made: there an address is asked for.
+    pub(crate) fn makes_accounts(&self, server: &Server, access: &Access) -> bool {
+        let endpoint = self.endpoint(server, None, access);
+        matches!(
+            v1::probe(&endpoint, Action::Push),
+            Ok(Spoken::Of2013 { standalone: false })
+        )
+    }
+
+    /// Fails unless the registry takes them; with [`Kind::LoginRequired`] if they are wrong. `email`: at an index of
+    /// 2013, an account is made with it if there is none.
+    pub(crate) fn check(
+        &self,
+        server: &Server,
+        credentials: &Credentials,
+        email: Option<&str>,
+        access: &Access,
+    ) -> Result<Entered> {
         let what = || format!("login to {}", server.name());
-        let endpoint = Endpoint::new(access.client(), host, trust, Some(credentials.clone()))
-            .with_retries(2, access.notice.clone());
+        let endpoint = self.endpoint(server, Some(credentials), access);
         let answer = endpoint.ask(Call::get("/v2/", &[])).with_context(what)?;
         let html = answer.media_type().is_some_and(|t| t.contains("html"));
         match answer.status {
             200 if !html => {
                 answer.drain();
-                Ok(())
+                Ok(Entered::In)
             }
             // Docker's words, which scripts look for.
-            401 => Err(Error::other("unauthorized: incorrect username or password")).with_context(what),
-            _ => Err(endpoint.failed(&what(), answer)),
+            401 => Err(Error::new(
+                Kind::LoginRequired,
+                "unauthorized: incorrect username or password",
+            ))
+            .with_context(what),
+            _ => {
+                let e = endpoint.failed(&what(), answer);
+                match v1::probe(&endpoint, Action::Push)? {
+                    Spoken::Of2013 { standalone } => {
+                        let email = email.filter(|_| !standalone);
+                        v1::enter(&endpoint, credentials, email).with_context(what)
+                    }
+                    Spoken::Today => Err(e),
+                    Spoken::Neither => Err(v1::is_no_registry(&endpoint, &e)),
+                }
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 
 mod auth;
 pub(crate) mod config;
+mod cookies;
 pub(crate) mod credentials;
 pub(crate) mod download;
 mod endpoint;
@@ -18,6 +19,7 @@ pub(crate) mod search;
 pub(crate) mod text;
 mod tls;
 mod url;
+pub(crate) mod v1;
 mod v2;
 
 pub(crate) use config::check_policy_of_files;

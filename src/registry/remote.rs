@@ -1,12 +1,14 @@
 //! The one interface to a repository, whatever its registry speaks.
 
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::digest::Digest;
 use crate::model::reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};
 use crate::registry::config::{Config, Source, check_policy, home};
 use crate::registry::credentials::{Credentials, Keyring};
 use crate::registry::endpoint::{Endpoint, Notice, Trust};
 use crate::registry::http::Client;
+use crate::registry::url::is_loopback;
+use crate::registry::v1::{self, Spoken};
 use crate::registry::v2::blob::BlobReader;
 use crate::registry::v2::upload::{Blob, Upload};
 use crate::registry::{tls, v2};
@@ -82,9 +84,39 @@ pub(crate) enum Mount {
     Upload(Upload),
 }
 
-/// A repository at a registry; to be shared between threads.
-pub(crate) enum Remote {
-    V2(v2::Repository),
+/// A repository at a registry of today; to be shared between threads. What is not one may be of 2013:
+/// [`Remote::of_2013`].
+pub(crate) struct Remote {
+    today: v2::Repository,
+    opener: Opener,
+    places: Vec<(Arc<Endpoint>, Source)>,
+}
+
+/// What it takes to speak to another server for the same repository.
+pub(crate) struct Opener {
+    config: Config,
+    client: Arc<Client>,
+    access: Access,
+    reference: Reference,
+    action: Action,
+}
+
+impl Action {
+    /// What doing it is called when it is refused, as docker says it.
+    pub(super) fn denied(self, name: &str, e: &Error, kind: Kind) -> Error {
+        let verb = match self {
+            Action::Pull => "pull",
+            Action::Push => "push",
+            Action::Delete => "delete",
+        };
+        let text =
+            format!("{verb} access denied for {name}, repository does not exist or may require 'barge login': {e}");
+        let denied = Error::new(kind, text);
+        match e.hint() {
+            Some(hint) => denied.with_hint(hint),
+            None => denied,
+        }
+    }
 }
 
 impl<'a> Selector<'a> {
@@ -113,60 +145,97 @@ impl Remote {
         let mut places = Vec::new();
         for source in sources {
             let endpoint = access.endpoint(&client, &keyring, &source)?;
-            places.push(v2::Place {
-                endpoint: Arc::new(endpoint),
-                repository: source.repository,
-                mirror: source.mirror,
-                serves: source.serves,
-            });
+            places.push((Arc::new(endpoint), source));
         }
-        Ok(Remote::V2(v2::Repository::new(reference, action, places)))
+        let of_today = places.iter().map(|(endpoint, source)| v2::Place {
+            endpoint: endpoint.clone(),
+            repository: source.repository.clone(),
+            mirror: source.mirror,
+            serves: source.serves,
+        });
+        Ok(Remote {
+            today: v2::Repository::new(reference, action, of_today.collect()),
+            opener: Opener {
+                config,
+                client,
+                access: access.clone(),
+                reference: reference.clone(),
+                action,
+            },
+            places,
+        })
+    }
+
+    /// The same repository at those of its places that speak the dialect of 2013, in order. They are asked only if they
+    /// have answered, and not as a registry of today does. `failure` is what came of asking that way; if a place speaks
+    /// neither, that is the error.
+    pub(crate) fn of_2013(&self, failure: &Error) -> Result<Vec<v1::Repository<'_>>> {
+        let mut found = Vec::new();
+        for (endpoint, source) in self.places.iter().filter(|(e, _)| e.is_strange()) {
+            match v1::probe(endpoint, self.opener.action)? {
+                Spoken::Today => {}
+                Spoken::Of2013 { standalone } => {
+                    found.push(v1::Repository::new(
+                        &self.opener,
+                        endpoint,
+                        &source.repository,
+                        standalone,
+                    ));
+                }
+                Spoken::Neither if source.mirror => {}
+                Spoken::Neither => return Err(v1::is_no_registry(endpoint, failure)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Before anything is sent: whether the registry is one of 2013.
+    pub(crate) fn writable_of_2013(&self) -> Result<Option<v1::Repository<'_>>> {
+        let Some((endpoint, source)) = self.places.last() else {
+            return Ok(None);
+        };
+        Ok(match v1::probe(endpoint, self.opener.action)? {
+            Spoken::Of2013 { standalone } => Some(v1::Repository::new(
+                &self.opener,
+                endpoint,
+                &source.repository,
+                standalone,
+            )),
+            // What it has to say then is more to the point.
+            Spoken::Today | Spoken::Neither => None,
+        })
     }
 
     /// `docker.io/library/debian`
     pub(crate) fn name(&self) -> &str {
-        match self {
-            Remote::V2(r) => r.name(),
-        }
+        self.today.name()
     }
 
     /// `None` if there is no such manifest.
     pub(crate) fn head_manifest(&self, which: Selector<'_>, accept: &[&str]) -> Result<Option<Head>> {
-        match self {
-            Remote::V2(r) => r.head_manifest(which, accept),
-        }
+        self.today.head_manifest(which, accept)
     }
 
     pub(crate) fn fetch_manifest(&self, which: Selector<'_>, accept: &[&str]) -> Result<Fetched> {
-        match self {
-            Remote::V2(r) => r.fetch_manifest(which, accept),
-        }
+        self.today.fetch_manifest(which, accept)
     }
 
     /// A small one, whole, with its digest checked.
     pub(crate) fn fetch_blob(&self, digest: &Digest, limit: usize) -> Result<Vec<u8>> {
-        match self {
-            Remote::V2(r) => r.fetch_blob(digest, limit),
-        }
+        self.today.fetch_blob(digest, limit)
     }
 
     /// The bytes from `offset` on.
     pub(crate) fn open_blob(&self, wanted: Wanted<'_>, offset: u64) -> Result<BlobReader> {
-        match self {
-            Remote::V2(r) => r.open_blob(wanted, offset),
-        }
+        self.today.open_blob(wanted, offset)
     }
 
     pub(crate) fn has_blob(&self, digest: &Digest) -> Result<bool> {
-        match self {
-            Remote::V2(r) => r.has_blob(digest),
-        }
+        self.today.has_blob(digest)
     }
 
     pub(crate) fn mount_blob(&self, digest: &Digest, from_repository: &str) -> Result<Mount> {
-        match self {
-            Remote::V2(r) => r.mount_blob(digest, from_repository),
-        }
+        self.today.mount_blob(digest, from_repository)
     }
 
     /// Sends `size` bytes that `open` gives, from the start each time it is called; `sent` is told how many are there.
@@ -177,34 +246,46 @@ impl Remote {
         open: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
         sent: &(dyn Fn(u64) + Sync),
     ) -> Result<()> {
-        match self {
-            Remote::V2(r) => r.upload_blob(digest, size, open, sent),
-        }
+        self.today.upload_blob(digest, size, open, sent)
     }
 
     /// The same into the upload that a refused mount gave.
     pub(crate) fn upload_into(&self, upload: Upload, blob: Blob<'_>) -> Result<()> {
-        match self {
-            Remote::V2(r) => r.upload_into(upload, blob),
-        }
+        self.today.upload_into(upload, blob)
     }
 
     pub(crate) fn put_manifest(&self, which: Selector<'_>, media_type: &str, bytes: &[u8]) -> Result<()> {
-        match self {
-            Remote::V2(r) => r.put_manifest(which, media_type, bytes),
-        }
+        self.today.put_manifest(which, media_type, bytes)
     }
 
     pub(crate) fn list_tags(&self) -> Result<Vec<String>> {
-        match self {
-            Remote::V2(r) => r.list_tags(),
-        }
+        self.today.list_tags()
     }
 
     pub(crate) fn delete_manifest(&self, digest: &Digest) -> Result<()> {
-        match self {
-            Remote::V2(r) => r.delete_manifest(digest),
-        }
+        self.today.delete_manifest(digest)
+    }
+}
+
+impl Opener {
+    pub(crate) fn action(&self) -> Action {
+        self.action
+    }
+
+    pub(crate) fn reference(&self) -> &Reference {
+        &self.reference
+    }
+
+    /// A server that another one names. It gets no credentials; and if it says it is on this machine, it must prove who
+    /// it is, unless the one that names it is, too.
+    pub(crate) fn named(&self, host: &str, by: &str) -> Endpoint {
+        let insecure = self.config.is_insecure(host);
+        let trust = match Trust::of(host, insecure, self.access.tls_verify) {
+            Trust::Local if !is_loopback(by) => Trust::Proven,
+            other => other,
+        };
+        let endpoint = Endpoint::new(self.client.clone(), host, trust, None);
+        endpoint.with_retries(self.access.retry.unwrap_or(5), self.access.notice.clone())
     }
 }
 

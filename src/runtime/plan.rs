@@ -24,6 +24,8 @@ pub(crate) struct Facts {
     pub(crate) capabilities: Capabilities,
     /// Where each of the configuration's mounts comes from, in its order; `None` for a tmpfs.
     pub(crate) sources: Vec<Option<VolumeSource>>,
+    /// Mounts of a build's step that are made already, each with its target.
+    pub(crate) trees: Vec<Tree>,
     /// Its /dev/shm is that of whom it shares its ipc namespace with.
     pub(crate) shared_shm: bool,
     pub(crate) devices: Vec<DeviceNode>,
@@ -38,6 +40,14 @@ pub(crate) struct Facts {
     pub(crate) passed: usize,
     /// It gets a socket for notifications to the host's service manager.
     pub(crate) notifies: bool,
+}
+
+/// A mount that is made already.
+#[derive(Debug, Clone)]
+pub(crate) struct Tree {
+    pub(crate) target: PathBuf,
+    pub(crate) directory: bool,
+    pub(crate) read_only: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -81,6 +91,8 @@ pub(crate) enum What {
     },
     /// Somebody else's /dev/shm, which is open already.
     SharedShm,
+    /// One of [`Facts::trees`], which is open already.
+    Tree(usize),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +151,16 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     plan.steps.extend(config.process.oom_score_adj.map(Step::OomScore));
     system_mounts(&mut plan, config, facts);
     identity_files(&mut plan, config, facts);
+    let depth = |target: &Path| target.components().count();
+    let mut trees = facts.trees.iter().enumerate().peekable();
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
+        while let Some((n, above)) = trees.next_if(|(_, t)| depth(&t.target) <= depth(&mount.target)) {
+            tree(&mut plan, n, above)?;
+        }
         volume(&mut plan, mount, source.as_ref())?;
+    }
+    for (n, rest) in trees {
+        tree(&mut plan, n, rest)?;
     }
     if facts.notifies {
         notification_socket(&mut plan, facts);
@@ -392,14 +412,31 @@ fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     }
 }
 
-fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Result<()> {
-    // A mount inside /proc could hide what the masks protect (CVE-2019-16884); docker refuses it as well.
-    if mount.target.starts_with("/proc") {
-        return Err(Error::usage(format!(
+/// A mount inside /proc could hide what the masks protect (CVE-2019-16884); docker refuses it as well.
+fn check_target(target: &Path) -> Result<()> {
+    match target.starts_with("/proc") {
+        true => Err(Error::usage(format!(
             "mount on {}: nothing can be mounted inside /proc",
-            mount.target.display()
-        )));
+            target.display()
+        ))),
+        false => Ok(()),
     }
+}
+
+fn tree(plan: &mut Plan, n: usize, tree: &Tree) -> Result<()> {
+    check_target(&tree.target)?;
+    let attachment = Attachment {
+        what: What::Tree(n),
+        read_only: tree.read_only,
+        propagation: Propagation::Rprivate,
+    };
+    let node = if tree.directory { Node::Directory } else { Node::File };
+    plan.attach(attachment, &tree.target, node, Links::Follow);
+    Ok(())
+}
+
+fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Result<()> {
+    check_target(&mount.target)?;
     let (what, node) = of_volume(mount, source)?;
     let attachment = Attachment {
         what,

@@ -8,6 +8,7 @@ use crate::model::security::Security;
 
 fn config() -> ContainerConfig {
     ContainerConfig {
+        build: None,
         id: ContainerId::from_random(&[1; 32]),
         name: "web".to_owned(),
         created: jiff::Timestamp::UNIX_EPOCH,
@@ -80,6 +81,7 @@ fn facts() -> Facts {
             home: "/root".into(),
         },
         capabilities: Capabilities::named("chown").unwrap(),
+        trees: Vec::new(),
         shared_shm: false,
         sources: Vec::new(),
         devices: Vec::new(),

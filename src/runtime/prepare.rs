@@ -71,14 +71,24 @@ pub(crate) struct Terminal {
     pub(crate) slave: OwnedFd,
 }
 
+/// Mounts that exist already.
+#[derive(Default)]
+pub(crate) struct Opened {
+    pub(crate) shared_shm: Option<OwnedFd>,
+    /// In the order of `plan::Facts::trees`.
+    pub(crate) trees: Vec<OwnedFd>,
+}
+
 /// The mounts of a plan, and the terminal if one of them asks for it. Without a filter for `devices`, none that lies on
 /// the mounts works.
 pub(crate) fn open_mounts(
     attachments: &[Attachment],
     tty: bool,
     devices: bool,
-    mut shared_shm: Option<OwnedFd>,
+    opened: Opened,
 ) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
+    let Opened { mut shared_shm, trees } = opened;
+    let mut trees: Vec<_> = trees.into_iter().map(Some).collect();
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
     for attachment in attachments {
@@ -106,6 +116,10 @@ pub(crate) fn open_mounts(
             What::SharedShm => {
                 let shm = shared_shm.take();
                 shm.ok_or_else(|| Error::other("there is no shared /dev/shm"))?
+            }
+            What::Tree(n) => {
+                let tree = trees.get_mut(*n).and_then(Option::take);
+                tree.ok_or_else(|| Error::other("a tree to mount is missing"))?
             }
             What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
                 .with_context(|| format!("clone the mount of {}", path.display()))?,

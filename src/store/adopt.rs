@@ -145,17 +145,22 @@ fn make_upper(dir: &Path, model: &Path) -> Result<()> {
     staging::remove_path(&new)?;
     let made = || -> Result<()> {
         DirBuilder::new().mode(0o755).create(&new)?;
-        let meta = std::fs::symlink_metadata(model)?;
-        std::os::unix::fs::lchown(&new, Some(meta.uid()), Some(meta.gid()))?;
-        std::fs::set_permissions(&new, Permissions::from_mode(meta.mode() & 0o7777))?;
-        copy_attributes(model, &new)?;
-        let times = FileTimes::new()
-            .set_accessed(meta.accessed()?)
-            .set_modified(meta.modified()?);
-        Ok(File::open(&new)?.set_times(times)?)
+        dress(&new, model)
     };
     made().with_context(|| format!("make {}", new.display()))?;
     rename(&new, &dir.join(UPPER))
+}
+
+/// Gives a directory owner, mode, attributes and times of another.
+pub(super) fn dress(new: &Path, model: &Path) -> Result<()> {
+    let meta = std::fs::symlink_metadata(model)?;
+    std::os::unix::fs::lchown(new, Some(meta.uid()), Some(meta.gid()))?;
+    std::fs::set_permissions(new, Permissions::from_mode(meta.mode() & 0o7777))?;
+    copy_attributes(model, new)?;
+    let times = FileTimes::new()
+        .set_accessed(meta.accessed()?)
+        .set_modified(meta.modified()?);
+    Ok(File::open(new)?.set_times(times)?)
 }
 
 /// All but overlayfs' own.

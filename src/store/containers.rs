@@ -270,7 +270,11 @@ impl Store {
             Ok(config) => Event::container("destroy", config),
             Err(_) => Event::new(EventKind::Container, "destroy", id),
         };
-        let image = config.map(|config| config.image);
+        // A step's layers are its build's.
+        let image = config
+            .ok()
+            .filter(|config| config.build.is_none())
+            .map(|config| config.image);
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -289,11 +293,7 @@ impl Store {
         drop(held);
         sys::stop_point("container-detached");
         let cleared = self.clear_live(id);
-        Ok(DetachedContainer {
-            doomed,
-            image: image.ok(),
-            cleared,
-        })
+        Ok(DetachedContainer { doomed, image, cleared })
     }
 }
 

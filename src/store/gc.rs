@@ -59,6 +59,7 @@ impl Store {
         let (mut needed, mut blobs) = self.image_needs()?;
         needed.extend(claimed.layers);
         needed.extend(self.mounted_layers()?);
+        needed.extend(self.cached_layers()?);
         blobs.extend(claimed.blobs);
         blobs.extend(self.listed()?);
         for id in self.container_ids()? {

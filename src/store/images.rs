@@ -102,6 +102,9 @@ impl Store {
             record.manifests = manifests;
             record.stored = known.stored;
             record.parent = record.parent.or(known.parent);
+            if record.v1.is_empty() {
+                record.v1 = known.v1;
+            }
         }
         self.replace_image(&record)
     }
@@ -174,6 +177,7 @@ impl Store {
             match self.image(&id) {
                 Ok(record) => {
                     layers.extend(record.layers);
+                    blobs.extend(record.v1.iter().map(|v1| v1.json));
                     for manifest in record.manifests {
                         blobs.insert(manifest.digest);
                         blobs.extend(manifest.index);

@@ -51,6 +51,16 @@ pub(crate) struct StagedLayer {
 }
 
 impl StagedLayer {
+    /// Its staging directory.
+    pub(crate) fn place(&self) -> &std::path::Path {
+        self.stage.path()
+    }
+
+    /// The directory itself, flocked: whoever has a copy keeps it from being swept.
+    pub(crate) fn lock(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.stage.dir()
+    }
+
     /// The empty directory to unpack into, 0755, of root.
     pub(crate) fn diff(&self) -> Result<OwnedFd> {
         let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
@@ -67,6 +77,12 @@ impl StagedLayer {
         let sealed = self.close(record)?;
         rustix::fs::syncfs(sealed.stage.dir()).context("sync layer")?;
         Ok(sealed)
+    }
+
+    /// The same of a build's step: what else is in its directory goes.
+    pub(crate) fn close_step(self, record: LayerRecord) -> Result<SealedLayer> {
+        super::cache::clean(self.stage.path())?;
+        self.close(record)
     }
 
     /// The same without the sync: the caller syncs the store before it commits, once for several layers.
@@ -148,6 +164,15 @@ impl Store {
             .and_then(|()| std::fs::set_permissions(&diff, Permissions::from_mode(0o755)))
             .context("make layer directory")?;
         Ok(StagedLayer { stage })
+    }
+
+    /// A layer whose root begins as that of the one below, to be the upper of an overlay.
+    pub(crate) fn stage_upper(&self, below: Option<&std::path::Path>) -> Result<StagedLayer> {
+        let staged = self.stage_layer()?;
+        if let Some(below) = below {
+            super::adopt::dress(&staged.stage.path().join("diff"), below).context("make layer directory")?;
+        }
+        Ok(staged)
     }
 
     pub(crate) fn layer(&self, id: &ChainId) -> Result<LayerRecord> {

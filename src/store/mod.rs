@@ -17,6 +17,8 @@
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
 //!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
+//!   cache/steps/<key>.json        StepRecord: what a step of a build made
+//!   cache/mounts/<hash>/          mount.json  data/  data-<n>/: what RUN --mount=type=cache keeps; each flocked in use
 //!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   memos/<hex>                   digests of a build context's files, by their inodes and times
@@ -38,6 +40,8 @@
 
 mod adopt;
 mod blobs;
+mod cache;
+mod cache_mounts;
 mod claims;
 mod containers;
 mod downloads;
@@ -59,6 +63,8 @@ mod staging;
 mod tags;
 mod volumes;
 
+pub(crate) use cache::{CachedStep, FinishedStep, StepParent, StepRecord, finished as mark_finished, step_key};
+pub(crate) use cache_mounts::{CacheMount, CacheMountEntry, Wanted as CacheMountWanted};
 pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
 pub(crate) use downloads::{Download, LayerLock};

@@ -124,6 +124,19 @@ impl Store {
         })
     }
 
+    /// A new directory with empty ones in it: `empty` and `nothing`, which nobody writes into, `upper` and `work`.
+    pub(crate) fn stage_scratch(&self) -> Result<Stage> {
+        let stage = self.stage()?;
+        for name in ["empty", "nothing", "upper", "work"] {
+            let path = stage.path().join(name);
+            DirBuilder::new()
+                .mode(0o755)
+                .create(&path)
+                .with_context(|| format!("make {}", path.display()))?;
+        }
+        Ok(stage)
+    }
+
     /// A new empty file, mode 0600, on the store's file system, open for reading and writing.
     pub(crate) fn stage_file(&self) -> Result<StagedFile> {
         let (path, file) = self.make_staged(|path| {
@@ -198,7 +211,7 @@ impl Store {
         Ok(found)
     }
 
-    fn sweep_entry(&self, path: &Path) -> Result<bool> {
+    pub(super) fn sweep_entry(&self, path: &Path) -> Result<bool> {
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
         let entry = match File::options().read(true).custom_flags(flags).open(path) {
             Ok(entry) => entry,
@@ -207,6 +220,10 @@ impl Store {
         };
         if !lock::try_exclusive(&entry)? || !in_place(path, &entry) {
             return Ok(false);
+        }
+        self.drop_step_container(path)?;
+        if self.rescue_step(path, &entry)? {
+            return Ok(true);
         }
         // A container that was being removed takes its volumes along; if they can't go now, it stays to say so.
         if self.drop_rest_of(path)? {

@@ -24,6 +24,13 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<Option<OwnedFd>> {
     }
 }
 
+/// Changes with every boot: what was running under another one is not running now (random(4)).
+pub(crate) fn boot_id() -> io::Result<String> {
+    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
+        .trim_end()
+        .to_owned())
+}
+
 /// Sends any signal, real-time ones too. A process that has ended is not an error.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: a plain system call on an open descriptor; a null siginfo is allowed.

@@ -33,6 +33,7 @@ mod logs;
 mod manifest;
 mod names;
 mod network;
+mod old_registries;
 mod process;
 mod proxy;
 mod prune;

@@ -3,7 +3,7 @@
 use super::{Context, open_root};
 use crate::error::{Context as _, Error, Result};
 use crate::layer::compress::{self, Format};
-use crate::layer::{self, Options};
+use crate::layer::{self, Onto, Options};
 use crate::store::Store;
 use rustix::fs::{Mode, mkdirat};
 use std::io::{Cursor, Read};
@@ -52,7 +52,11 @@ fn unpack(store: &Store, stream: impl Read + Send) -> Result<Context> {
         Mode::empty(),
     )?;
     let files_fd = std::os::fd::AsFd::as_fd(&files);
-    layer::unpack(compress::reader(stream)?, files_fd, &Options::default()).context("unpack context")?;
+    let options = Options {
+        onto: Onto::Stage,
+        ..Options::default()
+    };
+    layer::unpack(compress::reader(stream)?, files_fd, &options).context("unpack context")?;
     crate::sys::stop_point("context unpacked");
     let root = open_root(files_fd)?;
     Ok(Context::staged(stage, root))

@@ -1,6 +1,5 @@
 //! ADD of an archive: what is in it goes where the archive would have gone.
 
-use super::find::Owner;
 use crate::build::content::{Content, digest_of_xattrs};
 use crate::error::{Context as _, Result};
 use crate::layer::compress;
@@ -16,16 +15,19 @@ pub(super) fn is_archive(file: &File) -> bool {
     plain.is_ok_and(layer::is_archive)
 }
 
-/// Unpacks into a directory that may have something in it. Gives the content of the archive itself.
-pub(super) fn unpack(mut file: File, into: BorrowedFd<'_>, owner: Option<Owner>) -> Result<Content> {
+/// Unpacks into a directory that may have something in it. Owners are the archive's own, whatever `--chown` says, as in
+/// docker. Gives the content of the archive itself.
+pub(super) fn unpack(mut file: File, into: BorrowedFd<'_>) -> Result<Content> {
     file.seek(SeekFrom::Start(0))?;
     let xattrs = digest_of_xattrs(&xattr::of_open_archive(&file)?);
     let mut hashed = Hashed {
         inner: file,
         hasher: Sha256::new(),
     };
-    let _ = owner;
-    let options = layer::Options::default();
+    let options = layer::Options {
+        onto: layer::Onto::Stage,
+        ..layer::Options::default()
+    };
     layer::unpack(compress::reader(&mut hashed)?, into, &options)?;
     // What stands behind the end is part of the file too.
     io::copy(&mut hashed, &mut io::sink()).context("read archive")?;

@@ -31,14 +31,16 @@ const DIRECTORY: OFlags = OFlags::RDONLY
 /// Files that a thread takes at once.
 const BATCH: usize = 8;
 
-/// `user[:group]` by the stage's own files; a user alone has the group that is called as the user, or has its number.
+/// `user[:group]` by the stage's own files. As in docker, a number alone is the group as well, and a name alone has the
+/// group that passwd gives it.
 pub(super) fn owner(names: BorrowedFd<'_>, text: &str) -> Result<Owner> {
-    let (user, group) = match text.split_once(':') {
-        Some((user, group)) if !user.is_empty() && !group.is_empty() && !group.contains(':') => (user, group),
-        None if !text.is_empty() => (text, text),
+    let spec = match text.split_once(':') {
+        Some((user, group)) if !user.is_empty() && !group.is_empty() && !group.contains(':') => text.to_owned(),
+        None if text.parse::<u32>().is_ok() => format!("{text}:{text}"),
+        None if !text.is_empty() => text.to_owned(),
         _ => return Err(Error::other(format!("invalid chown string format: {text}"))),
     };
-    let identity = user::identify(names, &format!("{user}:{group}"), &[])?;
+    let identity = user::identify(names, &spec, &[])?;
     Ok(Owner {
         uid: identity.uid,
         gid: identity.gid,
@@ -77,7 +79,7 @@ impl Writer<'_> {
             let entry = &self.part.scan.entries[0];
             let file = self.part.scan.open(&entry.path)?;
             let into = open_directory(place.fd(), b"")?;
-            let content = unpack::unpack(file, into.as_fd(), self.owner).with_context(|| shown(&self.part.name))?;
+            let content = unpack::unpack(file, into.as_fd()).with_context(|| shown(&self.part.name))?;
             return Ok(vec![Some(content)]);
         }
         let mut into = place.path();

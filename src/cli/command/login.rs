@@ -10,6 +10,7 @@ use crate::model::reference::Reference;
 use crate::registry::Access;
 use crate::registry::credentials::{Credentials, Saved, Secret};
 use crate::registry::login::{Logins, Server};
+use crate::registry::v1::Entered;
 use clap::{Arg, ArgMatches, Command};
 use std::io::Read as _;
 
@@ -48,9 +49,12 @@ fn define(command: Command) -> Command {
         )
         .arg(flag("password-stdin", "Read the password from standard input"))
         .arg(
-            value("email", "EMAIL", "No effect: registries of today have no use for it")
-                .short('e')
-                .hide(true),
+            value(
+                "email",
+                "EMAIL",
+                "At an index of 2013: makes an account if there is none; no effect elsewhere",
+            )
+            .short('e'),
         )
         .arg(flag("get-login", "Print the user name one is logged in with"))
         .arg(Arg::new("SERVER").help("A registry, or the beginning of a repository's name [default: docker.io]"))
@@ -83,7 +87,19 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         piped: m.on("password-stdin"),
     };
     let credentials = ask(&given, session, &server, stored.as_ref())?;
-    enter(&logins, session, &server, (&credentials, stored.as_ref()), &access)?;
+    let asked = !given.piped && given.password.is_none() && stored.as_ref() != Some(&credentials);
+    let email = match m.text("email").filter(|e| !e.is_empty()) {
+        Some(email) => Some(email.to_owned()),
+        None if asked && logins.makes_accounts(&server, &access) => {
+            Some(prompt::line("Email (to make an account, if you have none): ")?).filter(|e| !e.is_empty())
+        }
+        None => None,
+    };
+    let new = New {
+        credentials: &credentials,
+        email: email.as_deref(),
+    };
+    enter(&logins, session, &server, (new, stored.as_ref()), &access)?;
     session.console.line("Login Succeeded")?;
     Ok(0)
 }
@@ -97,20 +113,45 @@ pub(super) fn offer(error: &Error, name: &str, access: &Access, session: &Sessio
     session.console.error(error);
     let server = Server::parse(&Reference::parse(name)?.host)?;
     let credentials = ask(&Given::default(), session, &server, None)?;
-    enter(&Logins::open(access)?, session, &server, (&credentials, None), access)?;
+    let new = New {
+        credentials: &credentials,
+        email: None,
+    };
+    enter(&Logins::open(access)?, session, &server, (new, None), access)?;
     session.console.note("Login Succeeded");
     Ok(true)
 }
 
-/// Shows `new` credentials to the registry and keeps them, unless they are the `old` ones.
+/// What somebody wants to get in with.
+struct New<'a> {
+    credentials: &'a Credentials,
+    /// For an account that may have to be made.
+    email: Option<&'a str>,
+}
+
+/// Shows `new` credentials to the registry and keeps them, unless they are the `old` ones. Those that are not taken any
+/// more are forgotten (F223).
 fn enter(
     logins: &Logins,
     session: &Session,
     server: &Server,
-    (new, old): (&Credentials, Option<&Credentials>),
+    (new, old): (New<'_>, Option<&Credentials>),
     access: &Access,
 ) -> Result<()> {
-    logins.check(server, new, access)?;
+    let (new, email) = (new.credentials, new.email);
+    match logins.check(server, new, email, access) {
+        Ok(Entered::In) => {}
+        Ok(Entered::Created) => session
+            .console
+            .note("Account created. Please use the confirmation link we sent to your e-mail to activate it."),
+        Err(e) if e.kind() == Kind::LoginRequired => {
+            if old.is_some_and(|old| old == new) {
+                logins.forget(server)?;
+            }
+            return Err(e);
+        }
+        Err(e) => return Err(e),
+    }
     if old == Some(new) {
         return Ok(());
     }

@@ -58,6 +58,7 @@ fn define(command: Command) -> Command {
                 .hide(true),
         )
         .arg(flag("size", "Show sizes on disk").short('s'))
+        .arg(flag("external", "Show the containers of builds, too"))
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
@@ -82,6 +83,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         all,
         last,
         filters: Filters::parse(words.iter().map(String::as_str))?,
+        external: m.on("external"),
         size,
     };
     let store = session.store()?;

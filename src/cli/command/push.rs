@@ -1,5 +1,6 @@
 //! `push`: sends an image to a registry.
 
+use super::login;
 use crate::cli::access;
 use crate::cli::argument::{Values, bytes, flag, value, whole_number};
 use crate::cli::session::Session;
@@ -85,8 +86,15 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     if !options.all_tags && Reference::parse(name).is_ok_and(|r| r.tag.is_none() && r.digest.is_none()) {
         progress.event(Event::Line("Using default tag: latest"));
     }
-    let pushed = push(&store, name, destination.as_ref(), &options, &*progress)?;
-    let digests: Vec<String> = pushed.iter().map(|pushed| pushed.digest.to_string()).collect();
+    let send = || push(&store, name, destination.as_ref(), &options, &*progress);
+    let there = destination
+        .as_ref()
+        .map_or_else(|| name.to_owned(), Reference::to_string);
+    let pushed = match send() {
+        Err(e) if login::offer(&e, &there, &options.access, session)? => send()?,
+        other => other?,
+    };
+    let digests: Vec<String> = pushed.into_iter().map(|pushed| pushed.known_as).collect();
     if let Some(file) = m.raw("digestfile") {
         std::io::Write::write_all(
             &mut std::fs::File::options()

@@ -49,6 +49,14 @@ fn define(command: Command) -> Command {
             "remote",
             "Delete at the registry, with every tag of the same image there; nothing here",
         ))
+        .arg(
+            flag(
+                "all-tags",
+                "With --remote, at a registry of 2013: the repository with all its tags",
+            )
+            .short('a')
+            .requires("remote"),
+        )
         .arg(words("IMAGE", "Names or ids"))
 }
 
@@ -89,12 +97,8 @@ fn remote(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut code = 0;
     for name in m.texts("IMAGE") {
         let mut delete = || -> Result<()> {
-            let remote = Remote::find(name, &access)?;
-            let warning = format!(
-                "This will delete {} at its registry, with every tag of it.",
-                remote.described()
-            );
-            if confirm(session, &warning, m.on("force"))? {
+            let remote = Remote::find(name, m.on("all-tags"), &access)?;
+            if confirm(session, &remote.warning(), m.on("force"))? {
                 remote.delete()?;
                 session.console.line(&format!("Deleted: {}", remote.described()))?;
                 session.console.flush()?;

@@ -1,12 +1,12 @@
 //! The order in which layers are put in place, and then the image that they make.
 
-use super::{Intake, NewImage};
+use super::{Intake, NewImage, V1Document};
 use crate::error::{Context, Error, Result};
 use crate::image::progress::{Layer, Step};
 use crate::layer;
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, ImageId};
-use crate::model::image::{ImageRecord, ManifestRecord};
+use crate::model::image::{ImageRecord, ManifestRecord, V1Record};
 use crate::model::time::Timestamp;
 use crate::store::{LayerLock, SealedLayer, Store};
 use crate::sys::stop_point;
@@ -113,7 +113,8 @@ impl Intake<'_> {
         let id = ImageId(Digest::of(new.config));
         let layers = ChainId::chain(&config.rootfs.diff_ids);
         let (manifest, index) = (new.manifest.map(|(m, _)| m), new.index);
-        let blobs: Vec<&[u8]> = [Some(new.config), manifest, index].into_iter().flatten().collect();
+        let mut blobs: Vec<&[u8]> = [Some(new.config), manifest, index].into_iter().flatten().collect();
+        blobs.extend(new.v1.iter().map(|v1| v1.json));
         self.claim(&layers, &[])?;
         self.commit_all()?;
         let record = ImageRecord {
@@ -124,6 +125,7 @@ impl Intake<'_> {
             stored: Timestamp::now(),
             manifests: manifest_record(new).into_iter().collect(),
             parent: new.parent,
+            v1: new.v1.iter().map(V1Document::record).collect(),
         };
         let held = self.store.lock_shared()?;
         for layer in &record.layers {
@@ -151,6 +153,17 @@ pub(in crate::image) fn same_platform(store: &Store, other: &ImageId, image: &Im
     let of = |r: &ImageRecord| crate::model::platform::Platform::of(&r.config).normalized();
     // A damaged one makes room.
     store.image(other).map_or(true, |other| of(&other) == of(image))
+}
+
+impl V1Document<'_> {
+    fn record(&self) -> V1Record {
+        V1Record {
+            id: self.id.to_owned(),
+            json: Digest::of(self.json),
+            host: self.host.to_owned(),
+            empty: self.empty,
+        }
+    }
 }
 
 fn manifest_record(new: &NewImage<'_>) -> Option<ManifestRecord> {

@@ -16,7 +16,7 @@ pub(super) use tee::Tee;
 use crate::error::{Error, Result};
 use crate::format::media;
 use crate::image::progress::{Layer, Progress, Step};
-use crate::layer::{self, compress};
+use crate::layer::{self, TarSum, compress};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::reference::Reference;
@@ -74,6 +74,19 @@ pub(crate) struct NewImage<'a> {
     pub(crate) replace: bool,
     /// The image it was made on, here.
     pub(crate) parent: Option<ImageId>,
+    /// What it was called at a registry of 2013, base first.
+    pub(crate) v1: &'a [V1Document<'a>],
+}
+
+/// An image of a chain of 2013, and its document.
+#[derive(Clone, Copy)]
+pub(crate) struct V1Document<'a> {
+    pub(crate) id: &'a str,
+    pub(crate) json: &'a [u8],
+    /// Who called it so.
+    pub(crate) host: &'a str,
+    /// It has no layer among those of the image.
+    pub(crate) empty: bool,
 }
 
 /// Layers on their way into the store, and then images.
@@ -227,7 +240,14 @@ impl<'a> Intake<'a> {
         Ok(done)
     }
 
-    fn keep_blob(&self, unpacked: Unpacked, slot: Slot, staged: StagedFile, mut blob: LayerBlob) -> Result<LayerDone> {
+    /// Keeps a compressed blob beside what it was unpacked to.
+    pub(super) fn keep_blob(
+        &self,
+        unpacked: Unpacked,
+        slot: Slot,
+        staged: StagedFile,
+        mut blob: LayerBlob,
+    ) -> Result<LayerDone> {
         let Some(own) = media_type_of(unpacked.compression) else {
             return self.keep_unpacked(unpacked, slot, None, None);
         };
@@ -244,6 +264,15 @@ impl<'a> Intake<'a> {
 
     /// Into a staged directory, whatever its compression.
     pub(super) fn unpack(&self, input: &mut (dyn Read + Send)) -> Result<Unpacked> {
+        self.unpack_watched(input, None)
+    }
+
+    /// The same, and computes docker's checksum of the tar on the way.
+    pub(super) fn unpack_watched(
+        &self,
+        input: &mut (dyn Read + Send),
+        tarsum: Option<&mut TarSum>,
+    ) -> Result<Unpacked> {
         let staged = self.store.stage_layer()?;
         let options = layer::Options {
             record: Some(staged.record()?),
@@ -252,7 +281,10 @@ impl<'a> Intake<'a> {
         };
         let decoder = compress::reader(input)?;
         let compression = decoder.format();
-        let inner = layer::unpack(decoder, staged.diff()?.as_fd(), &options)?;
+        let inner = match tarsum {
+            None => layer::unpack(decoder, staged.diff()?.as_fd(), &options)?,
+            Some(tarsum) => layer::unpack(tarsum.watch(decoder), staged.diff()?.as_fd(), &options)?,
+        };
         Ok(Unpacked {
             staged,
             inner,

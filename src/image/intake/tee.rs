@@ -3,6 +3,7 @@
 use super::{Intake, Unpacked};
 use crate::error::{Error, Result};
 use crate::image::progress::{Layer, Step};
+use crate::layer::TarSum;
 use crate::model::digest::Digest;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
@@ -31,7 +32,7 @@ impl<'a> Tee<'a> {
         }
     }
 
-    pub(super) fn into_file(mut self, file: &'a File) -> Self {
+    pub(in crate::image) fn into_file(mut self, file: &'a File) -> Self {
         self.sink = Some(file);
         self
     }
@@ -44,7 +45,17 @@ impl<'a> Tee<'a> {
     /// Unpacks it, reads it to its end, and checks what it was. Where the digest is wrong, that is what is said, not
     /// what the bytes then looked like.
     pub(in crate::image) fn unpack_checked(&mut self, intake: &Intake<'_>, digest: Option<Digest>) -> Result<Unpacked> {
-        let unpacked = intake.unpack(self);
+        self.unpack_summed(intake, digest, None)
+    }
+
+    /// The same, and computes docker's checksum of the tar on the way.
+    pub(in crate::image) fn unpack_summed(
+        &mut self,
+        intake: &Intake<'_>,
+        digest: Option<Digest>,
+        tarsum: Option<&mut TarSum>,
+    ) -> Result<Unpacked> {
+        let unpacked = intake.unpack_watched(self, tarsum);
         let rest = io::copy(self, &mut io::sink());
         if let Err(e) = rest {
             return Err(match unpacked {

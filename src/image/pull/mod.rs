@@ -6,6 +6,7 @@ mod partial;
 mod plan;
 mod policy;
 mod schema1;
+mod v1;
 
 pub(crate) use policy::{PullPolicy, Wanted, ensure};
 
@@ -75,12 +76,20 @@ fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn 
         options,
         progress,
     };
-    if options.all_tags {
-        return pull.all_tags(name);
+    let pulled = match options.all_tags {
+        true => pull.all_tags(name),
+        false => {
+            let name = name.clone().or_latest();
+            pull.one(&name).map(|id| vec![Pulled { name, id }])
+        }
+    };
+    match pulled {
+        Err(e) if e.kind() != Kind::LoginRequired => match remote.of_2013(&e)? {
+            older if older.is_empty() => Err(e),
+            older => v1::pull(store, &older, name, options, progress),
+        },
+        other => other,
     }
-    let name = name.clone().or_latest();
-    let id = pull.one(&name)?;
-    Ok(vec![Pulled { name, id }])
 }
 
 struct Pull<'a> {

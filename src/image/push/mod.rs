@@ -4,6 +4,7 @@
 mod blobs;
 mod compress;
 mod form;
+mod v1;
 
 use crate::error::{Error, Result};
 use crate::format::descriptor::Descriptor;
@@ -42,7 +43,8 @@ pub(crate) struct Options {
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Pushed {
     pub(crate) name: Reference,
-    pub(crate) digest: Digest,
+    /// The digest of its manifest; at a registry of 2013, the image's id there.
+    pub(crate) known_as: String,
 }
 
 /// Sends `typed`, or as `destination` if that is given.
@@ -63,28 +65,51 @@ pub(crate) fn push(
         claim: store.claim()?,
     };
     progress.event(Event::Line(&format!("The push refers to repository [{}]", to.name())));
-    if !options.all_tags {
-        let pushed = push.one(typed, &name, &to)?;
-        tell(store, &to);
-        return Ok(vec![pushed]);
+    let wanted = match options.all_tags {
+        false => vec![Wanted {
+            typed: typed.to_owned(),
+            name,
+            to,
+        }],
+        true => all_tags(store, &name, &to)?,
+    };
+    if let Some(repository) = remote.writable_of_2013()? {
+        let pushed = v1::push(&push, &repository, &wanted)?;
+        pushed.iter().for_each(|p| tell(store, &p.name));
+        return Ok(pushed);
     }
+    let each = |w: &Wanted| {
+        let pushed = push.one(&w.typed, &w.name, &w.to)?;
+        tell(store, &w.to);
+        Ok(pushed)
+    };
+    wanted.iter().map(each).collect()
+}
+
+fn all_tags(store: &Store, name: &Reference, to: &Reference) -> Result<Vec<Wanted>> {
     let tags = store.tags()?;
     let mut found: Vec<Reference> = tags.iter().map(|(tagged, _)| tagged).collect();
     found.retain(|tagged| tagged.name() == name.name());
     found.dedup();
     if found.is_empty() {
-        return Err(not_here(&name));
+        return Err(not_here(name));
     }
-    let each = |tagged: &Reference| {
-        let to = Reference {
+    let each = |tagged: Reference| Wanted {
+        typed: tagged.to_string(),
+        to: Reference {
             tag: tagged.tag.clone(),
             ..to.clone()
-        };
-        let pushed = push.one(&tagged.to_string(), tagged, &to)?;
-        tell(store, &to);
-        Ok(pushed)
+        },
+        name: tagged,
     };
-    found.iter().map(each).collect()
+    Ok(found.into_iter().map(each).collect())
+}
+
+/// As it was typed, its name here, and its name there.
+struct Wanted {
+    typed: String,
+    name: Reference,
+    to: Reference,
 }
 
 fn tell(store: &Store, to: &Reference) {
@@ -155,7 +180,7 @@ impl Push<'_> {
         )));
         Ok(Pushed {
             name: to.clone(),
-            digest: descriptor.digest,
+            known_as: descriptor.digest.to_string(),
         })
     }
 

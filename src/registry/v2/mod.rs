@@ -96,31 +96,13 @@ impl Repository {
         sites
     }
 
-    /// What pulling or pushing it is called when it is refused, as docker says it.
-    fn denied(&self, e: &Error, kind: Kind) -> Error {
-        let verb = match self.action {
-            Action::Pull => "pull",
-            Action::Push => "push",
-            Action::Delete => "delete",
-        };
-        let text = format!(
-            "{verb} access denied for {}, repository does not exist or may require 'barge login': {e}",
-            self.name
-        );
-        let denied = Error::new(kind, text);
-        match e.hint() {
-            Some(hint) => denied.with_hint(hint),
-            None => denied,
-        }
-    }
-
     /// A status that is no success, in words; `what` was wanted.
     fn failed(&self, site: &Site, what: &str, answer: Answer) -> Error {
         let (status, endpoint) = (answer.status, &site.place.endpoint);
         let e = endpoint.failed(what, answer);
         match status {
-            401 if endpoint.needs_login() => self.denied(&e, Kind::LoginRequired),
-            401 | 403 => self.denied(&e, Kind::Other),
+            401 if endpoint.needs_login() => self.action.denied(&self.name, &e, Kind::LoginRequired),
+            401 | 403 => self.action.denied(&self.name, &e, Kind::Other),
             _ => e,
         }
     }

@@ -15,6 +15,7 @@ pub mod faults;
 pub mod http;
 mod images;
 pub mod net;
+pub mod old;
 mod process;
 pub mod registry;
 mod residue;

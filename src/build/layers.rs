@@ -1,0 +1,519 @@
+//! The layers of a build on their way into the store. A step's files are written into a staged directory, which the next
+//! step is done on at once; meanwhile a process of its own hashes them. Layers that are digested are synced and renamed
+//! into place together, each with what the cache remembers of it; nothing is copied.
+
+use crate::build::task::{self, Task};
+use crate::error::{Context, Error, Result};
+use crate::layer::overlay::{self, Overlay};
+use crate::layer::{self, pack};
+use crate::model::digest::Digest;
+use crate::model::id::{ChainId, DiffId};
+use crate::model::time::Timestamp;
+use crate::store::{
+    Claim, FinishedStep, LayerRecord, Stage, StagedLayer, StepParent, StepRecord, Store, mark_finished, step_key,
+};
+use crate::sys;
+use rustix::fs::fstat;
+use std::collections::HashMap;
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Digested layers wait so long for others, before they are synced together.
+const GATHERING: Duration = Duration::from_millis(1500);
+/// Processes that hash at once; the next step waits for one to end.
+const MOST_HASHING: usize = 4;
+
+/// One of the build's layers: with those below it, a tree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct LayerRef(usize);
+
+/// A tree: its topmost layer, or nothing at all.
+pub(crate) type Top = Option<LayerRef>;
+
+/// What is said of a step when its files are there.
+#[derive(Debug, Clone)]
+pub(crate) struct Made {
+    /// What went into it, in every form by which it may be looked for.
+    pub(crate) inputs: Vec<Digest>,
+    pub(crate) created: Timestamp,
+    pub(crate) description: String,
+    /// No file of it is younger.
+    pub(crate) latest: Option<i64>,
+}
+
+struct Layer {
+    parent: Top,
+    state: State,
+}
+
+enum State {
+    /// In the store, and claimed.
+    Placed(ChainId),
+    Hashing {
+        staged: StagedLayer,
+        task: Task,
+        made: Made,
+    },
+    /// `None`: it changed nothing.
+    Hashed {
+        staged: StagedLayer,
+        layer: Option<(DiffId, u64)>,
+        made: Made,
+    },
+    /// It changed nothing, and is what its parent is.
+    Nothing,
+    /// On its way from one of these to another.
+    Moving,
+}
+
+pub(crate) struct Layers<'a> {
+    store: &'a Store,
+    claim: Claim,
+    list: Vec<Layer>,
+    boot_id: String,
+    last_commit: Instant,
+    /// Directories that are of no use any more, but that a container may still be on.
+    spare: Vec<StagedLayer>,
+    /// Steps without files of their own, for the cache.
+    notes: Vec<(Top, Digest, Timestamp, String)>,
+    /// Mounted trees, for reading.
+    views: HashMap<Top, Rc<OwnedFd>>,
+    /// Has `empty/`: the kernel wants a second directory below a view.
+    scratch: Stage,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(store: &'a Store) -> Result<Layers<'a>> {
+        let scratch = store.stage_scratch()?;
+        Ok(Layers {
+            store,
+            claim: store.claim()?,
+            list: Vec::new(),
+            boot_id: sys::process::boot_id().context("read the boot id")?,
+            last_commit: Instant::now(),
+            spare: Vec::new(),
+            notes: Vec::new(),
+            views: HashMap::new(),
+            scratch,
+        })
+    }
+
+    fn push(&mut self, parent: Top, state: State) -> LayerRef {
+        self.list.push(Layer { parent, state });
+        LayerRef(self.list.len() - 1)
+    }
+
+    /// Layers of the store, base first. They are claimed, and must then be there.
+    pub(crate) fn found(&mut self, chains: &[ChainId]) -> Result<Top> {
+        self.claim.add(self.store, chains, &[])?;
+        let mut top = None;
+        for chain in chains {
+            if !self.store.has_layer(chain) {
+                return Err(Error::not_found(format!("No such layer: {chain}")));
+            }
+            top = Some(self.push(top, State::Placed(*chain)));
+        }
+        Ok(top)
+    }
+
+    /// What the cache has for a step on `top`, claimed.
+    pub(crate) fn cached(&mut self, top: Top, inputs: Digest) -> Result<Option<(Top, StepRecord)>> {
+        let chain = self.chain(top)?;
+        let key = step_key(chain, inputs);
+        let Some(record) = self.store.step(&key) else {
+            return Ok(None);
+        };
+        let after = match (record.changed, record.top) {
+            (false, same) if same == chain => top,
+            (true, Some(own)) => {
+                self.claim.add(self.store, &[own], &[])?;
+                if !self.store.has_layer(&own) || self.store.layer(&own)?.parent != chain {
+                    return Ok(None);
+                }
+                Some(self.push(top, State::Placed(own)))
+            }
+            _ => return Ok(None),
+        };
+        self.store.use_step(&key);
+        Ok(Some((after, record)))
+    }
+
+    /// A staged directory for what a step on `top` changes, with the owner and mode of the tree's root.
+    pub(crate) fn stage(&self, top: Top) -> Result<StagedLayer> {
+        self.store.stage_upper(self.dirs(top).last().map(PathBuf::as_path))
+    }
+
+    /// The directories of a tree, base first; none of what changed nothing.
+    pub(crate) fn dirs(&self, top: Top) -> Vec<PathBuf> {
+        let mut dirs = Vec::new();
+        let mut at = top;
+        while let Some(LayerRef(n)) = at {
+            let layer = &self.list[n];
+            dirs.extend(match &layer.state {
+                State::Placed(chain) => Some(self.store.layer_dir(chain)),
+                State::Hashing { staged, .. } | State::Hashed { staged, .. } => Some(staged.place().join("diff")),
+                State::Nothing | State::Moving => None,
+            });
+            at = layer.parent;
+        }
+        dirs.reverse();
+        dirs
+    }
+
+    /// The same in two parts: layers in place, and directories above them.
+    pub(crate) fn parts(&self, top: Top) -> (Vec<ChainId>, Vec<PathBuf>) {
+        let (mut chains, mut above) = (Vec::new(), Vec::new());
+        let mut at = top;
+        while let Some(LayerRef(n)) = at {
+            let layer = &self.list[n];
+            match &layer.state {
+                State::Placed(chain) => chains.push(*chain),
+                State::Hashing { staged, .. } | State::Hashed { staged, .. } => above.push(staged.place().join("diff")),
+                State::Nothing | State::Moving => {}
+            }
+            at = layer.parent;
+        }
+        chains.reverse();
+        above.reverse();
+        (chains, above)
+    }
+
+    /// Takes a step's files, and has them hashed. What is in `staged` besides them goes.
+    pub(crate) fn take(&mut self, top: Top, staged: StagedLayer, made: Made) -> Result<LayerRef> {
+        while self.hashing().count() >= MOST_HASHING {
+            self.finish_one()?;
+        }
+        let below = self.dirs(top);
+        let diff = staged.diff()?;
+        let own_root = match below.last() {
+            Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd())?,
+            None => !is_plain_root(diff.as_fd())?,
+        };
+        if !own_root {
+            layer::inherit(diff.as_fd(), &[Vec::new()], &below)?;
+        } else if let Some(latest) = made.latest {
+            clamp_root(diff.as_fd(), latest)?;
+        }
+        let (place, lock) = (staged.place().to_owned(), staged.lock());
+        let mut word = FinishedStep {
+            boot_id: self.boot_id.clone(),
+            inputs: made.inputs.clone(),
+            parent: self.step_parent(top),
+            layer: None,
+            created: made.created,
+            description: made.description.clone(),
+        };
+        let record = staged.record()?;
+        let latest = made.latest;
+        let task = task::start(&[lock, diff.as_fd(), record.as_fd()], || {
+            layer::settle(diff.as_fd(), latest)?;
+            let options = pack::Options {
+                record: Some(&record),
+                root: own_root,
+                ..pack::Options::default()
+            };
+            let packed = pack::pack(diff.as_fd(), None, &options)?;
+            word.layer = (packed.members > 0).then_some((packed.diff_id, packed.size));
+            mark_finished(&place, &word)?;
+            Ok(word.layer)
+        })?;
+        Ok(self.push(top, State::Hashing { staged, task, made }))
+    }
+
+    fn step_parent(&self, top: Top) -> StepParent {
+        let mut at = top;
+        while let Some(LayerRef(n)) = at {
+            match &self.list[n].state {
+                State::Placed(chain) => return StepParent::Top(Some(*chain)),
+                State::Hashing { staged, .. } | State::Hashed { staged, .. } => {
+                    return StepParent::Staged(stage_name(staged));
+                }
+                State::Nothing | State::Moving => at = self.list[n].parent,
+            }
+        }
+        StepParent::Top(None)
+    }
+
+    fn hashing(&self) -> impl Iterator<Item = (usize, &Task)> {
+        self.list
+            .iter()
+            .enumerate()
+            .filter_map(|(n, layer)| match &layer.state {
+                State::Hashing { task, .. } => Some((n, task)),
+                _ => None,
+            })
+    }
+
+    /// Descriptors that are readable when a layer is hashed: then call [`Layers::hashed`].
+    pub(crate) fn fds(&self) -> impl Iterator<Item = (LayerRef, BorrowedFd<'_>)> {
+        self.hashing().filter_map(|(n, task)| Some((LayerRef(n), task.fd()?)))
+    }
+
+    /// Takes the digest of a layer, waiting for it if need be.
+    pub(crate) fn hashed(&mut self, LayerRef(n): LayerRef) -> Result<()> {
+        let state = std::mem::replace(&mut self.list[n].state, State::Moving);
+        self.list[n].state = match state {
+            State::Hashing { staged, task, made } => {
+                let layer = task.finish().context("digest a layer")?;
+                State::Hashed { staged, layer, made }
+            }
+            other => other,
+        };
+        if self.last_commit.elapsed() > GATHERING {
+            self.commit()?;
+        }
+        Ok(())
+    }
+
+    fn finish_one(&mut self) -> Result<()> {
+        let first = self.hashing().next().map(|(n, _)| n);
+        first.map_or(Ok(()), |n| self.hashed(LayerRef(n)))
+    }
+
+    /// The chain id of a tree. Waits for digests.
+    pub(crate) fn chain(&mut self, top: Top) -> Result<Option<ChainId>> {
+        let Some(LayerRef(n)) = top else { return Ok(None) };
+        if let State::Hashing { .. } = self.list[n].state {
+            self.hashed(LayerRef(n))?;
+        }
+        let parent = self.list[n].parent;
+        match &self.list[n].state {
+            State::Placed(chain) => Ok(Some(*chain)),
+            State::Hashed {
+                layer: Some((diff_id, _)),
+                ..
+            } => {
+                let diff_id = *diff_id;
+                Ok(Some(ChainId::of(self.chain(parent)?, diff_id)))
+            }
+            _ => self.chain(parent),
+        }
+    }
+
+    /// Whether the layer changes anything. Waits for its digest.
+    pub(crate) fn changes(&mut self, LayerRef(n): LayerRef) -> Result<bool> {
+        if let State::Hashing { .. } = self.list[n].state {
+            self.hashed(LayerRef(n))?;
+        }
+        Ok(!matches!(
+            self.list[n].state,
+            State::Nothing | State::Moving | State::Hashed { layer: None, .. }
+        ))
+    }
+
+    /// The layers of a tree, base first, all of them in place when this returns.
+    pub(crate) fn place(&mut self, top: Top) -> Result<Vec<DiffId>> {
+        self.chain(top)?;
+        self.commit()?;
+        let (chains, _) = self.parts(top);
+        chains
+            .iter()
+            .map(|chain| Ok(self.store.layer(chain)?.diff_id))
+            .collect()
+    }
+
+    /// Puts every layer in place whose digest is known, with what the cache is to know of it.
+    pub(crate) fn commit(&mut self) -> Result<()> {
+        let ready: Vec<usize> = (0..self.list.len())
+            .filter(|n| matches!(self.list[*n].state, State::Hashed { .. }))
+            .collect();
+        if ready.is_empty() {
+            return self.write_notes();
+        }
+        self.store.sync()?;
+        sys::stop_point("steps-synced");
+        for n in ready {
+            let parent = self.list[n].parent;
+            if !self.is_placed(parent) {
+                continue;
+            }
+            let before = self.chain(parent)?;
+            let State::Hashed { staged, layer, made } = std::mem::replace(&mut self.list[n].state, State::Moving)
+            else {
+                continue;
+            };
+            self.list[n].state = self.put(before, staged, layer, &made)?;
+            sys::stop_point("step-placed");
+        }
+        self.last_commit = Instant::now();
+        self.write_notes()
+    }
+
+    fn is_placed(&self, top: Top) -> bool {
+        let mut at = top;
+        while let Some(LayerRef(n)) = at {
+            match self.list[n].state {
+                State::Placed(_) => return true,
+                State::Nothing => at = self.list[n].parent,
+                _ => return false,
+            }
+        }
+        true
+    }
+
+    fn put(
+        &mut self,
+        before: Option<ChainId>,
+        staged: StagedLayer,
+        layer: Option<(DiffId, u64)>,
+        made: &Made,
+    ) -> Result<State> {
+        let mut remembered = StepRecord {
+            top: before,
+            changed: false,
+            created: made.created,
+            description: made.description.clone(),
+            stage: Some(stage_name(&staged)),
+        };
+        let state = match layer {
+            None => {
+                self.spare.push(staged);
+                State::Nothing
+            }
+            Some((diff_id, size)) => {
+                let record = LayerRecord {
+                    parent: before,
+                    diff_id,
+                    size,
+                    blobs: Vec::new(),
+                };
+                let chain = record.chain_id();
+                (remembered.top, remembered.changed) = (Some(chain), true);
+                self.claim.add(self.store, &[chain], &[])?;
+                if self.store.has_layer(&chain) {
+                    self.spare.push(staged);
+                } else {
+                    let held = self.store.lock_shared()?;
+                    staged.close_step(record)?.place(self.store, &held)?;
+                }
+                State::Placed(chain)
+            }
+        };
+        let held = self.store.lock_shared()?;
+        for inputs in &made.inputs {
+            self.store.put_step(&step_key(before, *inputs), &remembered, &held)?;
+        }
+        Ok(state)
+    }
+
+    /// Remembers a step without files of its own.
+    pub(crate) fn note(&mut self, top: Top, inputs: Digest, created: Timestamp, description: &str) {
+        self.notes.push((top, inputs, created, description.to_owned()));
+    }
+
+    /// Writes down what is remembered of steps whose layers are in place.
+    fn write_notes(&mut self) -> Result<()> {
+        let (ready, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.notes)
+            .into_iter()
+            .partition(|(top, ..)| self.is_placed(*top));
+        self.notes = rest;
+        if ready.is_empty() {
+            return Ok(());
+        }
+        let held = self.store.lock_shared()?;
+        for (top, inputs, created, description) in ready {
+            let chain = self.chain(top)?;
+            let record = StepRecord {
+                top: chain,
+                changed: false,
+                created,
+                description,
+                stage: None,
+            };
+            self.store.put_step(&step_key(chain, inputs), &record, &held)?;
+        }
+        Ok(())
+    }
+
+    /// An empty directory.
+    pub(crate) fn empty(&self) -> PathBuf {
+        self.scratch.path().join("empty")
+    }
+
+    /// A tree for reading, mounted nowhere else.
+    pub(crate) fn view(&mut self, top: Top) -> Result<Rc<OwnedFd>> {
+        if let Some(view) = self.views.get(&top) {
+            return Ok(Rc::clone(view));
+        }
+        let mut lowers = vec![self.empty()];
+        lowers.extend(self.dirs(top));
+        let upper = match lowers.len() {
+            1 => self.scratch.path().join("nothing"),
+            _ => lowers.pop().unwrap_or_default(),
+        };
+        let mount = overlay::mount(&Overlay {
+            lowers,
+            upper,
+            work: PathBuf::new(),
+            volatile: true,
+            read_only: true,
+        })?;
+        let view = Rc::new(readable(&mount)?);
+        self.views.insert(top, Rc::clone(&view));
+        Ok(view)
+    }
+
+    /// A tree whose changes go into the staged layer.
+    pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<OwnedFd> {
+        let mut lowers = vec![self.empty()];
+        lowers.extend(self.dirs(top));
+        let work = staged.place().join("work");
+        std::fs::DirBuilder::new()
+            .create(&work)
+            .with_context(|| format!("make {}", work.display()))?;
+        let mount = overlay::mount(&Overlay {
+            lowers,
+            upper: staged.place().join("diff"),
+            work,
+            volatile: true,
+            read_only: false,
+        })?;
+        readable(&mount)
+    }
+
+    /// After a failure: what was finished is kept.
+    pub(crate) fn rescue(&mut self) -> Result<()> {
+        while self.hashing().next().is_some() {
+            self.finish_one()?;
+        }
+        self.commit()
+    }
+}
+
+/// What fsmount(2) gives is a place only, and can't be read.
+fn readable(mount: &OwnedFd) -> Result<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, openat};
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    openat(mount, c".", flags, Mode::empty()).context("open a tree")
+}
+
+fn stage_name(staged: &StagedLayer) -> String {
+    let name = staged.place().file_name().unwrap_or_default();
+    name.to_string_lossy().into_owned()
+}
+
+fn open(path: &Path) -> Result<File> {
+    File::open(path).with_context(|| format!("open {}", path.display()))
+}
+
+/// What the root of an image is whose layers say nothing of it.
+fn is_plain_root(dir: BorrowedFd<'_>) -> Result<bool> {
+    let stat = fstat(dir)?;
+    Ok((stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) == (0o755, 0, 0))
+}
+
+fn clamp_root(dir: BorrowedFd<'_>, latest: i64) -> Result<()> {
+    use rustix::fs::{Timespec, Timestamps, futimens};
+    let time = Timespec {
+        tv_sec: latest,
+        tv_nsec: 0,
+    };
+    let times = Timestamps {
+        last_access: time,
+        last_modification: time,
+    };
+    Ok(futimens(dir, &times)?)
+}

@@ -1,0 +1,143 @@
+//! What `--from=` names: an earlier stage, a named context, an image.
+
+use crate::build::context::{self, Context};
+use crate::build::copy::Tree;
+use crate::build::layers::{Layers, Top};
+use crate::build::options::{NamedContext, NamedPlace, Options};
+use crate::build::progress::{Event, Progress};
+use crate::error::{Error, Result};
+use crate::image;
+use crate::image::pull::{PullPolicy, Wanted};
+use crate::model::image::ImageRecord;
+use crate::model::platform::Platform;
+use crate::store::Store;
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::rc::Rc;
+
+/// Files that a step reads.
+#[derive(Clone)]
+pub(crate) enum Source {
+    Context(Rc<Context>),
+    Layers { top: Top, view: Rc<OwnedFd> },
+}
+
+impl Source {
+    pub(crate) fn tree(&self) -> Tree<'_> {
+        match self {
+            Source::Context(context) => context.tree(),
+            Source::Layers { view, .. } => Tree::of(view.as_fd()),
+        }
+    }
+}
+
+/// What a base or a `--from` can be besides a stage.
+pub(crate) enum Outside {
+    Context(Rc<Context>),
+    Image(Box<ImageRecord>),
+    /// A stage of this Dockerfile, by another name.
+    Stage(String),
+}
+
+/// Everything that is not in the Dockerfile itself.
+pub(crate) struct Sources<'a> {
+    store: &'a Store,
+    options: &'a Options,
+    progress: &'a dyn Progress,
+    named: BTreeMap<String, &'a NamedContext>,
+    opened: BTreeMap<String, Rc<Context>>,
+    images: BTreeMap<(String, Option<Platform>), ImageRecord>,
+    pub(crate) main: Rc<Context>,
+}
+
+/// A registry's news as the build's.
+struct Pulling<'a>(&'a dyn Progress);
+
+impl image::progress::Progress for Pulling<'_> {
+    fn event(&self, event: image::progress::Event<'_>) {
+        self.0.event(Event::Image(event));
+    }
+}
+
+impl<'a> Sources<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        options: &'a Options,
+        progress: &'a dyn Progress,
+        main: Context,
+    ) -> Sources<'a> {
+        let named = options.named_contexts.iter().map(|n| (n.name.to_lowercase(), n));
+        Sources {
+            store,
+            options,
+            progress,
+            named: named.collect(),
+            opened: BTreeMap::new(),
+            images: BTreeMap::new(),
+            main: Rc::new(main),
+        }
+    }
+
+    /// By a name that is no stage's.
+    pub(crate) fn find(&mut self, name: &str, platform: Option<&Platform>) -> Result<Outside> {
+        if let Some(context) = self.opened.get(name) {
+            return Ok(Outside::Context(Rc::clone(context)));
+        }
+        let Some(named) = self.named.get(&name.to_lowercase()).copied() else {
+            return Ok(Outside::Image(Box::new(self.image(name, platform)?)));
+        };
+        match &named.place {
+            NamedPlace::Image(image) => Ok(Outside::Image(Box::new(self.image(image, platform)?))),
+            NamedPlace::Stage(stage) => Ok(Outside::Stage(stage.clone())),
+            place => match context::open_named(self.store, place, &self.options.access)? {
+                Some(context) => {
+                    let context = Rc::new(context);
+                    self.opened.insert(name.to_owned(), Rc::clone(&context));
+                    Ok(Outside::Context(context))
+                }
+                None => Err(Error::other(format!(
+                    "--build-context {name}: it can't be used as that"
+                ))),
+            },
+        }
+    }
+
+    /// An image, pulled if `--pull` or its absence says so.
+    pub(crate) fn image(&mut self, name: &str, platform: Option<&Platform>) -> Result<ImageRecord> {
+        let key = (name.to_owned(), platform.cloned());
+        if let Some(record) = self.images.get(&key) {
+            return Ok(record.clone());
+        }
+        let wanted = Wanted {
+            policy: self.options.pull,
+            platform: platform.cloned(),
+            access: self.options.access.clone(),
+        };
+        let record = image::pull::ensure(self.store, name, &wanted, &Pulling(self.progress))?;
+        self.images.insert(key, record.clone());
+        Ok(record)
+    }
+
+    /// Files of a context or an image.
+    pub(crate) fn files(&mut self, layers: &mut Layers<'_>, name: &str) -> Result<Option<Source>> {
+        Ok(match self.find(name, None)? {
+            Outside::Context(context) => Some(Source::Context(context)),
+            Outside::Image(record) => {
+                let top = layers.found(&record.layers)?;
+                let view = layers.view(top)?;
+                Some(Source::Layers { top, view })
+            }
+            Outside::Stage(_) => None,
+        })
+    }
+
+    /// What contexts have learnt about their files.
+    pub(crate) fn remember(&self) {
+        self.main.remember(self.store);
+        self.opened.values().for_each(|context| context.remember(self.store));
+    }
+
+    pub(crate) fn pulls_always(&self) -> bool {
+        self.options.pull == PullPolicy::Always
+    }
+}

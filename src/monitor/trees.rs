@@ -1,0 +1,101 @@
+//! Layers of a build's other stages, of images and of contexts, mounted in a step's container: each a stack of its own,
+//! which is mounted here and nowhere else, so that a link in it leads nowhere but into it.
+
+use crate::error::{Context as _, Error, Result};
+use crate::layer::overlay::{self, Overlay};
+use crate::model::bytes::ByteString;
+use crate::model::container::{ContainerConfig, TreeMount};
+use crate::runtime::plan;
+use crate::runtime::rootfs::{self, Links};
+use crate::store::Store;
+use crate::sys;
+use nix::sched::CloneFlags;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::{Path, PathBuf};
+
+/// The mounts, shorter targets first.
+pub(super) fn open(store: &Store, config: &ContainerConfig) -> Result<Vec<(plan::Tree, OwnedFd)>> {
+    let Some(step) = &config.build else {
+        return Ok(Vec::new());
+    };
+    let mut trees: Vec<_> = step.trees.iter().collect();
+    trees.sort_by_key(|tree| tree.target.components().count());
+    let run_dir = store.run_dir(&config.id);
+    let one = |tree: &&TreeMount| {
+        let (mount, directory) =
+            mount(tree, &run_dir).with_context(|| format!("mount on {}", tree.target.display()))?;
+        let known = plan::Tree {
+            target: tree.target.clone(),
+            directory,
+            read_only: !tree.writable,
+        };
+        Ok((known, mount))
+    };
+    trees.iter().map(one).collect()
+}
+
+/// In the run directory of a step's container: variables that are in no record, each ended by a NUL.
+pub(crate) const SECRET_VARIABLES: &str = "secret-variables";
+
+pub(super) fn secret_variables(store: &Store, config: &ContainerConfig) -> Result<Vec<ByteString>> {
+    match std::fs::read(store.run_dir(&config.id).join(SECRET_VARIABLES)) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        text => {
+            let text = text.context("read secret variables")?;
+            let variables = text.split(|b| *b == 0).filter(|v| !v.is_empty());
+            Ok(variables.map(|v| v.to_vec().into()).collect())
+        }
+    }
+}
+
+/// The mount, and whether it is a directory.
+fn mount(tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)> {
+    // The kernel takes no stack of one that is read-only.
+    let lowers = std::iter::once(tree.scratch.join("empty")).chain(tree.lowers.iter().cloned());
+    let mut lowers: Vec<PathBuf> = lowers.collect();
+    let upper = match tree.writable {
+        true => tree.scratch.join("upper"),
+        false => lowers.pop().ok_or_else(|| Error::other("no layers"))?,
+    };
+    let root = overlay::mount(&Overlay {
+        lowers,
+        upper,
+        work: tree.scratch.join("work"),
+        volatile: true,
+        read_only: !tree.writable,
+    })?;
+    if tree
+        .subpath
+        .components()
+        .all(|c| !matches!(c, std::path::Component::Normal(_)))
+    {
+        return Ok((root, true));
+    }
+    let inside =
+        rootfs::open(root.as_fd(), &tree.subpath, Links::Follow).with_context(|| tree.subpath.display().to_string())?;
+    let directory = rootfs::is_directory(inside.as_fd());
+    drop(inside);
+    Ok((part(&root, &tree.subpath, place)?, directory))
+}
+
+/// A part of a mount that is attached nowhere. Before Linux 6.15 such a mount can't be cloned (`check_mnt`), so it is
+/// attached for that, in a mount namespace that ends with the thread.
+fn part(root: &OwnedFd, subpath: &Path, place: &Path) -> Result<OwnedFd> {
+    let inside = || -> Result<OwnedFd> {
+        nix::sched::unshare(CloneFlags::CLONE_NEWNS)?;
+        sys::mount::make_all_private()?;
+        let place = rustix::fs::open(
+            place,
+            rustix::fs::OFlags::PATH | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+            rustix::fs::Mode::empty(),
+        )?;
+        sys::mount::attach(root.as_fd(), place.as_fd())?;
+        let part = rootfs::open(root.as_fd(), subpath, Links::Follow)?;
+        Ok(sys::mount::clone_tree(part.as_fd(), Path::new(""), false)?)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
+        thread.join().map_err(|_| Error::other("a thread panicked"))?
+    })
+    .context("clone a part of the tree")
+}

@@ -99,8 +99,8 @@ fn process_flags(command: Command) -> Command {
         ))
         .arg(list(
             "requires",
-            "CONTAINER",
-            "Start this container first, and stop it afterwards",
+            "CONTAINER[:healthy]",
+            "Start this container first, and wait until it is healthy; stop it afterwards",
         ))
         .arg(flag("replace", "Remove the container that has the name first"))
         .arg(value("timeout", "SECONDS", "Kill the container after this time; 0 is never").value_parser(whole_number))
@@ -367,7 +367,10 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .texts("requires")
             .flat_map(|names| names.split(','))
             .filter(|name| !name.is_empty())
-            .map(str::to_owned)
+            .map(|name| match name.strip_suffix(":healthy") {
+                Some(name) => (name.to_owned(), true),
+                None => (name.to_owned(), false),
+            })
             .collect(),
         secrets: m.texts("secret").map(secret::secret).collect::<Result<_>>()?,
         cdi: CdiArgs {

@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::container::{
-    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, RestartPolicy, Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, Streams,
 };
 use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
@@ -80,8 +80,8 @@ pub(crate) struct RunArgs {
     pub(crate) timeout: Option<u64>,
     pub(crate) timezone: Option<String>,
     pub(crate) health: HealthArgs,
-    /// `--requires`, as typed.
-    pub(crate) requires: Vec<String>,
+    /// `--requires`: the name as typed, and whether it is to be healthy.
+    pub(crate) requires: Vec<(String, bool)>,
     /// Name as typed, and where it goes.
     pub(crate) secrets: Vec<(String, SecretPlace)>,
     pub(crate) cdi: CdiArgs,
@@ -226,7 +226,7 @@ pub(crate) struct Facts<'a> {
     /// The host's name with `--net host`, the other container's with `container:X`; `None` in a namespace of its own.
     pub(crate) shared_hostname: Option<String>,
     /// The containers of `RunArgs::requires`.
-    pub(crate) requires: Vec<ContainerId>,
+    pub(crate) requires: Vec<Requirement>,
     pub(crate) secrets: Vec<SecretUse>,
     pub(crate) cdi: Cdi,
     /// The containers of `RunArgs::volumes_from`, in that order.

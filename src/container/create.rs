@@ -4,7 +4,7 @@ use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArg
 use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{BuildStep, ContainerConfig, NetworkMode};
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement};
 use crate::model::id::ContainerId;
 use crate::model::image::ImageRecord;
 use crate::model::name::Link;
@@ -118,16 +118,25 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord, id: ContainerId) ->
     config::merge(args, image, facts)
 }
 
-fn requires(store: &Store, names: &[String]) -> Result<Vec<ContainerId>> {
-    let one = |name: &String| {
-        store
-            .resolve_container(name)
-            .with_context(|| format!("required container {name}"))
-    };
-    let mut ids: Vec<ContainerId> = names.iter().map(one).collect::<Result<_>>()?;
-    ids.sort();
-    ids.dedup();
-    Ok(ids)
+fn requires(store: &Store, names: &[(String, bool)]) -> Result<Vec<Requirement>> {
+    let mut all: Vec<Requirement> = Vec::new();
+    for (name, healthy) in names {
+        let what = || format!("required container {name}");
+        let container = store.resolve_container(name).with_context(what)?;
+        if *healthy && store.config(&container).with_context(what)?.health.is_none() {
+            return Err(Error::conflict(format!(
+                "required container {name} has no health check"
+            )));
+        }
+        match all.iter_mut().find(|r| r.container == container) {
+            Some(known) => known.healthy |= healthy,
+            None => all.push(Requirement {
+                container,
+                healthy: *healthy,
+            }),
+        }
+    }
+    Ok(all)
 }
 
 fn secrets(store: &Store, args: &RunArgs) -> Result<Vec<SecretUse>> {

@@ -21,6 +21,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod network;
+pub(crate) mod order;
 pub(crate) mod pause;
 pub(crate) mod port;
 pub(crate) mod prune;

@@ -5,7 +5,6 @@
 use crate::model::container::ContainerConfig;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::ContainerId;
-use crate::model::time::Timestamp;
 use crate::store::Store;
 use std::collections::BTreeMap;
 
@@ -27,12 +26,10 @@ pub(super) fn reconcile(store: &Store) {
     let _ = volumes(store);
 }
 
-/// What the log says of things of one kind, and when it begins.
-fn known(store: &Store, kind: EventKind) -> (BTreeMap<String, Known>, Option<Timestamp>) {
+/// What the log says of things of one kind.
+fn known(store: &Store, kind: EventKind) -> BTreeMap<String, Known> {
     let mut known: BTreeMap<String, Known> = BTreeMap::new();
-    let mut begin: Option<Timestamp> = None;
     store.each_event(|event| {
-        begin.get_or_insert(event.time);
         if event.kind != kind || event.action == "prune" {
             return;
         }
@@ -51,31 +48,23 @@ fn known(store: &Store, kind: EventKind) -> (BTreeMap<String, Known>, Option<Tim
             )),
         }
     });
-    (known, begin)
+    known
 }
 
 fn containers(store: &Store) -> crate::error::Result<()> {
     store.with_names_locked(|| {
-        let (known, begin) = known(store, EventKind::Container);
+        let known = known(store, EventKind::Container);
         let there = store.container_ids().unwrap_or_default();
         for id in &there {
             let Ok(config) = store.config(id) else { continue };
-            match known.get(id.as_str()) {
-                // Older than the log: it has been told of in a part that is gone.
-                None if begin.is_none_or(|begin| config.created >= begin) => {
-                    store.event(&Event::container("create", &config).at(config.created));
-                }
-                Some(before) => renamed(store, &config, before),
-                None => {}
+            if let Some(before) = known.get(id.as_str()) {
+                renamed(store, &config, before);
             }
         }
         for (actor, before) in known.into_iter().filter(|(_, k)| !k.gone) {
             let exists = ContainerId::parse(&actor).is_none_or(|id| there.contains(&id));
             if !exists {
                 let mut event = Event::new(EventKind::Container, "destroy", actor);
-                for dropped in ["exitCode", "execDuration", "signal", "execID", "oldName"] {
-                    event.attributes.remove(dropped);
-                }
                 for name in ["name", "image"] {
                     if let Some(value) = before.attributes.get(name) {
                         event = event.with(name, value);
@@ -95,7 +84,7 @@ fn renamed(store: &Store, config: &ContainerConfig, before: &Known) {
 
 fn volumes(store: &Store) -> crate::error::Result<()> {
     let there = store.volume_names()?;
-    let (known, _) = known(store, EventKind::Volume);
+    let known = known(store, EventKind::Volume);
     store.with_volumes_settled(|| {
         for (name, _) in known.iter().filter(|(name, k)| !k.gone && !there.contains(name)) {
             if !store.volume_dir(name).exists() {

@@ -4,7 +4,7 @@ use crate::container::attach::{self, End, Options};
 use crate::container::connection::Connection;
 use crate::container::pause::tell;
 use crate::container::status::{self, Seen};
-use crate::container::{reap, stop};
+use crate::container::{order, reap, stop};
 use crate::error::{Error, Result};
 use crate::model::container::LogDriver;
 use crate::model::id::ContainerId;
@@ -22,8 +22,16 @@ pub(crate) fn start(store: &Store, id: &ContainerId) -> Result<()> {
 
 /// The same, and the program gets these descriptors as 3, 4, …
 pub(crate) fn start_with(store: &Store, id: &ContainerId, descriptors: Vec<OwnedFd>) -> Result<()> {
+    order::start_required(store, id)?;
     let Some(lock) = ready(store, id)? else { return Ok(()) };
     let passed = passed(store, id, descriptors)?;
+    launch(store, id, lock, None, &passed)
+}
+
+/// Whatever it requires.
+pub(super) fn start_alone(store: &Store, id: &ContainerId) -> Result<()> {
+    let Some(lock) = ready(store, id)? else { return Ok(()) };
+    let passed = passed(store, id, Vec::new())?;
     launch(store, id, lock, None, &passed)
 }
 
@@ -51,6 +59,7 @@ pub(crate) fn start_attached(
     options: &Options,
     descriptors: Vec<OwnedFd>,
 ) -> Result<End> {
+    order::start_required(store, id)?;
     let Some(lock) = ready(store, id)? else {
         return attach::attach(store, id, options);
     };

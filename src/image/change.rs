@@ -2,8 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
+use crate::model::health::HealthCheck;
 use crate::model::image::{Empty, RunDefaults};
 use crate::model::signal;
+use crate::model::time::parse_duration;
 
 /// Applies one instruction, such as `CMD ["sh"]` or `ENV A=1 B="two words"`.
 pub(crate) fn apply(config: &mut RunDefaults, change: &str) -> Result<()> {
@@ -14,7 +16,17 @@ pub(crate) fn apply(config: &mut RunDefaults, change: &str) -> Result<()> {
     let bad = |why: &str| Error::other(format!("--change '{change}': {why}"));
     let known = matches!(
         instruction.as_str(),
-        "CMD" | "ENTRYPOINT" | "ENV" | "EXPOSE" | "LABEL" | "ONBUILD" | "USER" | "VOLUME" | "WORKDIR" | "STOPSIGNAL"
+        "CMD"
+            | "ENTRYPOINT"
+            | "ENV"
+            | "EXPOSE"
+            | "HEALTHCHECK"
+            | "LABEL"
+            | "ONBUILD"
+            | "USER"
+            | "VOLUME"
+            | "WORKDIR"
+            | "STOPSIGNAL"
     );
     if known && rest.is_empty() {
         return Err(bad(&format!("{instruction} requires at least one argument")));
@@ -56,11 +68,52 @@ pub(crate) fn apply(config: &mut RunDefaults, change: &str) -> Result<()> {
             Some(_) => config.stop_signal = rest.to_owned(),
             None => return Err(bad(&format!("invalid signal '{rest}'"))),
         },
+        "HEALTHCHECK" => config.healthcheck = Some(healthcheck(rest).map_err(|why| bad(&why))?),
         "ONBUILD" => config.on_build.push(rest.to_owned()),
         "" => return Err(bad("it is empty")),
         other => return Err(bad(&format!("{other} is not a valid change command"))),
     }
     Ok(())
+}
+
+/// `[--interval=… …] CMD …`, or `NONE`.
+fn healthcheck(text: &str) -> Result<HealthCheck, String> {
+    let mut check = HealthCheck::default();
+    let mut rest = text;
+    while let Some(flag) = rest.strip_prefix("--") {
+        let (flag, after) = flag.split_once(char::is_whitespace).unwrap_or((flag, ""));
+        rest = after.trim_start();
+        let (name, value) = flag.split_once('=').ok_or(format!("--{flag} has no value"))?;
+        let time = || {
+            let time = parse_duration(value).and_then(|t| i64::try_from(t.as_nanos()).ok());
+            time.ok_or(format!("invalid time '{value}' of --{name}"))
+        };
+        match name {
+            "interval" => check.interval = time()?,
+            "timeout" => check.timeout = time()?,
+            "start-period" => check.start_period = time()?,
+            "start-interval" => check.start_interval = time()?,
+            "retries" => {
+                let number = value
+                    .parse::<u32>()
+                    .map_err(|_| format!("invalid number '{value}' of --retries"))?;
+                check.retries = number.into();
+            }
+            _ => return Err(format!("unknown flag --{name}")),
+        }
+    }
+    let (kind, line) = rest.split_once(char::is_whitespace).unwrap_or((rest, ""));
+    let line = line.trim();
+    check.test = match (kind.to_ascii_uppercase().as_str(), list(line)) {
+        ("NONE", _) if line.is_empty() => vec!["NONE".into()],
+        ("CMD", _) if line.is_empty() => return Err("CMD requires a command".to_owned()),
+        ("CMD", Some(words)) => std::iter::once("CMD".into())
+            .chain(words.into_iter().map(ByteString::from))
+            .collect(),
+        ("CMD", None) => vec!["CMD-SHELL".into(), line.into()],
+        _ => return Err(format!("unknown type '{kind}', want CMD or NONE")),
+    };
+    Ok(check)
 }
 
 /// JSON array: the words themselves. Anything else: a line for the shell.

@@ -107,7 +107,7 @@ pub(crate) struct ContainerConfig {
     pub(crate) health: Option<HealthConfig>,
     /// Started before it, and stopped after it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub(crate) requires: Vec<ContainerId>,
+    pub(crate) requires: Vec<Requirement>,
     /// What it is told in secret.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) secrets: Vec<SecretUse>,
@@ -148,6 +148,15 @@ pub(crate) struct TreeMount {
     pub(crate) scratch: PathBuf,
     /// Changes go to the scratch directory, and nowhere else.
     pub(crate) writable: bool,
+}
+
+/// Another container that has to run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Requirement {
+    pub(crate) container: ContainerId,
+    /// And to be healthy, if it is asked.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) healthy: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

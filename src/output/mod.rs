@@ -3,6 +3,7 @@
 
 pub(crate) mod inspect;
 pub(crate) mod listing;
+pub(crate) mod prefix;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod template;

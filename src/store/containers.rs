@@ -140,11 +140,17 @@ impl Store {
         let names = self.lock_names()?;
         self.claim_name(&config.name, &config.id, &names)?;
         sys::stop_point("name-claimed");
-        if !stage.commit(&self.container_dir(&config.id))? {
+        // Told before it is so: killed in between, there is no container, and `container/reconcile.rs` says that it is gone.
+        // Told after it, a container could go again before anybody has missed the event.
+        self.event(&Event::container("create", config).at(config.created));
+        sys::stop_point("creation-told");
+        let committed = stage.commit(&self.container_dir(&config.id));
+        if !matches!(committed, Ok(true)) {
+            self.event(&Event::container("destroy", config));
+        }
+        if !committed? {
             return Err(Error::conflict(format!("container {} exists", config.id)));
         }
-        sys::stop_point("creation-untold");
-        self.event(&Event::container("create", config).at(config.created));
         drop((names, references));
         if durability == Durability::Synced {
             file::sync_dirs(&[&self.names_root()], &self.containers_root())?;

@@ -60,6 +60,12 @@ const COMMIT_POINTS: &[&str] = &[
 ];
 const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
 
+/// Those between a change and its event.
+const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-untold", "end-untold"];
+
+/// Those of a health check and of secrets.
+const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropped"];
+
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 
@@ -309,5 +315,65 @@ fn an_image_mount_killed_anywhere() {
         killed(&host, point, "image unmount tiny");
         host.run("image unmount tiny");
         assert_eq!(host.text("image mount"), "", "{point}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn every_change_is_told_once_whoever_is_killed() {
+    for point in EVENT_POINTS {
+        let host = Host::new();
+        killed(&host, point, "run --rm --net none --name x1 tiny /tiny exit 3");
+        killed(&host, point, "run --net none --name y1 tiny /tiny exit 3");
+        crate::support::wait_until("nothing to run", || host.text("ps -q").is_empty());
+        host.run("rm -f y1");
+        host.run("rm -f x1");
+        assert_eq!(host.text("ps -aq"), "", "{point}");
+        let told = || host.text("events --no-stream --filter type=container --format {{.Actor.ID}}:{{.Action}}");
+        let once = told();
+        assert_eq!(told(), once, "{point}: mended twice");
+        let ids: std::collections::BTreeSet<&str> = once.lines().filter_map(|l| l.split(':').next()).collect();
+        assert!(!ids.is_empty(), "{point}");
+        for id in ids {
+            let times = |action: &str| once.lines().filter(|l| *l == format!("{id}:{action}")).count();
+            assert_eq!((times("create"), times("destroy")), (1, 1), "{point}: {once}");
+            assert_eq!(times("start"), times("die"), "{point}: {once}");
+            assert!(times("start") <= 1, "{point}: {once}");
+        }
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn checks_and_secrets_killed_anywhere() {
+    for point in OTHER_POINTS {
+        let host = Host::busybox();
+        let with_stdin = |line: &str| {
+            host.barge(line)
+                .env("BARGE_STOP_AT", point)
+                .stdin(b"word")
+                .timeout(seconds(20))
+                .run();
+        };
+        with_stdin("secret create s1 -");
+        with_stdin("secret create --replace s1 -");
+        with_stdin("secret rm s1");
+        killed(
+            &host,
+            point,
+            "run -d --net none --name x1 --health-cmd true --health-interval 50ms busybox sleep 1000",
+        );
+        if *point == "check-started" {
+            crate::support::wait_until("the end", || host.status("x1") == "exited");
+        }
+        host.run("rm -f x1").ok();
+        host.barge("secret create --replace s1 -").stdin(b"new").run().ok();
+        assert_eq!(
+            host.text("secret inspect --showsecret -f {{.SecretData}} s1"),
+            "new",
+            "{point}"
+        );
+        host.run("secret rm s1").ok();
+        assert_eq!(host.text("secret ls -q"), "", "{point}");
     }
 }

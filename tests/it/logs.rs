@@ -138,3 +138,34 @@ fn the_log_is_dockers_format() {
         [("stderr".into(), "err\n".into()), ("stdout".into(), "out\n".into())]
     );
 }
+
+#[test]
+fn several_containers_at_once() {
+    let host = Host::new();
+    host.run("run --name x1 tiny /tiny lines 2").ok();
+    host.run("run --name long tiny /tiny lines 1").ok();
+    let lines = host.run("logs x1 long").ok().lines();
+    assert_eq!(lines, ["x1    | 1 line", "x1    | 2 line", "long  | 1 line"]);
+    assert_eq!(host.run("logs --names long").ok().lines(), ["long  | 1 line"]);
+    assert_eq!(host.run("logs --color long x1").ok().text().matches("\x1b[").count(), 6);
+    host.run("logs x1 none").fails(1).says(&["No such container: none"]);
+}
+
+#[test]
+fn several_followed_over_rotation_lose_and_double_nothing() {
+    let host = Host::new();
+    for name in ["x1", "y1"] {
+        host.detached(name, "--log-opt max-size=4k --log-opt max-file=50", "ticks 2");
+    }
+    let follower = host.barge("logs -f x1 y1").spawn();
+    follower.wait_for("tick 200\n");
+    host.text("kill x1 y1");
+    let lines = follower.wait().ok().lines();
+    for name in ["x1", "y1"] {
+        let own = lines.iter().filter_map(|l| l.strip_prefix(&format!("{name}  | ")));
+        for (n, line) in own.enumerate() {
+            assert_eq!(line, format!("tick {}", n + 1), "{name}");
+        }
+    }
+    assert!(lines.len() > 300);
+}

@@ -13,16 +13,19 @@
 
 mod archives;
 mod bad_input;
+mod cdi;
 mod check;
 mod commit;
 mod concurrency;
 mod cp;
 mod crash;
 mod drivers;
+mod events;
 mod exec;
 mod fetched;
 mod firewall;
 mod flags;
+mod health;
 mod images;
 mod isolation;
 mod layers;
@@ -45,6 +48,7 @@ mod registry;
 mod removal;
 mod republish;
 mod service;
+mod secrets;
 mod settings;
 mod start;
 mod streams;

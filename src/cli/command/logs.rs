@@ -1,13 +1,17 @@
 //! `logs`: what a container has written.
 
-use crate::cli::argument::{Values, flag, value, word};
+use crate::cli::argument::{Values, flag, value, words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::logs::{Options, logs};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
+use crate::model::id::ContainerId;
 use crate::model::time::{Timestamp, parse_when};
+use crate::output::prefix::{Prefixed, prefixes};
+use crate::store::Store;
 use clap::{ArgMatches, Command};
 use jiff::tz::TimeZone;
+use std::sync::Mutex;
 
 pub(super) const SPEC: Spec = Spec {
     name: "logs",
@@ -19,6 +23,7 @@ pub(super) const SPEC: Spec = Spec {
             "barge logs -t --since 15m --until 5m web",
             "ten minutes of it, with times",
         ),
+        ("barge logs -f web db", "of both, each line with its name"),
     ],
     also: None,
     body: Body::Command {
@@ -43,7 +48,15 @@ fn define(command: Command) -> Command {
         .arg(value("tail", "NUMBER", "Only so many last lines [default: all]").short('n'))
         .arg(flag("timestamps", "Put its time before each line").short('t'))
         .arg(value("until", "TIME", "Only what was written before then"))
-        .arg(word("CONTAINER", "Name or id"))
+        .arg(flag(
+            "color",
+            "Give each container's prefix a colour of its own [default: on a terminal]",
+        ))
+        .arg(flag(
+            "names",
+            "Begin each line with the container's name [default: with several containers]",
+        ))
+        .arg(words("CONTAINER", "Names or ids"))
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
@@ -61,9 +74,56 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         timestamps: m.on("timestamps"),
     };
     let store = session.store()?;
-    let id = store.resolve_container(m.text("CONTAINER").unwrap_or_default())?;
-    logs(&store, &id, &options, session.console.out(), &mut std::io::stderr())?;
-    Ok(0)
+    let find = |name: &str| store.resolve_container(name);
+    let ids = m.texts("CONTAINER").map(find).collect::<Result<Vec<_>>>()?;
+    let prefixed = m.switch("names").unwrap_or(ids.len() > 1);
+    if let ([id], false) = (ids.as_slice(), prefixed) {
+        logs(&store, id, &options, session.console.out(), &mut std::io::stderr())?;
+        return Ok(0);
+    }
+    let colour = m
+        .switch("color")
+        .unwrap_or_else(|| session.console.is_terminal() && colours_are_welcome());
+    session.console.flush()?;
+    several(&store, &ids, &options, colour)
+}
+
+/// https://no-color.org, and terminals that have none.
+fn colours_are_welcome() -> bool {
+    let set = |name: &str| std::env::var_os(name).filter(|v| !v.is_empty());
+    set("NO_COLOR").is_none() && set("CLICOLOR").is_none_or(|v| v != "0") && set("TERM").is_none_or(|v| v != "dumb")
+}
+
+/// One after the other what there is; what is still to come, as it comes. One that fails keeps no other from being read.
+fn several(store: &Store, ids: &[ContainerId], options: &Options, colour: bool) -> Result<u8> {
+    let name = |id: &ContainerId| store.config(id).map_or_else(|_| id.short().to_owned(), |c| c.name);
+    let names: Vec<String> = ids.iter().map(name).collect();
+    let prefixes = prefixes(&names, colour);
+    let alone = Mutex::new(());
+    let one = |(id, prefix): (&ContainerId, &String)| {
+        let mut out = Prefixed::new(prefix, &alone, std::io::stdout());
+        let mut err = Prefixed::new(prefix, &alone, std::io::stderr());
+        logs(store, id, options, &mut out, &mut err)
+    };
+    let each = ids.iter().zip(&prefixes);
+    let done: Vec<Result<()>> = match options.follow {
+        false => each.map(one).collect(),
+        true => std::thread::scope(|threads| {
+            let one = &one;
+            let all: Vec<_> = each.map(|pair| threads.spawn(move || one(pair))).collect();
+            let broken = || Err(Error::other("a thread ended early"));
+            all.into_iter().map(|t| t.join().unwrap_or_else(|_| broken())).collect()
+        }),
+    };
+    let mut code = 0;
+    for failed in done.into_iter().filter_map(Result::err) {
+        if failed.kind() == Kind::BrokenPipe {
+            return Err(failed);
+        }
+        crate::cli::report(&failed);
+        code = 1;
+    }
+    Ok(code)
 }
 
 /// `all`, or a number; docker takes a negative one for all, too.

@@ -1,6 +1,6 @@
 //! `secret`: what containers are told without their images, records and logs knowing.
 
-use crate::cli::argument::{Values, bytes, flag, list, value, word, words};
+use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::command::container::exit_code;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};

@@ -1,5 +1,6 @@
 //! `info` and `version`: this engine, this machine, and what limits it can't keep. The keys are docker's.
 
+use crate::cli::view::advice::{Facts, advice, remedy};
 use crate::cli::{COMMIT, VERSION};
 use crate::container::list::{self, Selection};
 use crate::error::Result;
@@ -95,7 +96,12 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
     let limits = Limits::probe(&host);
     let system = nix::sys::utsname::uname()?;
     let memory = nix::sys::sysinfo::sysinfo()?.ram_total();
-    let warnings: Vec<String> = limits.warnings().iter().map(|w| format!("WARNING: {w}")).collect();
+    let mut warnings: Vec<String> = limits
+        .warnings()
+        .iter()
+        .map(|w| format!("WARNING: {w}{}", remedy(w)))
+        .collect();
+    warnings.extend(advice(facts(store)).iter().map(|w| format!("WARNING: {w}")));
     Ok(json!({
         "Containers": containers.len(),
         "ContainersRunning": running,
@@ -126,6 +132,29 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "RunRoot": store.run_root().display().to_string(),
         "Warnings": warnings,
     }))
+}
+
+/// What there may be to warn of.
+fn facts(store: &Store) -> Facts {
+    const TMPFS_MAGIC: u64 = 0x0102_1994;
+    const RAMFS_MAGIC: u64 = 0x8584_58f6;
+    let number = |path: &str| {
+        let text = std::fs::read_to_string(path).unwrap_or_default();
+        text.trim().parse().unwrap_or(u64::MAX)
+    };
+    let room = rustix::fs::statvfs(store.root()).ok();
+    let run = rustix::fs::statfs(store.run_root()).map(|fs| u64::try_from(fs.f_type).unwrap_or(0));
+    let named = |name: &str| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    Facts {
+        free: room.as_ref().map_or(0, |r| r.f_bavail.saturating_mul(r.f_frsize)),
+        size: room.as_ref().map_or(0, |r| r.f_blocks.saturating_mul(r.f_frsize)),
+        free_files: room.as_ref().map_or(0, |r| r.f_favail),
+        files: room.as_ref().map_or(0, |r| r.f_files),
+        run_in_memory: run.is_ok_and(|magic| matches!(magic, TMPFS_MAGIC | RAMFS_MAGIC)),
+        inotify_instances: number("/proc/sys/fs/inotify/max_user_instances"),
+        threads: number("/proc/sys/kernel/threads-max"),
+        remote: named("DOCKER_HOST") || named("CONTAINER_HOST"),
+    }
 }
 
 /// Docker's sections, line by line. The warnings are not among them: they go to stderr.

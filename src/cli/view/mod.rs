@@ -1,5 +1,6 @@
 //! How objects look: the fields and headings of lists, and their texts, in docker's words.
 
+mod advice;
 pub(crate) mod container;
 pub(crate) mod disk;
 pub(crate) mod event;

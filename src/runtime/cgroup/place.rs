@@ -64,6 +64,15 @@ pub(crate) fn choose(service: &Service, host: &Host) -> Result<Place> {
     decide(service, &look(host))
 }
 
+/// Who makes the groups of containers, in docker's words.
+pub(crate) fn manager(host: &Host) -> &'static str {
+    let around = look(host);
+    match around.unified && around.systemd {
+        true => "systemd",
+        false => "cgroupfs",
+    }
+}
+
 /// The unit that this process is the start of, if what it starts belongs to that unit.
 pub(crate) fn unit(service: &Service) -> Result<Option<String>> {
     if std::env::var_os("INVOCATION_ID").is_none() {

@@ -49,9 +49,61 @@ fn manual_pages_are_current() {
 }
 
 #[test]
+fn the_settings_file_is_current() {
+    let file = std::env::temp_dir().join(format!("barge-settings-{}.toml", std::process::id()));
+    output(Command::new(BARGE).arg("man").arg(&file));
+    let made = fs::read_to_string(&file).unwrap();
+    fs::remove_file(&file).unwrap();
+    let kept = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/config.toml")).unwrap();
+    assert!(made == kept, "cargo run -- man packaging/config.toml");
+    // Every key of it is one.
+    let set: String = made
+        .lines()
+        .map(|l| {
+            l.strip_prefix('#')
+                .filter(|r| !r.starts_with(' '))
+                .unwrap_or(l)
+                .to_owned()
+                + "\n"
+        })
+        .collect();
+    let keys: Vec<&str> = set
+        .lines()
+        .filter(|l| l.contains(" = ") && !l.starts_with('#'))
+        .collect();
+    assert!(keys.len() > 200, "{}", keys.len());
+}
+
+/// The pages that nobody makes: sections 5 and 7.
+#[test]
+fn hand_written_pages_are_sound() {
+    let man = Path::new(env!("CARGO_MANIFEST_DIR")).join("man");
+    let pages = fs::read_dir(man).unwrap().map(|e| e.unwrap().path());
+    let pages: Vec<_> = pages
+        .filter(|p| p.extension().is_some_and(|e| e == "5" || e == "7"))
+        .collect();
+    assert!(pages.len() >= 5, "{pages:?}");
+    if !Path::new("/usr/bin/mandoc").exists() {
+        println!("skipped: hand_written_pages_are_sound: no mandoc");
+        return;
+    }
+    for page in pages {
+        let lint = Command::new("mandoc")
+            .args(["-T", "lint", "-W", "warning"])
+            .arg(&page)
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&lint.stdout), "", "{}", page.display());
+    }
+}
+
+#[test]
 fn the_completion_script_is_the_one_that_is_installed() {
-    let kept = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("completions/barge.bash")).unwrap();
-    assert_eq!(output(Command::new(BARGE).args(["completion", "bash"])), kept);
+    for (shell, file) in [("bash", "barge.bash"), ("fish", "barge.fish"), ("zsh", "_barge")] {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("completions").join(file);
+        let kept = fs::read_to_string(file).unwrap();
+        assert_eq!(output(Command::new(BARGE).args(["completion", shell])), kept);
+    }
 }
 
 /// What bash offers for a line, the cursor at its end.

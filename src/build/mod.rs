@@ -5,6 +5,7 @@
 //!   context, ignore, git, url    files that instructions may ask for, and the Dockerfile's text
 //!   lexer, parser, instruction, place    text → instructions, each with its place
 //!   expand                  variables
+//!   lint                    what parses but is likely not meant
 //!   plan                    which stages, in which order
 //!   solve, stage, state     executes them: one thread, many containers
 //!   run, mounts, files, copy     what instructions do
@@ -28,6 +29,7 @@ mod ignore;
 pub(crate) mod instruction;
 mod layers;
 mod lexer;
+pub(crate) mod lint;
 mod mounts;
 pub(crate) mod options;
 pub(crate) mod parser;

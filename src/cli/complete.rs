@@ -1,4 +1,4 @@
-//! Completion, answered by the program itself: with `COMPLETE=bash` and the index of the word at the cursor in
+//! Completion, answered by the program itself: with `COMPLETE=bash` (or `fish`, `zsh`) and the index of the word at the cursor in
 //! `BARGE_COMPLETE_INDEX`, it prints what may stand there, one a line. Names are read without any lock, and whatever
 //! fails means only that there is nothing to offer.
 
@@ -18,20 +18,68 @@ use std::path::Path;
 
 /// `None` if this is no question for completion. `args` is the line without its first word.
 pub(crate) fn answer(args: &[OsString]) -> Option<Result<()>> {
-    match std::env::var_os("COMPLETE")?.to_str() {
-        Some("bash") => {
-            let index = std::env::var("BARGE_COMPLETE_INDEX").ok()?.parse().ok()?;
-            Some(print(args, index))
+    let shell = std::env::var_os("COMPLETE")?;
+    let shell = SHELLS.into_iter().find(|s| shell == s.name())?;
+    let index = std::env::var("BARGE_COMPLETE_INDEX").ok()?.parse().ok()?;
+    Some(print(args, index, shell))
+}
+
+/// Who asks, and so in what form the answers are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shell {
+    /// One word a line.
+    Bash,
+    /// The word, a tab, and what it is for.
+    Fish,
+    /// The word, a colon, and what it is for; the word's own colons are escaped.
+    Zsh,
+}
+
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
+
+impl Shell {
+    fn name(self) -> &'static str {
+        match self {
+            Shell::Bash => "bash",
+            Shell::Fish => "fish",
+            Shell::Zsh => "zsh",
         }
-        _ => None,
+    }
+
+    fn line(self, word: &[u8], help: &str) -> Vec<u8> {
+        let help = help.lines().next().unwrap_or_default();
+        let mut line = match self {
+            Shell::Zsh => word
+                .iter()
+                .flat_map(|b| {
+                    if matches!(b, b':' | b'\\') {
+                        vec![b'\\', *b]
+                    } else {
+                        vec![*b]
+                    }
+                })
+                .collect(),
+            _ => word.to_vec(),
+        };
+        let gap = match self {
+            Shell::Bash => None,
+            Shell::Fish => Some(b'\t'),
+            Shell::Zsh => Some(b':'),
+        };
+        if let Some(gap) = gap.filter(|_| !help.is_empty()) {
+            line.push(gap);
+            line.extend_from_slice(help.as_bytes());
+        }
+        line.push(b'\n');
+        line
     }
 }
 
-fn print(args: &[OsString], index: usize) -> Result<()> {
+fn print(args: &[OsString], index: usize, shell: Shell) -> Result<()> {
     let mut text = Vec::new();
     for candidate in candidates(args, index) {
-        text.extend_from_slice(candidate.get_value().as_encoded_bytes());
-        text.push(b'\n');
+        let help = candidate.get_help().map(ToString::to_string).unwrap_or_default();
+        text.extend(shell.line(candidate.get_value().as_encoded_bytes(), &help));
     }
     Ok(std::io::stdout().write_all(&text)?)
 }
@@ -105,6 +153,7 @@ fn first_word(command: &Command, words: &[OsString]) -> Option<usize> {
 /// What kind of thing a command's names are.
 #[derive(Clone, Copy)]
 enum Names {
+    Networks,
     Containers(fn(&Status) -> bool),
     Images,
     Volumes,
@@ -148,6 +197,7 @@ fn names_of(command: &str, argument: &str, before: &[OsString]) -> Option<Names>
         (_, "requires") => Some(Names::Containers(any)),
         (_, "SECRET" | "secret") => Some(Names::Secrets),
         (_, "VOLUME") => Some(Names::Volumes),
+        (_, "NETWORK" | "network") => Some(Names::Networks),
         (_, "OBJECT") => Some(Names::Objects),
         _ => None,
     }
@@ -197,6 +247,12 @@ fn list(store: &Store, names: Names) -> Vec<String> {
         Names::Containers(wanted) => containers(store, wanted),
         Names::Images => images(store),
         Names::Volumes => store.volume_names().unwrap_or_default(),
+        Names::Networks => store
+            .networks()
+            .unwrap_or_default()
+            .into_iter()
+            .map(|n| n.name)
+            .collect(),
         Names::Secrets => store
             .secrets()
             .unwrap_or_default()

@@ -1,13 +1,17 @@
 //! Manual pages from the tree: what clap_mangen makes of a command, and the sections that it does not know.
 
-use crate::cli::VERSION;
 use crate::cli::tree::{self, Body, Codes, Spec};
+use crate::cli::{VERSION, missing};
+use clap::ArgAction;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, bold, roman};
 
-/// `barge-run.1` and its text, for every command.
+/// `barge-run.1` and its text, for every command; and what other engines have besides.
 pub(crate) fn pages() -> Vec<(String, Vec<u8>)> {
-    tree::paths().iter().filter_map(|path| page(path)).collect()
+    let missing = ("barge-missing.7".to_owned(), missing::page());
+    let commands = tree::paths();
+    let commands = commands.iter().filter_map(|path| page(path));
+    commands.chain([missing]).collect()
 }
 
 fn page(path: &[&str]) -> Option<(String, Vec<u8>)> {
@@ -85,10 +89,60 @@ fn sections(roff: &mut Roff, path: &[&str], command: &clap::Command) {
     for (file, what) in FILES {
         roff.control("TP", []).text([bold(*file)]).text([roman(*what)]);
     }
-    if !path.is_empty() {
-        roff.control("SH", ["SEE ALSO"]).text([bold("barge"), roman("(1)")]);
-    }
+    roff.control("SH", ["SEE ALSO"]);
+    let above = match path {
+        [] => "",
+        _ => "barge(1), ",
+    };
+    roff.text([roman(format!(
+        "{above}barge.toml(5), barge-state(5), barge-docker(7), barge-podman(7), barge-2013(7)"
+    ))]);
 }
+
+/// `/etc/barge/config.toml` with every key there is, none of them set.
+pub(crate) fn settings() -> String {
+    let mut text = String::from(SETTINGS_HEAD);
+    for path in tree::paths() {
+        let spec = tree::find(&path);
+        let is_command = path.is_empty() || spec.is_some_and(|s| s.also.is_none() && !s.is_noun());
+        let Some(command) = tree::parser(&path).filter(|_| is_command) else {
+            continue;
+        };
+        let flags: Vec<_> = command
+            .get_arguments()
+            .filter(|a| a.get_long().is_some() && !a.is_hide_set())
+            .filter(|a| !matches!(a.get_action(), ArgAction::Help | ArgAction::SetTrue))
+            .collect();
+        if flags.is_empty() {
+            continue;
+        }
+        if !path.is_empty() {
+            text.push_str(&format!("\n[{}]\n", path.join(".")));
+        }
+        for arg in flags {
+            let name = arg.get_value_names().and_then(|names| names.first());
+            let name = name.map_or("", |n| n.as_str()).replace('"', "'");
+            let value = match arg.get_action() {
+                _ if arg.is_require_equals_set() => "true".to_owned(),
+                ArgAction::Append => format!("[\"{name}\"]"),
+                _ => format!("\"{name}\""),
+            };
+            let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+            text.push_str(&format!(
+                "# {help}\n#{} = {value}\n",
+                arg.get_long().unwrap_or_default()
+            ));
+        }
+    }
+    text
+}
+
+const SETTINGS_HEAD: &str = "# Settings of barge: see barge.toml(5). A table is a command, a key one of its long flags; the command line wins.
+# Files in /etc/barge/config.d (*.toml, by name) win over this one. `barge info` tells what is in force, and from where.
+# Other engines' files that count as well, below this one: docker (daemon.json, config.json), containers (containers.conf).
+#read = [\"containers\", \"docker\"]
+
+";
 
 const FLAGS: &str = "A long flag may have one dash or two. A flag without a value takes =true or =false. Where a command \
     ends in a program and its arguments, flags end at the first word that is none.";
@@ -115,6 +169,10 @@ fn exit_codes(spec: Option<&Spec>) -> &'static [(&'static str, &'static str)] {
 }
 
 const FILES: &[(&str, &str)] = &[
+    (
+        "/etc/barge/config.toml, /etc/barge/config.d/*.toml",
+        "The default of every flag (BARGE_CONFIG names another directory): barge.toml(5).",
+    ),
     ("/var/lib/barge", "Images, containers and volumes (--root, BARGE_ROOT)."),
     (
         "/run/barge",

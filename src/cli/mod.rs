@@ -3,6 +3,7 @@
 
 mod access;
 mod argument;
+mod build;
 mod cdi;
 mod command;
 mod compat;
@@ -15,6 +16,7 @@ mod fetch;
 mod health;
 mod lxc;
 mod manual;
+mod missing;
 mod mount;
 mod names;
 mod network;
@@ -261,3 +263,7 @@ fn exit_code(error: &Error, codes: Codes) -> u8 {
         (_, Codes::Plain | Codes::Hidden) => 1,
     }
 }
+
+#[cfg(test)]
+#[path = "bad_values_tests.rs"]
+mod bad_values_tests;

@@ -108,7 +108,7 @@ pub(crate) fn alias(text: &str) -> Result<String> {
 }
 
 /// `NAME:ADDRESS` or `NAME=ADDRESS`, an IPv6 address bare or in brackets.
-fn add_host(text: &str) -> Result<ExtraHost> {
+pub(crate) fn add_host(text: &str) -> Result<ExtraHost> {
     let wrong = |why: String| bad(text, "add-host", &why);
     let format = || wrong(format!("bad format for add-host: {text:?}"));
     let (name, address) = match text.split_once('=') {

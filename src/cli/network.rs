@@ -83,7 +83,7 @@ fn parsed<T: FromStr>(what: &str, text: &str) -> Result<T> {
         .map_err(|_| Error::usage(format!("invalid {what} address: {}", text.escape_debug())))
 }
 
-fn modes<'a>(texts: impl Iterator<Item = &'a str>) -> Result<NetworkArg> {
+pub(crate) fn modes<'a>(texts: impl Iterator<Item = &'a str>) -> Result<NetworkArg> {
     let mut all = texts.flat_map(split_list).map(mode).collect::<Result<Vec<_>>>()?;
     if all.len() < 2 {
         return Ok(all.pop().unwrap_or_default());

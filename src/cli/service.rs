@@ -78,7 +78,7 @@ fn cgroups(text: &str) -> Result<CgroupMode> {
 }
 
 /// A slice's name (systemd.slice(5)), or a path below the hierarchy's root without ways out of it.
-fn parent(text: &str) -> Result<String> {
+pub(crate) fn parent(text: &str) -> Result<String> {
     let bad = |why: &str| {
         Err(Error::usage(format!(
             "--cgroup-parent: invalid value '{}': {why}",

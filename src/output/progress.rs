@@ -33,6 +33,11 @@ pub(crate) fn for_command(quiet: bool, to: To) -> Box<dyn Progress> {
     }
 }
 
+/// Plain lines, whatever the terminal.
+pub(crate) fn lines(to: To) -> Box<dyn Progress> {
+    Box::new(Lines { to })
+}
+
 /// Nothing but what has to be known.
 struct Quiet;
 

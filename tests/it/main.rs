@@ -50,6 +50,7 @@ mod republish;
 mod secrets;
 mod service;
 mod settings;
+mod shells;
 mod start;
 mod streams;
 mod support;

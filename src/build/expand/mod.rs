@@ -197,7 +197,18 @@ impl Scope {
         scope
     }
 
-    /// Of a stage on top of another one of this Dockerfile: its environment, and the arguments it has declared.
+    /// Whether an ARG has declared it, set or not.
+    pub(crate) fn declares(&self, name: &str) -> bool {
+        self.args.iter().any(|(n, _)| n == name)
+    }
+
+    /// All names that are known here.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        let args = self.args.iter().map(|(n, _)| n.as_str());
+        self.env.iter().map(|(n, _)| n.as_str()).chain(args)
+    }
+
+    /// Of a stage on top of this one: its environment, and the arguments it has declared, as docker has it.
     pub(crate) fn on_top(&self) -> Scope {
         self.clone()
     }

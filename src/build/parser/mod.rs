@@ -4,6 +4,7 @@ mod arguments;
 mod directive;
 mod flags;
 pub(super) mod mount;
+pub(super) use directive::checks_of_argument;
 #[cfg(test)]
 mod tests;
 

@@ -1,7 +1,7 @@
 //! `image`: the commands for images under their noun, and those that have no other name.
 
 use super::container::exit_code;
-use super::{history, image_mount, images, import, inspect, load, pull, push, rmi, save, tag};
+use super::{build, history, image_mount, images, import, inspect, load, pull, push, rmi, save, tag};
 use crate::cli::argument::{Values, flag, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
@@ -22,6 +22,7 @@ pub(super) const SPEC: Spec = Spec {
     examples: &[],
     also: None,
     body: Body::Noun(&[
+        build::SPEC.under_noun("build"),
         EXISTS,
         history::SPEC.under_noun("history"),
         import::SPEC.under_noun("import"),

@@ -4,6 +4,8 @@
 mod attach;
 mod auto_update;
 mod boot;
+mod build;
+mod builder;
 mod commit;
 mod completion;
 mod container;
@@ -64,6 +66,9 @@ use crate::cli::tree::Spec;
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
     auto_update::SPEC,
+    build::SPEC,
+    builder::SPEC,
+    builder::BUILDX,
     commit::SPEC,
     completion::SPEC,
     container::SPEC,

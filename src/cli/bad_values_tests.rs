@@ -1,0 +1,147 @@
+//! Wrong words for every flag of every command, found in the tree: one line that names the flag, a hint, exit code 125.
+
+use crate::cli::{Parsed, parse, tree};
+use crate::error::{Error, Kind};
+use clap::{Arg, ArgAction};
+use std::ffi::OsString;
+
+/// What each command needs besides the flag, so that only the flag is wrong.
+fn positionals(command: &clap::Command) -> Vec<OsString> {
+    command
+        .get_positionals()
+        .filter(|a| a.is_required_set())
+        .map(|a| match a.get_possible_values().first() {
+            Some(value) => value.get_name().into(),
+            None => "x1".into(),
+        })
+        .collect()
+}
+
+fn error_of(path: &[&str], flag: String) -> Option<Error> {
+    let mut parser = tree::parser(path).unwrap();
+    parser.build();
+    let words = [vec![flag.into()], positionals(&parser)].concat();
+    match parse(path, &words) {
+        Err(e) => Some(e),
+        Ok(Parsed::Help(_) | Parsed::Typed(_)) => None,
+    }
+}
+
+fn clear(path: &[&str], typed: &str, e: &Error) {
+    let text = e.to_string();
+    assert_eq!(e.kind(), Kind::Usage, "{path:?} {typed}: {text}");
+    assert!(!text.contains('\n') && text.len() < 300, "{path:?} {typed}: {text}");
+    assert!(e.hint().is_some_and(|h| !h.contains('\n')), "{path:?} {typed}: no hint");
+}
+
+fn commands() -> Vec<Vec<&'static str>> {
+    let all = tree::paths();
+    all.into_iter()
+        .filter(|p| tree::find(p).is_some_and(|s| !s.is_noun() && s.also.is_none()))
+        .collect()
+}
+
+fn flags(path: &[&str]) -> Vec<Arg> {
+    let mut parser = tree::parser(path).unwrap();
+    parser.build();
+    let flags = parser.get_arguments().filter(|a| a.get_long().is_some());
+    flags
+        .filter(|a| !matches!(a.get_action(), ArgAction::Help))
+        .cloned()
+        .collect()
+}
+
+#[test]
+fn near_misses_are_suggested() {
+    let mut tried = 0;
+    for path in commands() {
+        for arg in flags(&path).iter().filter(|a| !a.is_hide_set()) {
+            let name = arg.get_long().unwrap();
+            // One letter is doubled: near this flag, and mostly nearest to it.
+            let wrong = format!("--{name}{}", name.chars().last().unwrap());
+            let Some(e) = error_of(&path, wrong.clone()) else {
+                continue;
+            };
+            clear(&path, &wrong, &e);
+            assert!(
+                e.to_string().contains(&format!("unknown flag '{wrong}'")),
+                "{path:?}: {e}"
+            );
+            assert!(
+                e.hint().unwrap().contains("did you mean '--"),
+                "{path:?} {wrong}: {:?}",
+                e.hint()
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 300, "{tried}");
+}
+
+#[test]
+fn booleans_take_true_and_false_only() {
+    let mut tried = 0;
+    for path in commands() {
+        for arg in flags(&path).iter().filter(|a| a.is_require_equals_set()) {
+            let name = arg.get_long().unwrap();
+            for good in ["=true", "=false", ""] {
+                let error = error_of(&path, format!("--{name}{good}"));
+                assert!(
+                    error.is_none_or(|e| e.to_string().contains("onflicting")),
+                    "{path:?} --{name}{good}"
+                );
+            }
+            let e = error_of(&path, format!("--{name}=maybe")).unwrap();
+            clear(&path, name, &e);
+            assert!(
+                e.to_string().contains("'maybe'") && e.to_string().contains(&format!("--{name}")),
+                "{path:?}: {e}"
+            );
+            tried += 1;
+        }
+    }
+    assert!(tried > 80, "{tried}");
+}
+
+#[test]
+fn typed_values_are_checked_by_name() {
+    let mut tried = 0;
+    for path in commands() {
+        for arg in flags(&path)
+            .iter()
+            .filter(|a| !a.is_require_equals_set() && a.get_action().takes_values())
+        {
+            let name = arg.get_long().unwrap();
+            let e = error_of(&path, format!("--{name}=no such\u{7}value"));
+            // A text is looked at when the command runs: tests/it/bad_input.rs.
+            let Some(e) = e else { continue };
+            clear(&path, name, &e);
+            assert!(e.to_string().contains(&format!("--{name}")), "{path:?}: {e}");
+            tried += 1;
+        }
+    }
+    assert!(tried > 30, "{tried}");
+}
+
+#[test]
+fn a_value_must_follow() {
+    for path in commands() {
+        for arg in flags(&path)
+            .iter()
+            .filter(|a| !a.is_require_equals_set() && a.get_action().takes_values())
+        {
+            if arg.get_num_args().is_some_and(|n| n.min_values() == 0) {
+                continue;
+            }
+            let name = arg.get_long().unwrap();
+            let Err(e) = parse(&path, &[format!("--{name}").into()]) else {
+                panic!("{path:?} --{name} without a value");
+            };
+            clear(&path, name, &e);
+            assert!(
+                e.to_string().contains(&format!("flag '--{name}' needs a value")),
+                "{path:?}: {e}"
+            );
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `builder` and `buildx`: docker's other ways to `build`.
+
+use super::build;
+use crate::cli::tree::{Body, Spec};
+
+pub(super) const SPEC: Spec = Spec {
+    name: "builder",
+    about: "Work with builds: the same commands, under their noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[build::SPEC.under_noun("build")]),
+};
+
+pub(super) const BUILDX: Spec = Spec {
+    name: "buildx",
+    about: "The same under docker's other noun",
+    examples: &[],
+    also: None,
+    body: Body::Noun(&[build::SPEC.under_noun("build")]),
+};

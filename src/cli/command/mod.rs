@@ -33,6 +33,7 @@ mod logout;
 mod logs;
 mod man;
 mod manifest;
+mod mount;
 mod network;
 mod network_reload;
 mod pause;
@@ -58,6 +59,7 @@ mod unpause;
 mod update;
 mod version;
 mod volume;
+mod volume_archive;
 mod wait;
 
 use crate::cli::tree::Spec;
@@ -95,6 +97,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
+    mount::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,
@@ -115,6 +118,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     system::SPEC,
     tag::SPEC,
     top::SPEC,
+    mount::UNMOUNT.under_noun("umount"),
+    mount::UNMOUNT,
     unpause::SPEC,
     update::SPEC,
     version::SPEC,

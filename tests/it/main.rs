@@ -13,6 +13,8 @@
 
 mod archives;
 mod bad_input;
+mod build_cache;
+mod build_run;
 mod cdi;
 mod check;
 mod commit;

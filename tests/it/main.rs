@@ -54,6 +54,7 @@ mod registry;
 mod removal;
 mod republish;
 mod secrets;
+mod service;
 mod settings;
 mod shells;
 mod start;

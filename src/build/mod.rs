@@ -23,6 +23,8 @@ pub(crate) mod copy;
 pub(crate) mod expand;
 mod files;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod heredoc;
 mod ignore;
@@ -84,6 +86,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         },
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
+    lint::enforce(store, options, &dockerfile, &opened.context)?;
     let mut sources = Some(Sources::new(store, options, progress, opened.context));
     let mut platforms = options.platforms.clone();
     if platforms.is_empty() {

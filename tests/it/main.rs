@@ -13,6 +13,7 @@
 
 mod archives;
 mod bad_input;
+mod build_language;
 mod cdi;
 mod check;
 mod commit;

@@ -264,20 +264,27 @@ fn git(at: &Path, words: &[&str]) -> Result<String> {
     Ok(String::from_utf8_lossy(&out).into_owned())
 }
 
-/// `.git` of the repository and, files by then, of its submodules.
+/// `.git` of the repository and of its submodules: git lets nothing else have that name. Nobody else is in staging, and
+/// no link is followed.
 fn remove_git_dirs(at: &Path, top: &OwnedFd) -> Result<()> {
-    let listed = git(at, &["ls-files", "-z", "--stage"]).unwrap_or_default();
-    let submodules = listed
-        .split('\0')
-        .filter_map(|line| line.strip_prefix("160000 ")?.split_once('\t'));
-    for (_, path) in submodules {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let inside = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS;
-        if let Ok(dir) = openat2(top, path, flags, Mode::empty(), inside) {
-            crate::sys::tree::remove(std::os::fd::AsFd::as_fd(&dir), c".git").context("remove .git")?;
+    crate::sys::tree::remove(std::os::fd::AsFd::as_fd(top), c".git").context("remove .git")?;
+    let mut folders = vec![at.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let is_directory = entry.file_type()?.is_dir();
+            if entry.file_name() == ".git" {
+                match is_directory {
+                    true => std::fs::remove_dir_all(entry.path()),
+                    false => std::fs::remove_file(entry.path()),
+                }
+                .context("remove .git")?;
+            } else if is_directory {
+                folders.push(entry.path());
+            }
         }
     }
-    crate::sys::tree::remove(std::os::fd::AsFd::as_fd(top), c".git").context("remove .git")
+    Ok(())
 }
 
 /// For messages: addresses may have a password in them.

@@ -21,6 +21,7 @@ mod content;
 pub(crate) mod context;
 pub(crate) mod copy;
 pub(crate) mod expand;
+pub(crate) mod export;
 mod files;
 mod finish;
 #[cfg(test)]

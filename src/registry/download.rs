@@ -50,9 +50,27 @@ fn http_date(text: &str) -> Option<i64> {
 
 fn file_name(path: &str) -> Option<String> {
     let path = path.split('?').next().unwrap_or_default();
-    let name = path.rsplit('/').next().unwrap_or_default();
-    let good = !name.is_empty() && name != "." && name != ".." && !name.contains('%');
-    good.then(|| name.to_owned())
+    let name = decoded(path.rsplit('/').next().unwrap_or_default())?;
+    let good = !name.is_empty() && name != "." && name != ".." && !name.contains(|c: char| c == '/' || c.is_control());
+    good.then_some(name)
+}
+
+/// Without `%20` and the like; `None` if that is not possible.
+fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        rest = after;
+        if *first != b'%' {
+            bytes.push(*first);
+            continue;
+        }
+        let (digits, after) = rest.split_at_checked(2)?;
+        let digits = std::str::from_utf8(digits).ok().filter(|d| !d.starts_with('+'))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        rest = after;
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -72,6 +90,11 @@ mod tests {
             ("/a/", None),
             ("/..", None),
             ("/%2e%2e", None),
+            ("/a%20b.c", Some("a b.c")),
+            ("/a%2fb", None),
+            ("/a%00", None),
+            ("/a%", None),
+            ("/a%ff", None),
         ] {
             assert_eq!(file_name(path).as_deref(), want, "{path}");
         }

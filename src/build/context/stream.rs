@@ -57,7 +57,6 @@ fn unpack(store: &Store, stream: impl Read + Send) -> Result<Context> {
         ..Options::default()
     };
     layer::unpack(compress::reader(stream)?, files_fd, &options).context("unpack context")?;
-    crate::sys::stop_point("context unpacked");
     let root = open_root(files_fd)?;
     Ok(Context::staged(stage, root))
 }

@@ -153,6 +153,13 @@ struct Part {
     staged: Option<Stage>,
 }
 
+impl Part {
+    /// A directory is known by what is in it alone.
+    fn known_as(&self) -> &[u8] {
+        if self.scan.single { &self.name } else { b"" }
+    }
+}
+
 /// The sources of one instruction.
 pub(crate) struct Selection<'a> {
     request: &'a Request,
@@ -194,7 +201,7 @@ impl Selection<'_> {
         for part in &self.parts {
             part.scan.read(self.memo_of(part))?;
         }
-        let scans: Vec<&Scan> = self.parts.iter().map(|p| &p.scan).collect();
+        let scans: Vec<_> = self.parts.iter().map(|p| (p.known_as(), &p.scan)).collect();
         Ok(scan::digest_of(&scans, self.from.owners))
     }
 
@@ -216,6 +223,7 @@ impl Selection<'_> {
                 chmod: self.chmod.as_ref(),
             }
             .write(target)?;
+            fold.add(part.known_as());
             part.scan.fold(&mut fold, self.from.owners, |n, _| written[n]);
         }
         Ok(fold.finish())
@@ -235,7 +243,7 @@ pub(crate) fn digest_tree(from: Tree<'_>, path: &str) -> Result<Digest> {
         false => Scan::single(&from, &found)?,
     };
     scan.read(from.memo)?;
-    Ok(scan::digest_of(&[&scan], Owners::Kept))
+    Ok(scan::digest_of(&[(b"", &scan)], Owners::Kept))
 }
 
 /// What is at `path`, to be mounted: in its place, or a copy without what is ignored, which goes with its stage.

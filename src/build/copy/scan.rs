@@ -233,7 +233,7 @@ impl Scan {
     pub(super) fn fold(&self, fold: &mut Fold, owners: Owners, of: impl Fn(usize, &Entry) -> Option<Content>) {
         fold.add(if self.single { b"one" } else { b"all" });
         for (n, entry) in self.entries.iter().enumerate() {
-            // A single file is called what the instruction says.
+            // A single file is called what the instruction says: the caller adds it.
             fold.add(if self.single { b"" } else { &entry.path });
             fold.add(&(u32::from(entry.kind.as_raw_mode()) | entry.mode).to_le_bytes());
             if owners == Owners::Kept {
@@ -367,10 +367,11 @@ pub(super) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
     }
 }
 
-/// The digest of sources that have been read.
-pub(super) fn digest_of(scans: &[&Scan], owners: Owners) -> Digest {
+/// The digest of sources that have been read, each with the name that it goes by.
+pub(super) fn digest_of(scans: &[(&[u8], &Scan)], owners: Owners) -> Digest {
     let mut fold = Fold::default();
-    for scan in scans {
+    for (name, scan) in scans {
+        fold.add(name);
         scan.fold(&mut fold, owners, |_, entry| entry.content.get().copied());
     }
     fold.finish()

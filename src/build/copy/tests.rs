@@ -497,10 +497,12 @@ fn the_digest_is_of_content_and_not_of_times() {
     assert_ne!(all(), first, "attributes");
     rustix::fs::removexattr(path("f"), "user.x").unwrap();
     assert_eq!(all(), first);
+    assert_ne!(world.digest(&["f"]), world.digest(&["h"]), "the name of one file");
+    fs::rename(path("dir"), path("folder")).unwrap();
     assert_eq!(
-        world.digest(&["f"]),
-        world.digest(&["h"]),
-        "one file's name is the instruction's business"
+        world.digest(&["f", "folder"]),
+        first,
+        "a directory's own name goes nowhere"
     );
 }
 
@@ -657,7 +659,7 @@ fn a_context_that_changes_all_the_time_leads_nowhere() {
                 let _ = fs::rename(&away, &d);
             }
         });
-        for _ in 0..300 {
+        for _ in 0..60 {
             let _ = world.copy(&["."], "/n/");
             let _ = world.copy(&["d/f"], "/f");
             assert!(!world.list().iter().any(|f| f.contains("SECRET")), "{:?}", world.list());

@@ -14,10 +14,12 @@ mod docker;
 mod form;
 mod layout;
 mod output;
+mod place;
 mod select;
 
 pub(crate) use form::{plain_length, write_plain};
 pub(crate) use output::Output;
+pub(crate) use place::{into_directory, into_file};
 
 use crate::error::{Error, Result};
 use crate::format::descriptor::Descriptor;
@@ -27,6 +29,7 @@ use crate::model::digest::Digest;
 use crate::model::event::{Event, EventKind};
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
+use crate::model::reference::Reference;
 use crate::store::Store;
 use std::str::FromStr;
 
@@ -68,6 +71,8 @@ pub(crate) struct Save<'a> {
     pub(crate) form: Form,
     /// Of images of several platforms; if empty, the newest for docker's forms, and all for OCI's.
     pub(crate) platforms: Vec<Platform>,
+    /// If there are any: what all of it is called there, instead of its own names.
+    pub(crate) names: Vec<Reference>,
 }
 
 /// Writes the images. Nothing of them is removed meanwhile.

@@ -82,6 +82,10 @@ pub(super) fn select(store: &Store, save: &Save<'_>) -> Result<Chosen> {
             }
         }
     }
+    if !save.names.is_empty() {
+        let all: Vec<usize> = (0..chosen.images.len()).collect();
+        chosen.names = save.names.iter().map(|name| (name.clone(), all.clone())).collect();
+    }
     Ok(chosen)
 }
 

@@ -155,6 +155,8 @@ impl Preparation<'_> {
             target,
             read_only,
             propagation: Propagation::default(),
+            idmap: false,
+            chown: false,
         });
         Ok(())
     }

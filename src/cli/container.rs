@@ -1,7 +1,7 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{cdi, environment, extra, health, mount, names, network, resource, secret, security, service};
+use crate::cli::{cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service};
 use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
@@ -19,6 +19,7 @@ pub(crate) fn define(command: Command) -> Command {
     let command = network::define(command.next_help_heading("Network"));
     let command = names::define(command.next_help_heading("Names"));
     let command = mount_flags(command.next_help_heading("Mounts"));
+    let command = files::define(command.next_help_heading("Files and their owners"));
     let command = health::define(command.next_help_heading("Health"));
     let command = limit_flags(command.next_help_heading("Limits"));
     let command = security_flags(command.next_help_heading("Confinement"));
@@ -386,6 +387,8 @@ pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
                 .collect::<std::io::Result<_>>()?,
         },
         replace: m.on("replace"),
+        root: files::root(m)?,
+        quota: files::quota(m)?,
         systemd: Systemd::default(),
         service: service::service(m)?,
         command_line: Vec::new(),
@@ -499,6 +502,7 @@ fn namespaces(m: &ArgMatches) -> Result<NamespaceArgs> {
         pid: whose("pid", &[])?,
         uts: whose("uts", &[])?,
         no_shm: m.text("ipc") == Some("none"),
+        user: files::users(m)?,
         host_cgroups: match m.text("cgroupns") {
             None | Some("" | "private") => false,
             Some("host") => true,

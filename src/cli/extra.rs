@@ -222,6 +222,8 @@ fn add_tmpfs(args: &mut RunArgs, target: &Path) {
             target: target.to_owned(),
             read_only: false,
             propagation: Propagation::default(),
+            idmap: false,
+            chown: false,
         });
     }
 }

@@ -2,6 +2,7 @@
 //! `command`.
 
 mod access;
+mod archive_output;
 mod argument;
 mod build;
 mod cdi;
@@ -13,6 +14,7 @@ mod container;
 mod environment;
 mod extra;
 mod fetch;
+mod files;
 mod health;
 mod lxc;
 mod manual;

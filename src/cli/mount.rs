@@ -68,6 +68,8 @@ pub(crate) fn volume(text: &OsStr, here: &Path) -> Result<Volume> {
         target,
         read_only: options.read_only,
         propagation: options.propagation,
+        idmap: options.idmap,
+        chown: options.chown,
     }))
 }
 
@@ -103,6 +105,8 @@ struct VolumeOptions {
     read_only: bool,
     nocopy: bool,
     propagation: Propagation,
+    idmap: bool,
+    chown: bool,
 }
 
 fn volume_options(text: &str) -> Result<VolumeOptions> {
@@ -112,13 +116,15 @@ fn volume_options(text: &str) -> Result<VolumeOptions> {
             "ro" | "readonly" => options.read_only = true,
             "rw" => options.read_only = false,
             "nocopy" => options.nocopy = true,
+            "idmap" => options.idmap = true,
+            "U" => options.chown = true,
             // Labels of SELinux and consistency on macOS: nothing to do here.
             "z" | "Z" | "cached" | "delegated" | "consistent" | "default" => {}
             _ => match Propagation::parse(word) {
                 Some(propagation) => options.propagation = propagation,
                 None => {
                     return Err(Error::usage(format!("invalid mode: {word}"))
-                        .with_hint("there are ro, rw, z, Z, nocopy, [r]shared, [r]slave, [r]private"));
+                        .with_hint("there are ro, rw, z, Z, nocopy, idmap, U, [r]shared, [r]slave, [r]private"));
                 }
             },
         }
@@ -201,6 +207,8 @@ impl Tmpfs {
             target,
             read_only: self.read_only,
             propagation: Propagation::default(),
+            idmap: false,
+            chown: false,
         }
     }
 }
@@ -254,6 +262,8 @@ struct Fields {
     propagation: Option<Propagation>,
     non_recursive: bool,
     nocopy: bool,
+    idmap: bool,
+    chown: bool,
     subpath: Option<PathBuf>,
     size: Option<u64>,
     mode: Option<u32>,
@@ -288,6 +298,8 @@ impl Fields {
             "bind-propagation" => {
                 self.propagation = Some(Propagation::parse(&text()?.to_ascii_lowercase()).ok_or_else(bad_value)?);
             }
+            "idmap" => self.idmap = switch()?,
+            "u" | "chown" => self.chown = switch()?,
             "bind-nonrecursive" => self.non_recursive = switch()?,
             "bind-recursive" => self.non_recursive = text()? == "disabled",
             "volume-nocopy" => self.nocopy = switch()?,
@@ -352,6 +364,8 @@ impl Fields {
             target,
             read_only: self.read_only,
             propagation: self.propagation.unwrap_or_default(),
+            idmap: self.idmap,
+            chown: self.chown,
         })
     }
 }

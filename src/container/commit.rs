@@ -49,6 +49,13 @@ pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Resul
 fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     let config = store.config(id)?;
     let base = store.image(&config.image.id).ok();
+    if !config.root.is_default() && !options.squash {
+        let error = Error::usage(format!(
+            "commit: container {} has no image below it (--rootfs)",
+            config.name
+        ));
+        return Err(error.with_hint("make an image of all that it sees: `barge commit --squash`"));
+    }
     let draft = draft(&config, base.as_ref(), options.described)?;
     if config.image.layers.len() >= MOST_LAYERS {
         let many = config.image.layers.len();
@@ -94,7 +101,9 @@ fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
 
 /// Moves a stopped container's changes below it, and gives what it is then. `None` if they must be copied.
 fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
-    if pack::source_date_epoch()?.is_some() {
+    // Of a container with a limit, what it has written stays counted as its own.
+    let limited = store.config(id)?.quota.is_some();
+    if limited || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
         return Ok(None);
     }
     // As it is now that nobody else changes it.
@@ -179,6 +188,7 @@ fn squash(store: &Store, id: &ContainerId, pause: bool, intake: &Intake<'_>) -> 
         root: true,
         epoch: pack::source_date_epoch()?,
         without: view.placeholders,
+        ids: view.ids.as_ref(),
         ..pack::Options::default()
     };
     let staged = store.stage_layer()?;

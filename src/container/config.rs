@@ -4,10 +4,12 @@ use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::container::{
-    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, Streams,
+    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, RootSource,
+    Streams,
 };
 use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use crate::model::image::{ImageRecord, RunDefaults};
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::name::{ExtraHost, Link, NameOptions};
@@ -79,6 +81,10 @@ pub(crate) struct RunArgs {
     pub(crate) pidfile: Option<PathBuf>,
     pub(crate) timeout: Option<u64>,
     pub(crate) timezone: Option<String>,
+    /// What stands for the image, if there is none.
+    pub(crate) root: RootSource,
+    /// Bytes that it may write.
+    pub(crate) quota: Option<u64>,
     pub(crate) health: HealthArgs,
     /// `--requires`: the name as typed, and whether it is to be healthy.
     pub(crate) requires: Vec<(String, bool)>,
@@ -166,6 +172,19 @@ pub(crate) struct NamespaceArgs {
     pub(crate) uts: NamespaceArg,
     pub(crate) host_cgroups: bool,
     pub(crate) no_shm: bool,
+    pub(crate) user: UserArg,
+}
+
+/// `--userns` and its kin, before ranges are chosen.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) enum UserArg {
+    #[default]
+    Host,
+    /// A range of this many ids that no other container has.
+    Auto(u32),
+    Mapped(IdMap),
+    /// The same ids as that container's, as typed.
+    Container(String),
 }
 
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -320,6 +339,8 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         pidfile: args.pidfile.clone(),
         timeout: args.timeout,
         timezone: args.timezone.clone(),
+        root: args.root.clone(),
+        quota: args.quota,
         systemd,
         volumes_from: args.volumes_from.iter().map(|v| v.typed.clone()).collect(),
         service: Service {
@@ -550,6 +571,8 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool)
                 target,
                 read_only: false,
                 propagation: Propagation::default(),
+                idmap: false,
+                chown: false,
             });
         }
     }
@@ -566,6 +589,8 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool)
                 target,
                 read_only: false,
                 propagation: Propagation::default(),
+                idmap: false,
+                chown: false,
             });
         }
     }

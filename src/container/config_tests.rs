@@ -69,6 +69,8 @@ fn volume(name: &str, target: &str) -> Mount {
         target: target.into(),
         read_only: false,
         propagation: Propagation::default(),
+        idmap: false,
+        chown: false,
     }
 }
 

@@ -1,12 +1,13 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs};
+use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg};
 use crate::container::{devices, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement};
-use crate::model::id::ContainerId;
-use crate::model::image::ImageRecord;
+use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement, RootSource};
+use crate::model::id::{ContainerId, ImageId};
+use crate::model::idmap::{self, IdMap, Range};
+use crate::model::image::{ImageConfig, ImageRecord};
 use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
@@ -34,7 +35,10 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
 }
 
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
-    image::provide(store, &args.image)?;
+    let has_image = args.root.is_default();
+    if has_image {
+        image::provide(store, &args.image)?;
+    }
     // What a dead removal left may include volumes, which need the lock that is taken next.
     store.sweep_left_overs()?;
     if let Some(name) = args.name.as_deref().filter(|_| args.replace)
@@ -42,7 +46,9 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
         && store.config(&old).is_ok_and(|c| c.name == name)
     {
         // What can't be made takes nothing away.
-        image::resolve(store, &args.image)?;
+        if has_image {
+            image::resolve(store, &args.image)?;
+        }
         let force = remove::Options {
             force: true,
             volumes: false,
@@ -52,7 +58,15 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     // Until the record refers to the image's layers, nobody may drop them.
     let _references = store.lock_shared()?;
     let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
-    let image = image::resolve::resolve_for(store, &args.image, platform.as_ref())?;
+    let image = match has_image {
+        true => image::resolve::resolve_for(store, &args.image, platform.as_ref())?,
+        false => no_image()?,
+    };
+    // From choosing a range of users to the record that says so.
+    let _ranges = match args.namespaces.user {
+        UserArg::Auto(_) => Some(store.lock_users()?),
+        _ => None,
+    };
     loop {
         let config = merge(store, args, &image, Store::random_id()?)?;
         check(&config)?;
@@ -62,6 +76,71 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
             done => return done.map(|()| config),
         }
     }
+}
+
+/// What stands for the image of a container that has none: nothing is said there.
+fn no_image() -> Result<ImageRecord> {
+    let id = ImageId::from_hex(&"0".repeat(64)).ok_or_else(|| Error::other("no id for no image"))?;
+    Ok(ImageRecord {
+        id,
+        config: ImageConfig::default(),
+        parent: None,
+        layers: Vec::new(),
+        size: 0,
+        stored: Timestamp::now(),
+        manifests: Vec::new(),
+        v1: Default::default(),
+    })
+}
+
+/// Who is chosen from, where /etc/subuid has no line for `containers`: ids that no account has, and no other program
+/// gives away (systemd's containers end at 0x6fff_ffff).
+const POOL: (u32, u32) = (0x8000_0000, 0x7000_0000);
+
+fn users(store: &Store, wanted: &UserArg) -> Result<Option<IdMap>> {
+    let count = match wanted {
+        UserArg::Host => return Ok(None),
+        UserArg::Mapped(map) => return Ok(Some(map.clone())),
+        UserArg::Container(name) => return Ok(store.config(&store.resolve_container(name)?)?.namespaces.user),
+        UserArg::Auto(count) => *count,
+    };
+    let mut pool = subordinate("/etc/subuid");
+    // A range is one of users and of groups.
+    if pool != subordinate("/etc/subgid") || pool.is_empty() {
+        pool = vec![POOL];
+    }
+    let configs = store
+        .container_ids()?
+        .into_iter()
+        .filter_map(|id| store.config(&id).ok());
+    let maps = configs.filter_map(|config| config.namespaces.user);
+    let taken: Vec<_> = maps
+        .flat_map(|map| map.users.into_iter().chain(map.groups))
+        .map(|range| (range.outside, range.count))
+        .collect();
+    let outside = idmap::free(&pool, &taken, count).ok_or_else(|| {
+        Error::other(format!("--userns auto: no range of {count} ids is free")).with_hint(
+            "more can be had in /etc/subuid and /etc/subgid, for the name `containers`; `rm` gives them back",
+        )
+    })?;
+    let range = Range {
+        inside: 0,
+        outside,
+        count,
+    };
+    Ok(Some(IdMap {
+        users: vec![range],
+        groups: vec![range],
+    }))
+}
+
+fn subordinate(file: &str) -> Vec<(u32, u32)> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let numbers = |line: &str| {
+        let (start, count) = line.strip_prefix("containers:")?.split_once(':')?;
+        Some((start.parse().ok()?, count.trim().parse().ok()?))
+    };
+    text.lines().filter_map(numbers).collect()
 }
 
 /// The container of a build's step: of an image that need not be in the store, whose layers are.
@@ -203,13 +282,27 @@ fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
         uts: whose(&wanted.uts)?,
         host_cgroups: wanted.host_cgroups,
         no_shm: wanted.no_shm,
-        user: None,
+        user: users(store, &wanted.user)?,
     })
 }
 
 /// What can be known to fail at every start is refused now.
 fn check(config: &ContainerConfig) -> Result<()> {
     cgroup::check(&config.resources)?;
+    if config.security.privileged && config.namespaces.user.is_some() {
+        return Err(Error::usage("privileged mode is incompatible with user namespaces")
+            .with_hint("with --userns host the container has all rights; in a namespace of users it can have none over the host"));
+    }
+    if config.quota.is_some() && matches!(config.root, RootSource::Directory(_)) {
+        return Err(Error::usage(
+            "--storage-opt size is for what a container writes over an image, not for --rootfs DIR",
+        ));
+    }
+    if config.mounts.iter().any(|m| m.idmap) && config.namespaces.user.is_none() {
+        return Err(
+            Error::usage("idmap is for a container with a user namespace").with_hint("--userns auto, or UID:GID")
+        );
+    }
     let capabilities = capability::from_config(&config.security)?;
     seccomp::program(&config.security, capabilities)?;
     Ok(())

@@ -13,6 +13,7 @@ pub(crate) fn export(store: &Store, id: &ContainerId, out: &mut dyn Write) -> Re
     let view = view::view(store, id)?;
     let options = pack::Options {
         without: view.placeholders,
+        ids: view.ids.as_ref(),
         ..pack::Options::default()
     };
     let exported = pack::export(view.root.as_fd(), out, &options);

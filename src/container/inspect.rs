@@ -67,13 +67,12 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "HostConfig": host_config(&config),
         "GraphDriver": graph_driver(store, &config, &status),
     });
-    if let Some(health) = crate::monitor::health::read(store, id)
-        .ok()
-        .flatten()
-        .filter(|_| config.health.is_some())
-    {
-        object["State"]["Health"] = serde_json::to_value(health)?;
-    }
+    // Docker leaves it out where there is none; templates ask for it all the same.
+    let health = config
+        .health
+        .as_ref()
+        .and_then(|_| crate::monitor::health::read(store, id).ok()?);
+    object["State"]["Health"] = serde_json::to_value(health)?;
     if let (true, Some(object)) = (with_size, object.as_object_mut()) {
         let size = list::size(store, id, &config.image.id).with_context(|| format!("size of {}", id.short()))?;
         object.insert("SizeRw".to_owned(), size.own.into());

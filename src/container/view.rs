@@ -2,8 +2,9 @@
 
 use crate::container::status::{self, Seen};
 use crate::error::{Context as _, Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, RootSource};
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use crate::model::state::{Phase, ProcessRef, Status};
 use crate::monitor::root::{self, Access};
 use crate::store::Store;
@@ -20,16 +21,21 @@ pub(super) struct View {
     pub(super) root: OwnedFd,
     /// What the engine has mounted on, and neither the image nor the container has: paths without the first slash.
     pub(super) placeholders: BTreeSet<Vec<u8>>,
+    /// In what numbers owners are seen, if those are not the image's own.
+    pub(super) ids: Option<IdMap>,
 }
 
 pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
     let config = store.config(id)?;
-    let mount = match running(store, id)? {
-        Some(init) => clone_root(init)?,
-        None => stopped_root(store, &config)?,
+    let (mount, ids) = match running(store, id)? {
+        Some(init) => (clone_root(init)?, config.namespaces.user.clone()),
+        None => (stopped_root(store, &config)?, None),
     };
     let mut own = store.lower_dirs(&config);
     own.push(store.upper_dir(id));
+    if let RootSource::Directory(dir) = &config.root {
+        own = vec![dir.clone()];
+    }
     let is_own = |path: &str| own.iter().any(|dir| dir.join(path).symlink_metadata().is_ok());
     let placeholders = Store::mount_point_paths()
         .filter(|path| !is_own(path))
@@ -38,7 +44,11 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
     // What open_tree(2) and fsmount(2) give is a place only, and can't be read.
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let root = openat(&mount, c".", flags, Mode::empty()).context("open the container's root")?;
-    Ok(View { root, placeholders })
+    Ok(View {
+        root,
+        placeholders,
+        ids,
+    })
 }
 
 /// The first process of a container that runs.
@@ -56,7 +66,7 @@ pub(super) fn running(store: &Store, id: &ContainerId) -> Result<Option<ProcessR
 
 /// The mount that is the container's root, and nothing that is mounted on it. Only from inside its mount namespace can
 /// it be cloned: a thread goes there, makes one call, and ends.
-fn clone_root(init: ProcessRef) -> Result<OwnedFd> {
+pub(super) fn clone_root(init: ProcessRef) -> Result<OwnedFd> {
     let namespace = File::open(format!("/proc/{}/ns/mnt", init.pid)).context("open the container's mount namespace")?;
     if sys::process::start_time(init.pid) != Some(init.start_time) {
         return Err(Error::conflict("the container has just ended"));

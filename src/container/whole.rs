@@ -46,7 +46,7 @@ impl Whole {
 }
 
 /// Opens it, of a container that runs and of one that does not. To write to one that does not run is to hold its lock.
-pub(super) fn whole(store: &Store, id: &ContainerId, access: Access) -> Result<Whole> {
+pub(super) fn whole(store: &Store, id: &ContainerId, access: Access<'_>) -> Result<Whole> {
     for _ in 0..ATTEMPTS {
         if let Some(init) = view::running(store, id)? {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -60,7 +60,7 @@ pub(super) fn whole(store: &Store, id: &ContainerId, access: Access) -> Result<W
                 _lock: None,
             });
         }
-        if access == Access::Read {
+        if matches!(access, Access::Read) {
             // One that a commit has left half done is healed by taking its lock.
             drop(store.try_lock_container(id)?);
             let config = store.config(id)?;
@@ -75,7 +75,7 @@ pub(super) fn whole(store: &Store, id: &ContainerId, access: Access) -> Result<W
         let Some(lock) = start::ready(store, id)? else { continue };
         let config = store.config(id)?;
         let assembled = root::assemble(store, &config, Access::Write)?;
-        if access == Access::Write
+        if !matches!(access, Access::Read)
             && let Some(assembled) = assembled
         {
             return Ok(Whole {

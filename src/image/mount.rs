@@ -10,8 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount};
 use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Where it is mounted; one that is mounted already stays so.
 pub(crate) fn mount(store: &Store, what: &str) -> Result<PathBuf> {
@@ -20,7 +19,7 @@ pub(crate) fn mount(store: &Store, what: &str) -> Result<PathBuf> {
     let place = store.make_image_mount(&image.id, &image.layers, &held)?;
     drop(held);
     let root = place.root();
-    if is_mounted(&root) {
+    if sys::mount::is_mounted(&root) {
         return Ok(root);
     }
     sys::stop_point("image-mount-made");
@@ -49,7 +48,7 @@ pub(crate) fn mount(store: &Store, what: &str) -> Result<PathBuf> {
 pub(crate) fn mounted(store: &Store) -> Result<Vec<(ImageId, PathBuf)>> {
     let images = store.mounted_images()?.into_iter();
     let mut mounted: Vec<_> = images.map(|id| (id, store.image_mount_root(&id))).collect();
-    mounted.retain(|(_, root)| is_mounted(root));
+    mounted.retain(|(_, root)| sys::mount::is_mounted(root));
     mounted.sort();
     Ok(mounted)
 }
@@ -63,7 +62,7 @@ pub(crate) fn unmount_image(store: &Store, what: &str, force: bool) -> Result<Im
     let not_mounted = || Error::not_found(format!("image {what} is not mounted"));
     let place = store.image_mount(&id)?.ok_or_else(not_mounted)?;
     let root = place.root();
-    if !is_mounted(&root) {
+    if !sys::mount::is_mounted(&root) {
         // Left by a mount that was killed.
         place.remove()?;
         return Err(not_mounted());
@@ -92,14 +91,5 @@ fn by_prefix(store: &Store, what: &str) -> Result<Option<ImageId>> {
     match found.as_slice() {
         [only] => Ok(Some(*only)),
         _ => Ok(None),
-    }
-}
-
-/// A mount's root is on another filesystem than the directory around it.
-fn is_mounted(root: &Path) -> bool {
-    let device = |path: &Path| std::fs::symlink_metadata(path).map(|meta| meta.dev()).ok();
-    match (device(root), root.parent().and_then(device)) {
-        (Some(inside), Some(around)) => inside != around,
-        _ => false,
     }
 }

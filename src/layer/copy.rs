@@ -99,6 +99,32 @@ pub(crate) fn directory(
     tree(source, into.as_fd(), options)
 }
 
+/// Gives what is at `path`, a directory with all that is in it, to a user and group. What is theirs already is left
+/// alone, so that the second time costs a walk.
+pub(crate) fn give(path: &std::path::Path, (user, group): (u32, u32)) -> Result<()> {
+    let change = |dir: BorrowedFd<'_>, name: &CStr, flags: AtFlags| -> Result<()> {
+        let stat = match statat(dir, name, flags) {
+            Err(Errno::NOENT) => return Ok(()),
+            stat => stat?,
+        };
+        if (stat.st_uid, stat.st_gid) != (user, group) {
+            chownat(dir, name, Some(Uid::from_raw(user)), Some(Gid::from_raw(group)), flags)?;
+        }
+        Ok(())
+    };
+    let top = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+    if FileType::from_raw_mode(fstat(&top)?.st_mode) == FileType::Directory {
+        let below = openat(&top, c".", DIRECTORY, Mode::empty())?;
+        walk_in(Order::Any, Mounts::Enter, below.as_fd(), &mut |step| match step {
+            Step::Entry { dir, name, path, .. } | Step::Leave { dir, name, path } => {
+                change(dir, name, AtFlags::SYMLINK_NOFOLLOW).with_context(|| shown(path))
+            }
+            Step::Enter { .. } => Ok(()),
+        })?;
+    }
+    change(top.as_fd(), c"", AtFlags::EMPTY_PATH)
+}
+
 fn make_directory(dest: BorrowedFd<'_>, name: &CStr, merge: bool) -> Result<()> {
     match mkdirat(dest, name, Mode::from(0o700)) {
         Err(Errno::EXIST) if merge => {

@@ -91,6 +91,12 @@ pub(crate) struct ContainerConfig {
     /// A time zone of the host's, such as `Europe/Paris`, or `local`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) timezone: Option<String>,
+    /// What the root is made of.
+    #[serde(default, skip_serializing_if = "RootSource::is_default")]
+    pub(crate) root: RootSource,
+    /// `--storage-opt size=`: bytes that it may write.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) quota: Option<u64>,
     /// Its program is a service manager: it may make groups below its own.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(crate) systemd: bool,
@@ -148,6 +154,25 @@ pub(crate) struct TreeMount {
     pub(crate) scratch: PathBuf,
     /// Changes go to the scratch directory, and nowhere else.
     pub(crate) writable: bool,
+}
+
+/// Where a container's files come from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum RootSource {
+    /// The image's layers, stacked.
+    #[default]
+    Layers,
+    /// `--rootfs DIR`: a directory of the host, changed in place.
+    Directory(PathBuf),
+    /// `--rootfs DIR:O`: a directory of the host as the only layer, which stays as it is.
+    OnDirectory(PathBuf),
+}
+
+impl RootSource {
+    pub(crate) fn is_default(&self) -> bool {
+        *self == RootSource::Layers
+    }
 }
 
 /// Another container that has to run.

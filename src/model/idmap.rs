@@ -1,5 +1,6 @@
 //! Which users and groups of a container stand for which of the host (user_namespaces(7)).
 
+use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// What stands for everybody that is not mapped: the kernel's overflow id.
@@ -39,11 +40,39 @@ impl IdMap {
         inside(&self.groups, id)
     }
 
+    /// The host's ids of the container's root.
+    pub(crate) fn root(&self) -> Result<(u32, u32)> {
+        let root = self.outside_user(0).zip(self.outside_group(0));
+        root.ok_or_else(|| Error::usage("the user namespace has no root: a map must have the id 0"))
+    }
+
     /// The text of /proc/PID/uid_map and gid_map.
     pub(crate) fn text(ranges: &[Range]) -> String {
         let line = |r: &Range| format!("{} {} {}\n", r.inside, r.outside, r.count);
         ranges.iter().map(line).collect()
     }
+}
+
+/// Where a range of `count` ids fits into `pool` beside those that are `taken`: ranges as start and count. The first
+/// place there is.
+pub(crate) fn free(pool: &[(u32, u32)], taken: &[(u32, u32)], count: u32) -> Option<u32> {
+    let wide = |n: u32| u64::from(n);
+    for (start, length) in pool {
+        let end = wide(*start) + wide(*length);
+        let mut at = wide(*start);
+        while at + wide(count) <= end {
+            let in_the_way = taken
+                .iter()
+                .filter(|(t, n)| wide(*t) < at + wide(count) && at < wide(*t) + wide(*n))
+                .map(|(t, n)| wide(*t) + wide(*n))
+                .max();
+            match in_the_way {
+                None => return u32::try_from(at).ok(),
+                Some(behind) => at = behind,
+            }
+        }
+    }
+    None
 }
 
 fn outside(ranges: &[Range], id: u32) -> Option<u32> {
@@ -59,6 +88,23 @@ fn inside(ranges: &[Range], id: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ranges_go_where_nobody_is() {
+        let pool = [(1000, 30), (5000, 20)];
+        for (taken, count, expected) in [
+            (&[][..], 10, Some(1000)),
+            (&[(1000, 10)], 10, Some(1010)),
+            (&[(1000, 10), (1020, 10)], 10, Some(1010)),
+            (&[(1000, 10), (1020, 10)], 11, Some(5000)),
+            (&[(995, 10)], 10, Some(1005)),
+            (&[(1000, 30), (5000, 20)], 1, None),
+            (&[], 31, None),
+            (&[(0, u32::MAX)], 1, None),
+        ] {
+            assert_eq!(free(&pool, taken, count), expected, "{taken:?} {count}");
+        }
+    }
 
     #[test]
     fn both_ways() {

@@ -13,6 +13,13 @@ pub(crate) struct Mount {
     pub(crate) read_only: bool,
     #[serde(default)]
     pub(crate) propagation: Propagation,
+    /// In a user namespace the container's root is the owner of what the host's root owns (`idmap`); volumes with a name
+    /// always are so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) idmap: bool,
+    /// The source with all that is in it is given to the container's user at each start (`U`).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) chown: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -196,7 +196,10 @@ fn try_start(
     let config = &*extras::complete(store, config)?;
     localtime::write(store, config)?;
     let about_names = identity::write(store, config, &live.endpoints)?;
-    let root = root::mount(store, config, Access::Write)?;
+    identity::give(store, config)?;
+    let users = root::users(config)?;
+    let ids = config.namespaces.user.as_ref();
+    let root = root::mount(store, config, Access::Run(users.as_ref().map(AsFd::as_fd)))?;
     sys::stop_point("root-mounted");
     let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
     let capabilities = capability::from_config(&config.security)?;
@@ -233,7 +236,12 @@ fn try_start(
         sys::mount::set_attributes(root.as_fd(), no_devices).context("mount the root without devices")?;
     }
     sys::stop_point("cgroups-made");
-    let sources = volumes::sources(store, config, root.as_fd())?;
+    let into = volumes::Into {
+        root: root.as_fd(),
+        ids,
+        user: Some((identity.uid, identity.gid)),
+    };
+    let sources = volumes::sources(store, config, into)?;
     let shared = sharing::open(store, config)?;
     let (trees, tree_mounts) = trees::open(store, config)?.into_iter().unzip();
     let facts = Facts {
@@ -252,11 +260,14 @@ fn try_start(
         notifies: passed.notifies,
     };
     let plan = plan::plan(&*names::with_links(store, config, &live.endpoints)?, &facts)?;
-    let opened = prepare::Opened {
+    let needs = prepare::Needs {
+        tty: config.process.tty,
+        no_devices: !device_filter,
         shared_shm: shared.shm,
         trees: tree_mounts,
+        users: ids.zip(users.as_ref().map(AsFd::as_fd)),
     };
-    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, config.process.tty, device_filter, opened)?;
+    let (mounts, terminal) = prepare::open_mounts(&plan.attachments, needs)?;
     drop(sources.held);
     let (streams, channels) = match (terminal, streams) {
         (None, Some(streams)) => stdio::passed(streams)?,
@@ -280,6 +291,7 @@ fn try_start(
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
         namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
+        users,
         streams,
         seccomp: filter.unwrap_or_default(),
         passed: passed.fds,

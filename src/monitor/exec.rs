@@ -6,6 +6,7 @@ use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogConfig, LogDriver};
 use crate::model::event::Event;
 use crate::model::id::ContainerId;
+use crate::model::idmap::IdMap;
 use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::{Hello, Size};
 use crate::monitor::launch::{self, FirstClient, Launcher};
@@ -173,9 +174,10 @@ fn until_end(streams: &mut Streams, init: &Init) -> Result<u8> {
 
 fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {
     let joined = Joined::open(store, id)?;
-    let (streams, channels) = open_streams(spec, size, joined.root.as_fd())?;
+    let ids = joined.config.namespaces.user.as_ref();
+    let (streams, channels) = open_streams(spec, size, joined.root.as_fd(), ids)?;
     let entry = cgroup::open_existing(&joined.live.cgroups, joined.process.pid)?;
-    Ok((joined.execute(store, spec, streams, entry, false)?, channels))
+    Ok((joined.execute(store, spec, (streams, entry), false)?, channels))
 }
 
 /// A running container, held by descriptors, for a further program in it.
@@ -185,6 +187,8 @@ pub(super) struct Joined {
     process: ProcessRef,
     pidfd: OwnedFd,
     root: OwnedFd,
+    /// Its user namespace, if it has one of its own.
+    users: Option<OwnedFd>,
 }
 
 impl Joined {
@@ -200,12 +204,26 @@ impl Joined {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = rustix::fs::open(format!("/proc/{}/root", process.pid), flags, Mode::empty())
             .context("open the container's root")?;
+        let users = match config.namespaces.user {
+            None => None,
+            Some(_) => {
+                let path = format!("/proc/{}/ns/user", process.pid);
+                let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+                let users = rustix::fs::open(path, flags, Mode::empty());
+                Some(users.context("open the container's user namespace")?)
+            }
+        };
+        // After the opening: what was opened by pid is that container's only if its first process is still the same.
+        if sys::process::start_time(process.pid) != Some(process.start_time) {
+            return Err(not_running());
+        }
         Ok(Joined {
             config,
             live,
             process,
             pidfd,
             root,
+            users,
         })
     }
 
@@ -223,8 +241,7 @@ impl Joined {
         &self,
         store: &Store,
         spec: &ExecSpec,
-        streams: ChildStreams,
-        entry: cgroup::Entry,
+        (streams, entry): (ChildStreams, cgroup::Entry),
         tied: bool,
     ) -> Result<Init> {
         let (config, live) = (&self.config, &self.live);
@@ -251,7 +268,8 @@ impl Joined {
             tied,
             passes: false,
         };
-        let steps = steps(&config, spec, &confinement);
+        let enter_users = plan::enter_users(&config, &identity)?;
+        let steps = steps(&config, (spec, enter_users), &confinement);
         let prepared = Prepared {
             root: self.root.try_clone()?,
             mounts: Vec::new(),
@@ -261,12 +279,17 @@ impl Joined {
             streams,
             seccomp: filter.unwrap_or_default(),
             passed: Vec::new(),
+            users: self.users.as_ref().map(OwnedFd::try_clone).transpose()?,
         };
         join::join(self.pidfd.as_fd(), &steps, prepared)?.executed()
     }
 }
 
-fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_>) -> Vec<Step> {
+fn steps(
+    config: &ContainerConfig,
+    (spec, enter_users): (&ExecSpec, Option<Step>),
+    confinement: &Confinement<'_>,
+) -> Vec<Step> {
     let workdir = spec.workdir.clone().unwrap_or_else(|| config.process.workdir.clone());
     let mut env: Vec<ByteString> = config
         .process
@@ -285,9 +308,9 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
         Step::Umask(config.process.umask.unwrap_or(plan::UMASK)),
         Step::NewSession,
         Step::StandardStreams,
-        Step::CloseHostFiles,
-        Step::Workdir(workdir),
     ]);
+    steps.extend(enter_users);
+    steps.extend([Step::CloseHostFiles, Step::Workdir(workdir)]);
     steps.extend(confinement.steps(false));
     steps.push(Step::Exec {
         argv: spec.argv.clone(),
@@ -297,10 +320,15 @@ fn steps(config: &ContainerConfig, spec: &ExecSpec, confinement: &Confinement<'_
     steps
 }
 
-fn open_streams(spec: &ExecSpec, size: Option<Size>, root: BorrowedFd<'_>) -> Result<(ChildStreams, Channels)> {
+fn open_streams(
+    spec: &ExecSpec,
+    size: Option<Size>,
+    root: BorrowedFd<'_>,
+    ids: Option<&IdMap>,
+) -> Result<(ChildStreams, Channels)> {
     if !spec.tty {
         return stdio::pipes(spec.interactive, true);
     }
-    let Terminal { master, slave } = prepare::terminal_inside(root)?;
+    let Terminal { master, slave } = prepare::terminal_inside(root, ids)?;
     stdio::terminal(Terminal { master, slave }, spec.interactive, size)
 }

@@ -114,5 +114,7 @@ fn bind(path: PathBuf, target: &Path) -> Mount {
         target: target.to_owned(),
         read_only: true,
         propagation: Propagation::Rprivate,
+        idmap: false,
+        chown: false,
     }
 }

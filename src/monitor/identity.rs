@@ -37,6 +37,24 @@ pub(super) fn write(store: &Store, config: &ContainerConfig, endpoints: &[Endpoi
     Ok(warning.into_iter().collect())
 }
 
+/// In a user namespace they are the container's root's, who may change them.
+pub(super) fn give(store: &Store, config: &ContainerConfig) -> Result<()> {
+    let Some(ids) = &config.namespaces.user else {
+        return Ok(());
+    };
+    if matches!(config.network, NetworkMode::Container(_)) {
+        return Ok(());
+    }
+    let (user, group) = ids.root()?;
+    for name in ["hostname", "resolv.conf", "hosts"] {
+        match std::os::unix::fs::lchown(store.run_dir(&config.id).join(name), Some(user), Some(group)) {
+            Err(e) if e.kind() != ErrorKind::NotFound => return Err(e).with_context(|| format!("give {name} away")),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
 /// The container's networks are others now. What somebody has changed in the files stays.
 pub(super) fn renew(store: &Store, config: &ContainerConfig, old: &[Endpoint], new: &[Endpoint]) -> Result<()> {
     let dir = store.run_dir(&config.id);

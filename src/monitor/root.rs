@@ -3,7 +3,8 @@
 
 use crate::error::{Context as _, Error, Result};
 use crate::layer::overlay::{self, Overlay};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, RootSource};
+use crate::model::idmap::IdMap;
 use crate::model::mount::Propagation;
 use crate::monitor::volumes;
 use crate::runtime::plan::{self, Attachment};
@@ -19,27 +20,110 @@ use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// What a root is mounted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Access {
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Access<'a> {
+    /// To run the container. In a user namespace, which is given, all owners are seen as the host has them.
+    Run(Option<BorrowedFd<'a>>),
     /// Only under the container's lock, and while it does not run.
     Write,
     /// Any number beside each other and beside a start; nothing is written, not even by the kernel.
     Read,
 }
 
-/// The stack of the image's layers and the container's own, attached nowhere.
-pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access) -> Result<OwnedFd> {
+/// The user namespace of a container that has one.
+pub(crate) fn users(config: &ContainerConfig) -> Result<Option<OwnedFd>> {
+    let Some(ids) = &config.namespaces.user else {
+        return Ok(None);
+    };
+    let made = sys::users::create(&IdMap::text(&ids.users), &IdMap::text(&ids.groups));
+    made.map(Some).context("make the user namespace")
+}
+
+/// The stack of the image's layers and the container's own, or the directory that stands for them, attached nowhere.
+pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<OwnedFd> {
+    let users = match access {
+        Access::Run(users) => users,
+        Access::Write | Access::Read => None,
+    };
+    let mounted = store.container_mount(&config.id);
+    if !matches!(access, Access::Read) && sys::mount::is_mounted(&mounted) {
+        // The one writable mount there is (`container/mount.rs`).
+        return sys::mount::clone_tree(CWD, &mounted, false).context("take the mounted root");
+    }
+    if let RootSource::Directory(dir) = &config.root {
+        return directory(dir, access, users).with_context(|| format!("mount the root {}", dir.display()));
+    }
     let overlay = stack(store, config, access)?;
+    if let Some((users, ids)) = users.zip(config.namespaces.user.as_ref()) {
+        return mapped(&overlay, &store.container_dir(&config.id), users, ids).context("mount the root");
+    }
     overlay::mount(&overlay)
         .or_else(|first| by_old_call(&overlay, &store.container_dir(&config.id)).map_err(|_| first))
         .context("mount the root")
 }
 
-fn stack(store: &Store, config: &ContainerConfig, access: Access) -> Result<Overlay> {
+fn directory(dir: &Path, access: Access<'_>, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    let root = sys::mount::clone_tree(CWD, dir, false)?;
+    let set = |set, propagation| {
+        let attributes = sys::mount::Attributes {
+            set,
+            propagation,
+            recursive: false,
+        };
+        sys::mount::set_attributes(root.as_fd(), attributes)
+    };
+    set(0, libc::MS_PRIVATE)?;
+    if let Some(users) = users {
+        sys::mount::map_owners(root.as_fd(), users, false).map_err(can_not_map)?;
+    }
+    if matches!(access, Access::Read) {
+        set(libc::MOUNT_ATTR_RDONLY, 0)?;
+    }
+    Ok(root)
+}
+
+fn can_not_map(e: std::io::Error) -> Error {
+    let error = Error::from(e);
+    error.with_hint(
+        "this kernel, or the filesystem of the engine's root, can't show files to a container as others' (idmapped \
+         mounts, Linux 5.19 for layers): run without --userns",
+    )
+}
+
+/// The stack with every directory of it seen through the container's user namespace: what root owns on disk is owned by
+/// the container's root, and so is what that makes. On a thread that has a mount namespace of its own, where each
+/// directory is covered by its mapped view, and that acts as the container's root, since the kernel makes whiteouts
+/// and work files as whoever mounted (ovl_setup_cred in fs/overlayfs).
+fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> Result<OwnedFd> {
+    let (user, group) = ids.root()?;
+    let inside = || -> Result<OwnedFd> {
+        nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
+        sys::mount::make_all_private()?;
+        for dir in overlay.lowers.iter().map(std::path::PathBuf::as_path).chain([own]) {
+            let said = || format!("map the owners of {}", dir.display());
+            let view = sys::mount::clone_tree(CWD, dir, false).with_context(said)?;
+            sys::mount::map_owners(view.as_fd(), users, false)
+                .map_err(can_not_map)
+                .with_context(said)?;
+            let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+            let place = rustix::fs::open(dir, flags, Mode::empty())?;
+            sys::mount::attach(view.as_fd(), place.as_fd()).with_context(said)?;
+        }
+        sys::users::act_as(user, group)?;
+        overlay::mount(overlay)
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().spawn_scoped(scope, inside)?;
+        thread.join().map_err(|_| Error::other("a thread panicked"))?
+    })
+}
+
+fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<Overlay> {
     let dir = store.container_dir(&config.id);
-    let mut lowers = match access {
-        Access::Write => vec![store.mount_points()?],
-        Access::Read => Vec::new(),
+    let read_only = matches!(access, Access::Read);
+    let mut lowers = match read_only {
+        false => vec![store.mount_points()?],
+        true => Vec::new(),
     };
     let mut upper = dir.join("upper");
     if let Some(step) = &config.build {
@@ -55,8 +139,8 @@ fn stack(store: &Store, config: &ContainerConfig, access: Access) -> Result<Over
         lowers,
         upper,
         work: dir.join("work"),
-        volatile: config.auto_remove && access == Access::Write,
-        read_only: access == Access::Read,
+        volatile: config.auto_remove && !read_only,
+        read_only,
     })
 }
 
@@ -80,7 +164,14 @@ pub(crate) struct Assembled {
 }
 
 /// Mounts the root and its volumes. `None` if a volume has no place in the root, which [`Access::Read`] can't make.
-pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access) -> Result<Option<Assembled>> {
+pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<Option<Assembled>> {
+    let is_mounted = sys::mount::is_mounted(&store.container_mount(&config.id));
+    if is_mounted && config.namespaces.user.is_some() && !matches!(access, Access::Read) {
+        let error = Error::conflict(format!("container {} is mounted", config.name));
+        return Err(
+            error.with_hint("`unmount` it first: its files are seen there in the numbers of its user namespace")
+        );
+    }
     let root = mount(store, config, access)?;
     let place = store.container_dir(&config.id);
     // On a thread, that this process stays where it is.
@@ -115,15 +206,23 @@ pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access) 
 }
 
 /// Whether all of them have a place. What is in memory has nothing in it before a start.
-fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>, access: Access) -> Result<bool> {
-    let sources = volumes::sources(store, config, root)?;
+fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>, access: Access<'_>) -> Result<bool> {
+    let sources = volumes::sources(
+        store,
+        config,
+        volumes::Into {
+            root,
+            ids: None,
+            user: None,
+        },
+    )?;
     for (mount, source) in config.mounts.iter().zip(&sources.of_mounts) {
         if source.is_none() {
             continue;
         }
-        let (what, node) = plan::of_volume(mount, source.as_ref())?;
+        let (what, node) = plan::of_volume(mount, source.as_ref(), None)?;
         let place = match access {
-            Access::Write => rootfs::open_or_make(root, &mount.target, node, Links::Follow),
+            Access::Write | Access::Run(_) => rootfs::open_or_make(root, &mount.target, node, Links::Follow),
             Access::Read => match rootfs::open(root, &mount.target, Links::Follow) {
                 Err(Errno::NOENT) => return Ok(false),
                 opened => opened.map_err(Error::from),
@@ -135,8 +234,9 @@ fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>,
             what,
             read_only: mount.read_only,
             propagation: Propagation::Rprivate,
+            map_owners: false,
         };
-        for volume in prepare::open_mounts(&[attachment], false, true, prepare::Opened::default())?.0 {
+        for volume in prepare::open_mounts(&[attachment], prepare::Needs::default())?.0 {
             sys::mount::attach(volume.as_fd(), place.as_fd()).with_context(said)?;
         }
     }

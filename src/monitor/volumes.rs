@@ -3,6 +3,7 @@
 use crate::error::{Context as _, Error, Result};
 use crate::layer;
 use crate::model::container::ContainerConfig;
+use crate::model::idmap::IdMap;
 use crate::model::mount::{Mount, Source};
 use crate::runtime::plan::VolumeSource;
 use crate::runtime::rootfs::{self, Links};
@@ -21,13 +22,23 @@ pub(super) struct Sources {
     pub(super) held: Vec<OwnedFd>,
 }
 
-/// Looks for the sources, and makes what may be made. `root` is the container's, for copy-up.
-pub(super) fn sources(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>) -> Result<Sources> {
+/// What volumes are filled from and given to.
+#[derive(Clone, Copy)]
+pub(super) struct Into<'a> {
+    /// The container's root, for copy-up, where owners are seen in the numbers of `ids`.
+    pub(super) root: BorrowedFd<'a>,
+    pub(super) ids: Option<&'a IdMap>,
+    /// The container's own number of its user and group: `U`.
+    pub(super) user: Option<(u32, u32)>,
+}
+
+/// Looks for the sources, and makes what may be made.
+pub(super) fn sources(store: &Store, config: &ContainerConfig, into: Into<'_>) -> Result<Sources> {
     let mut held = Vec::new();
     let of_mounts = config
         .mounts
         .iter()
-        .map(|m| source(store, config, m, (root, &mut held)))
+        .map(|m| source(store, config, m, (into, &mut held)))
         .collect::<Result<_>>()?;
     Ok(Sources { of_mounts, held })
 }
@@ -36,7 +47,7 @@ fn source(
     store: &Store,
     config: &ContainerConfig,
     mount: &Mount,
-    (root, held): (BorrowedFd<'_>, &mut Vec<OwnedFd>),
+    (into, held): (Into<'_>, &mut Vec<OwnedFd>),
 ) -> Result<Option<VolumeSource>> {
     let path = match &mount.source {
         Source::Tmpfs { .. } => return Ok(None),
@@ -47,8 +58,9 @@ fn source(
             copy_up,
             subpath,
         } => {
-            let fill = copy_up.then_some((root, mount.target.as_path()));
-            volume(store, config, (name, *anonymous), fill).with_context(|| format!("prepare volume {name}"))?;
+            let fill = copy_up.then_some((into.root, mount.target.as_path()));
+            volume(store, config, (name, *anonymous), fill, into.ids)
+                .with_context(|| format!("prepare volume {name}"))?;
             let dir = store.volume_dir(name);
             match subpath {
                 None => dir,
@@ -67,6 +79,20 @@ fn source(
     let directory = std::fs::metadata(&path)
         .with_context(|| format!("mount {}", path.display()))?
         .is_dir();
+    if let (true, Some((user, group))) = (mount.chown, into.user) {
+        // What is seen through a mapped mount has the container's own numbers on disk.
+        let mapped = mount.idmap || matches!(mount.source, Source::Volume { .. });
+        let (user, group) = match config.namespaces.user.as_ref().filter(|_| !mapped) {
+            Some(ids) => (ids.outside_user(user), ids.outside_group(group)),
+            None => (Some(user), Some(group)),
+        };
+        let owner = user
+            .zip(group)
+            .ok_or_else(|| Error::usage("its user is not one of the user namespace"));
+        owner
+            .and_then(|owner| layer::copy::give(&path, owner))
+            .with_context(|| format!("give {} to the container's user", path.display()))?;
+    }
     Ok(Some(VolumeSource { path, directory }))
 }
 
@@ -97,7 +123,12 @@ fn volume(
     config: &ContainerConfig,
     (name, anonymous): (&str, bool),
     fill: Option<(BorrowedFd<'_>, &Path)>,
+    ids: Option<&IdMap>,
 ) -> Result<()> {
+    let options = layer::copy::Options {
+        from: ids,
+        ..Default::default()
+    };
     let exists = store.volume_dir(name).exists();
     let content = match fill {
         Some((root, target)) => image_content(root, target)?,
@@ -108,11 +139,7 @@ fn volume(
     };
     if !exists {
         let staged = store.stage_volume(name, std::collections::BTreeMap::new(), anonymous)?;
-        layer::copy::tree(
-            content.as_fd(),
-            staged.data()?.as_fd(),
-            &layer::copy::Options::default(),
-        )?;
+        layer::copy::tree(content.as_fd(), staged.data()?.as_fd(), &options)?;
         sys::stop_point("volume-filled");
         rustix::fs::syncfs(staged.data()?)?;
         staged.commit(store)?;
@@ -126,7 +153,6 @@ fn volume(
             .map_or(true, |users| users.iter().any(|u| *u != config.id))
     };
     if is_empty && !used_elsewhere() {
-        let options = layer::copy::Options::default();
         store.fill_volume(name, |data| {
             layer::copy::tree(content.as_fd(), data, &options).map(drop)
         })?;

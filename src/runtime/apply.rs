@@ -43,6 +43,8 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
             nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWCGROUP).context(&step.to_string())
         }
         Step::NewSessionKeyring => sys::process::new_session_keyring().context("join a new session keyring"),
+        Step::ActAs { user, group } => sys::users::act_as(*user, *group).context("act as the container's root"),
+        Step::EnterUsers { user, group } => enter_users(prepared, *user, *group),
         Step::LoopbackUp => sys::interface::loopback_up().context("bring lo up"),
         Step::PrivateMounts => sys::mount::make_all_private().context("make mounts private"),
         Step::AttachRoot(place) => attach_root(root, place),
@@ -147,6 +149,24 @@ fn join(prepared: &Prepared, n: usize) -> Result<()> {
         .get(n)
         .ok_or_else(|| Error::other("no such prepared namespace"))?;
     nix::sched::setns(namespace, nix::sched::CloneFlags::empty()).context("join the namespace")
+}
+
+/// Seen from inside, what the host's root owns is nobody's, and nobody can give it away.
+fn enter_users(prepared: &Prepared, user: u32, group: u32) -> Result<()> {
+    use rustix::process::{Gid, Uid};
+    let users = prepared
+        .users
+        .as_ref()
+        .ok_or_else(|| Error::other("no prepared user namespace"))?;
+    for stream in [
+        std::io::stdin().as_fd(),
+        std::io::stdout().as_fd(),
+        std::io::stderr().as_fd(),
+    ] {
+        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+        rustix::fs::fchown(stream, Some(user), Some(group)).context("give the streams to the user")?;
+    }
+    nix::sched::setns(users, nix::sched::CloneFlags::CLONE_NEWUSER).context("enter the user namespace")
 }
 
 /// The place has to be opened here: a descriptor from before belongs to the other mount namespace.

@@ -5,6 +5,7 @@
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, NetworkMode};
+use crate::model::idmap::IdMap;
 use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::namespace::Whose;
 use crate::model::resources::Ulimit;
@@ -71,6 +72,8 @@ pub(crate) struct Attachment {
     pub(crate) what: What,
     pub(crate) read_only: bool,
     pub(crate) propagation: Propagation,
+    /// In a user namespace: what the container's root owns on disk is root's of the host there too.
+    pub(crate) map_owners: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +152,10 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         Step::AttachRoot(facts.run_dir.clone()),
     ]);
     plan.steps.extend(config.process.oom_score_adj.map(Step::OomScore));
+    if let Some(ids) = &config.namespaces.user {
+        let (user, group) = ids.root()?;
+        plan.steps.push(Step::ActAs { user, group });
+    }
     system_mounts(&mut plan, config, facts);
     identity_files(&mut plan, config, facts);
     let depth = |target: &Path| target.components().count();
@@ -157,7 +164,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         while let Some((n, above)) = trees.next_if(|(_, t)| depth(&t.target) <= depth(&mount.target)) {
             tree(&mut plan, n, above)?;
         }
-        volume(&mut plan, mount, source.as_ref())?;
+        volume(&mut plan, mount, source.as_ref(), config.namespaces.user.as_ref())?;
     }
     for (n, rest) in trees {
         tree(&mut plan, n, rest)?;
@@ -184,8 +191,9 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         Step::Umask(config.process.umask.unwrap_or(UMASK)),
         Step::NewSession,
         Step::StandardStreams,
-        Step::CloseHostFiles,
     ]);
+    plan.steps.extend(enter_users(config, &facts.identity)?);
+    plan.steps.push(Step::CloseHostFiles);
     plan.steps.push(Step::Workdir(config.process.workdir.clone()));
     let argv: Vec<_> = config.process.argv().cloned().collect();
     if argv.is_empty() {
@@ -207,6 +215,24 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         listens: facts.env.iter().any(|e| e.split_env().0 == b"LISTEN_FDS"),
     });
     Ok(plan)
+}
+
+/// The way into the container's user namespace, where its program is `identity`.
+pub(crate) fn enter_users(config: &ContainerConfig, identity: &Identity) -> Result<Option<Step>> {
+    let Some(ids) = &config.namespaces.user else {
+        return Ok(None);
+    };
+    let none = |what: &str, id: u32| Error::usage(format!("{what} {id} is not one of the container's user namespace"));
+    let user = ids
+        .outside_user(identity.uid)
+        .ok_or_else(|| none("user", identity.uid))?;
+    let group = ids
+        .outside_group(identity.gid)
+        .ok_or_else(|| none("group", identity.gid))?;
+    if let Some(other) = identity.groups.iter().find(|g| ids.outside_group(**g).is_none()) {
+        return Err(none("group", *other));
+    }
+    Ok(Some(Step::EnterUsers { user, group }))
 }
 
 /// What a program's new files may not be, unless it was asked for otherwise.
@@ -333,6 +359,7 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
         what,
         read_only: false,
         propagation: Propagation::Rprivate,
+        map_owners: false,
     };
     let mount = |kind, target: &str, read_only| Step::Mount {
         kind,
@@ -350,7 +377,8 @@ fn system_mounts(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     }
     let covered = |target: &str| config.mounts.iter().any(|m| m.target == Path::new(target));
     if !covered("/dev/shm") && !config.namespaces.no_shm {
-        let options = vec!["mode=1777".to_owned(), format!("size={}", config.shm_size)];
+        let mut options = vec!["mode=1777".to_owned(), format!("size={}", config.shm_size)];
+        options.extend(owner(config.namespaces.user.as_ref()));
         let shm = match facts.shared_shm {
             true => What::SharedShm,
             false => What::Tmpfs {
@@ -388,6 +416,7 @@ fn notification_socket(plan: &mut Plan, facts: &Facts) {
         what,
         read_only: true,
         propagation: Propagation::Rprivate,
+        map_owners: false,
     };
     plan.attach(attachment, NOTIFY_SOCKET, Node::File, Links::Follow);
 }
@@ -407,6 +436,7 @@ fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
             what,
             read_only: false,
             propagation: Propagation::Rprivate,
+            map_owners: false,
         };
         plan.attach(attachment, Path::new("/etc").join(name), Node::File, Links::Follow);
     }
@@ -429,28 +459,36 @@ fn tree(plan: &mut Plan, n: usize, tree: &Tree) -> Result<()> {
         what: What::Tree(n),
         read_only: tree.read_only,
         propagation: Propagation::Rprivate,
+        map_owners: false,
     };
     let node = if tree.directory { Node::Directory } else { Node::File };
     plan.attach(attachment, &tree.target, node, Links::Follow);
     Ok(())
 }
 
-fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>) -> Result<()> {
+fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>, ids: Option<&IdMap>) -> Result<()> {
     check_target(&mount.target)?;
-    let (what, node) = of_volume(mount, source)?;
+    let (what, node) = of_volume(mount, source, ids)?;
     let attachment = Attachment {
         what,
         read_only: mount.read_only,
         propagation: mount.propagation,
+        map_owners: ids.is_some() && (mount.idmap || matches!(mount.source, Source::Volume { .. })),
     };
     plan.attach(attachment, &mount.target, node, Links::Follow);
     Ok(())
 }
 
 /// What a volume's mount is made of, and what it is mounted on.
-pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>) -> Result<(What, Node)> {
+pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>, ids: Option<&IdMap>) -> Result<(What, Node)> {
     Ok(match (&mount.source, source) {
-        (Source::Tmpfs { size, mode, options }, _) => (tmpfs(*size, *mode, options)?, Node::Directory),
+        (Source::Tmpfs { size, mode, options }, _) => {
+            let mut options = options.clone();
+            let unset = |o: &String| !options.iter().any(|set| set.starts_with(&o[..4]));
+            let owners: Vec<_> = owner(ids).filter(unset).collect();
+            options.extend(owners);
+            (tmpfs(*size, *mode, &options)?, Node::Directory)
+        }
         (Source::Bind { non_recursive, .. }, Some(s)) => (
             What::Path {
                 path: s.path.clone(),
@@ -467,6 +505,13 @@ pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>) -> Result<
         ),
         (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
     })
+}
+
+/// Options of a filesystem in memory, that the container's root owns it.
+fn owner(ids: Option<&IdMap>) -> impl Iterator<Item = String> {
+    let user = ids.and_then(|ids| ids.outside_user(0)).map(|id| format!("uid={id}"));
+    let group = ids.and_then(|ids| ids.outside_group(0)).map(|id| format!("gid={id}"));
+    user.into_iter().chain(group)
 }
 
 fn node_of(source: &VolumeSource) -> Node {

@@ -55,6 +55,8 @@ fn config() -> ContainerConfig {
         publish_all: false,
         cidfile: None,
         systemd: false,
+        root: Default::default(),
+        quota: None,
         volumes_from: Vec::new(),
         service: Default::default(),
         command_line: Vec::new(),
@@ -203,6 +205,8 @@ fn nothing_is_mounted_inside_proc() {
         target,
         read_only: false,
         propagation: Propagation::Rprivate,
+        idmap: false,
+        chown: false,
     });
     let error = plan(
         &config,

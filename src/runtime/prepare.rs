@@ -1,6 +1,7 @@
 //! Everything that a start needs open before the clone, so that the child only walks down its list.
 
 use crate::error::{Context as _, Error, Result};
+use crate::model::idmap::IdMap;
 use crate::model::mount::Propagation;
 use crate::runtime::device;
 use crate::runtime::plan::{Attachment, What};
@@ -21,6 +22,8 @@ pub(crate) struct Prepared {
     /// The v2 group's directory.
     pub(crate) cgroup: Option<OwnedFd>,
     pub(crate) namespaces: Vec<OwnedFd>,
+    /// The container's user namespace, if it has one of its own.
+    pub(crate) users: Option<OwnedFd>,
     pub(crate) streams: ChildStreams,
     pub(crate) seccomp: Vec<libc::sock_filter>,
     pub(crate) passed: Vec<OwnedFd>,
@@ -71,33 +74,35 @@ pub(crate) struct Terminal {
     pub(crate) slave: OwnedFd,
 }
 
-/// Mounts that exist already.
-#[derive(Default)]
-pub(crate) struct Opened {
+/// What mounts are made for.
+#[derive(Debug, Default)]
+pub(crate) struct Needs<'a> {
+    pub(crate) tty: bool,
+    /// There is no filter for devices: none that lies on the mounts may work.
+    pub(crate) no_devices: bool,
     pub(crate) shared_shm: Option<OwnedFd>,
-    /// In the order of `plan::Facts::trees`.
+    /// Mounts that exist already, in the order of `plan::Facts::trees`.
     pub(crate) trees: Vec<OwnedFd>,
+    /// The container's users, and their namespace.
+    pub(crate) users: Option<(&'a IdMap, BorrowedFd<'a>)>,
 }
 
-/// The mounts of a plan, and the terminal if one of them asks for it. Without a filter for `devices`, none that lies on
-/// the mounts works.
+/// The mounts of a plan, and the terminal if one of them asks for it.
 pub(crate) fn open_mounts(
     attachments: &[Attachment],
-    tty: bool,
-    devices: bool,
-    opened: Opened,
+    mut needs: Needs<'_>,
 ) -> Result<(Vec<OwnedFd>, Option<Terminal>)> {
-    let Opened { mut shared_shm, trees } = opened;
-    let mut trees: Vec<_> = trees.into_iter().map(Some).collect();
+    let mut trees: Vec<_> = std::mem::take(&mut needs.trees).into_iter().map(Some).collect();
     let mut mounts = Vec::with_capacity(attachments.len());
     let mut terminal = None;
     for attachment in attachments {
         let mount = match &attachment.what {
             What::Dev { console } => device::new_dev(*console)?,
             What::Pts => {
-                let fs = new_pts()?;
-                if tty {
-                    terminal = Some(open_terminal(fs.as_fd())?);
+                let ids = needs.users.map(|(ids, _)| ids);
+                let fs = new_pts(ids)?;
+                if needs.tty {
+                    terminal = Some(open_terminal(fs.as_fd(), ids)?);
                 }
                 fs
             }
@@ -114,7 +119,7 @@ pub(crate) fn open_mounts(
                 sys::mount::new_filesystem("tmpfs", &options, attributes).context("make a tmpfs")?
             }
             What::SharedShm => {
-                let shm = shared_shm.take();
+                let shm = needs.shared_shm.take();
                 shm.ok_or_else(|| Error::other("there is no shared /dev/shm"))?
             }
             What::Tree(n) => {
@@ -124,7 +129,17 @@ pub(crate) fn open_mounts(
             What::Path { path, recursive } => sys::mount::clone_tree(rustix::fs::CWD, path, *recursive)
                 .with_context(|| format!("clone the mount of {}", path.display()))?,
         };
-        adjust(mount.as_fd(), attachment, devices)?;
+        if let (true, Some((_, users))) = (attachment.map_owners, needs.users) {
+            let mapped = sys::mount::map_owners(mount.as_fd(), users, true);
+            mapped
+                .map_err(|e| {
+                    Error::from(e).with_hint(
+                        "its filesystem, or this kernel, can't show files to a container as others' (idmapped mounts)",
+                    )
+                })
+                .context("map the owners of the mount")?;
+        }
+        adjust(mount.as_fd(), attachment, !needs.no_devices)?;
         mounts.push(mount);
     }
     Ok((mounts, terminal))
@@ -176,25 +191,30 @@ fn adjust(mount: BorrowedFd<'_>, attachment: &Attachment, devices: bool) -> Resu
     Ok(())
 }
 
-fn new_pts() -> Result<OwnedFd> {
-    let options = ["newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
+/// The group of terminals, `tty` by convention.
+const TTY: u32 = 5;
+
+fn new_pts(ids: Option<&IdMap>) -> Result<OwnedFd> {
+    let group = ids.map_or(Some(TTY), |ids| ids.outside_group(TTY));
+    let group = format!("gid={}", group.unwrap_or_default());
+    let options = ["newinstance", "ptmxmode=0666", "mode=0620", &group];
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
     sys::mount::new_filesystem("devpts", &options, attributes).context("make /dev/pts")
 }
 
 /// A further terminal of a running container, from its own /dev/pts.
-pub(crate) fn terminal_inside(root: BorrowedFd<'_>) -> Result<Terminal> {
+pub(crate) fn terminal_inside(root: BorrowedFd<'_>, ids: Option<&IdMap>) -> Result<Terminal> {
     const DEVPTS_SUPER_MAGIC: i64 = 0x1cd1;
     let pts = rootfs::open(root, Path::new("/dev/pts"), Links::Refuse).context("open /dev/pts of the container")?;
     // A container that may mount could have put anything there.
     if rustix::fs::fstatfs(&pts)?.f_type != DEVPTS_SUPER_MAGIC {
         return Err(Error::other("/dev/pts of the container holds no terminals"));
     }
-    open_terminal(pts.as_fd())
+    open_terminal(pts.as_fd(), ids)
 }
 
 /// The pair is made by descriptors alone, so that no path of the container is trusted (TIOCGPTPEER, Linux 4.13).
-fn open_terminal(pts: BorrowedFd<'_>) -> Result<Terminal> {
+fn open_terminal(pts: BorrowedFd<'_>, ids: Option<&IdMap>) -> Result<Terminal> {
     // A container that may mount could have put a FIFO or another device in its place.
     let flags = OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC | OFlags::NONBLOCK;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS | ResolveFlags::BENEATH;
@@ -207,5 +227,9 @@ fn open_terminal(pts: BorrowedFd<'_>) -> Result<Terminal> {
     use rustix::pty::OpenptFlags;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC)
         .context("open the terminal's other side")?;
+    if let Some(user) = ids.and_then(|ids| ids.outside_user(0)) {
+        let user = rustix::fs::Uid::from_raw(user);
+        rustix::fs::fchown(&slave, Some(user), None).context("give the terminal to the container's root")?;
+    }
     Ok(Terminal { master, slave })
 }

@@ -25,6 +25,16 @@ pub(crate) enum Step {
     LoopbackUp,
     /// Nothing mounted from here on is seen outside.
     PrivateMounts,
+    /// What is made from here on belongs to this user and group of the host: the container's root.
+    ActAs {
+        user: u32,
+        group: u32,
+    },
+    /// The prepared user namespace. The standard streams become its user's, who is this one on the host.
+    EnterUsers {
+        user: u32,
+        group: u32,
+    },
     /// The prepared root, on top of a directory of the host's that nobody else sees through here.
     AttachRoot(PathBuf),
     /// Prepared mount `n`.
@@ -109,6 +119,8 @@ impl fmt::Display for Step {
             Step::JoinNamespace(n) => write!(f, "join namespace {n}"),
             Step::NewCgroupNamespace => f.write_str("new cgroup namespace"),
             Step::NewSessionKeyring => f.write_str("new session keyring"),
+            Step::ActAs { user, group } => write!(f, "act as {user}:{group}"),
+            Step::EnterUsers { user, group } => write!(f, "enter the user namespace as {user}:{group}"),
             Step::LoopbackUp => f.write_str("bring lo up"),
             Step::PrivateMounts => f.write_str("make mounts private"),
             Step::AttachRoot(at) => write!(f, "attach root on {}", at.display()),

@@ -18,7 +18,7 @@
 use super::layers::{JSON, LayerRecord, RECORD};
 use super::{ContainerLock, Durability, Store, StoreLock, file, staging};
 use crate::error::{Context, Error, Result};
-use crate::model::container::ContainerConfig;
+use crate::model::container::{ContainerConfig, RootSource};
 use crate::model::id::ContainerId;
 use crate::sys;
 use std::fs::{DirBuilder, File, FileTimes, Permissions};
@@ -38,7 +38,12 @@ impl Store {
 
     /// The layers below a container's upper, base first.
     pub(crate) fn lower_dirs(&self, config: &ContainerConfig) -> Vec<PathBuf> {
-        config.image.layers.iter().map(|l| self.layer_dir(l)).collect()
+        match &config.root {
+            RootSource::OnDirectory(dir) => vec![dir.clone()],
+            RootSource::Layers | RootSource::Directory(_) => {
+                config.image.layers.iter().map(|l| self.layer_dir(l)).collect()
+            }
+        }
     }
 
     /// Begins with an empty file for what rebuilds the layer's tar.

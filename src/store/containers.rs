@@ -15,6 +15,7 @@ use crate::model::time::Timestamp;
 use crate::sys;
 use std::fs::{DirBuilder, Permissions};
 use std::io::ErrorKind;
+use std::os::fd::AsFd as _;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
@@ -132,6 +133,7 @@ impl Store {
         file::write_new(&stage.path().join("config.json"), &file::to_json(config)?, durability)
             .and_then(|_| self.fill(&stage, config))
             .with_context(|| format!("make container {}", config.id.short()))?;
+        Self::limit_space(&stage, config)?;
         if durability == Durability::Synced {
             stage.settle()?;
         }
@@ -178,6 +180,23 @@ impl Store {
             std::os::unix::fs::lchown(&upper, Some(uid), Some(gid))?;
         }
         std::fs::set_permissions(&upper, Permissions::from_mode(mode))
+    }
+
+    /// What comes into the container's directories counts as one project's (`--storage-opt size`), whose number is the
+    /// beginning of its id. A project that nothing belongs to any more is no burden.
+    fn limit_space(stage: &Stage, config: &ContainerConfig) -> Result<()> {
+        let Some(bytes) = config.quota else { return Ok(()) };
+        let project = u32::from_str_radix(&config.id.as_str()[..8], 16).unwrap_or(1).max(1);
+        let limit = || -> std::io::Result<()> {
+            for name in ["upper", "work"] {
+                sys::quota::join(std::fs::File::open(stage.path().join(name))?.as_fd(), project)?;
+            }
+            sys::quota::limit(stage.dir(), project, bytes)
+        };
+        let hint = "mount it with prjquota: ext4 made with `-O quota,project`, or xfs";
+        limit()
+            .map_err(|e| Error::from(e).with_hint(hint))
+            .context("--storage-opt size: the filesystem of the engine's root has no project quotas")
     }
 
     /// Under the store's shared lock: the image's layers are there, and stay. Volumes are made by the first start.
@@ -298,7 +317,7 @@ impl Store {
         self.event(&event.at(Timestamp::now()));
         drop(held);
         sys::stop_point("container-detached");
-        let cleared = self.clear_live(id);
+        let cleared = self.clear_live(id).and_then(|()| self.drop_container_mount(id));
         Ok(DetachedContainer { doomed, image, cleared })
     }
 }

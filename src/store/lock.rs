@@ -63,6 +63,12 @@ pub(super) struct NamesLock {
     _file: File,
 }
 
+/// The right to choose ranges of users.
+#[derive(Debug)]
+pub(crate) struct UsersLock {
+    _file: File,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Shared,
@@ -89,6 +95,15 @@ impl Store {
             }
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// The right to give ranges of users to new containers. On the directory of all containers, which are what says who
+    /// has which.
+    pub(crate) fn lock_users(&self) -> Result<UsersLock> {
+        let path = self.containers_root();
+        let file = File::open(&path).with_context(|| format!("open {}", path.display()))?;
+        self.wait_for(&file, Mode::Exclusive, "the ranges of users")?;
+        Ok(UsersLock { _file: file })
     }
 
     /// Whether names could be changed now without waiting for another process.

@@ -43,6 +43,7 @@ mod blobs;
 mod cache;
 mod cache_mounts;
 mod claims;
+mod container_mounts;
 mod containers;
 mod downloads;
 mod event_tail;
@@ -77,7 +78,7 @@ pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;
 pub(crate) use networks::{LeasesLock, NetworksLock};
 pub(crate) use ports::FreePorts;
-pub(crate) use secrets::Taken;
+pub(crate) use secrets::{Notes, Taken};
 pub(crate) use staging::{Stage, StagedFile};
 pub(crate) use tags::{Tags, Target};
 

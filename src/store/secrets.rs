@@ -27,20 +27,20 @@ pub(crate) enum Taken {
     Keep,
 }
 
+/// What people note about a secret.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Notes {
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) driver_options: BTreeMap<String, String>,
+}
+
 impl Store {
     fn secrets_dir(&self) -> PathBuf {
         self.root.join("secrets")
     }
 
     /// Makes a secret; its record.
-    pub(crate) fn create_secret(
-        &self,
-        name: &str,
-        data: &[u8],
-        labels: BTreeMap<String, String>,
-        driver_options: BTreeMap<String, String>,
-        taken: Taken,
-    ) -> Result<Secret> {
+    pub(crate) fn create_secret(&self, name: &str, data: &[u8], notes: Notes, taken: Taken) -> Result<Secret> {
         check(name, data)?;
         let dir = self.secrets_dir();
         match std::fs::DirBuilder::new().mode(0o700).create(&dir) {
@@ -71,8 +71,8 @@ impl Store {
             name: name.to_owned(),
             created: old.as_ref().map_or(now, |o| o.created),
             updated: old.as_ref().map(|_| now),
-            labels,
-            driver_options,
+            labels: notes.labels,
+            driver_options: notes.driver_options,
         };
         file::replace(&dir, &format!("{}.data", secret.id), data, Durability::Synced)?;
         sys::stop_point("secret-written");
@@ -209,7 +209,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
     fn create(s: &Store, name: &str, data: &str, taken: Taken) -> Result<Secret> {
-        s.create_secret(name, data.as_bytes(), BTreeMap::new(), BTreeMap::new(), taken)
+        s.create_secret(name, data.as_bytes(), Notes::default(), taken)
     }
 
     #[test]

@@ -8,10 +8,12 @@ pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod nfnetlink;
 pub(crate) mod process;
+pub(crate) mod quota;
 pub(crate) mod seccomp;
 mod stop;
 pub(crate) mod terminal;
 pub(crate) mod tree;
+pub(crate) mod users;
 pub(crate) mod writeback;
 
 pub(crate) use stop::stop_point;

@@ -66,7 +66,23 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> i
         propagation: attributes.propagation,
         userns_fd: 0,
     };
-    let flags = libc::AT_EMPTY_PATH | if attributes.recursive { libc::AT_RECURSIVE } else { 0 };
+    set_attr(mount, &attr, attributes.recursive)
+}
+
+/// Lets the mount, attached nowhere yet, show every owner as `users`, a user namespace, has him on the host. `EINVAL`
+/// where the filesystem, or a kernel before 5.12, can't.
+pub(crate) fn map_owners(mount: BorrowedFd<'_>, users: BorrowedFd<'_>, recursive: bool) -> io::Result<()> {
+    let attr = MountAttr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
+        propagation: 0,
+        userns_fd: u64::from(users.as_raw_fd().unsigned_abs()),
+    };
+    set_attr(mount, &attr, recursive)
+}
+
+fn set_attr(mount: BorrowedFd<'_>, attr: &MountAttr, recursive: bool) -> io::Result<()> {
+    let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
     // SAFETY: the path is an empty C string, `attr` outlives the call and its size is given.
     let r = unsafe {
         libc::syscall(
@@ -74,7 +90,7 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> i
             mount.as_raw_fd(),
             c"".as_ptr(),
             flags,
-            &raw const attr,
+            std::ptr::from_ref(attr),
             size_of::<MountAttr>(),
         )
     };
@@ -82,6 +98,19 @@ pub(crate) fn set_attributes(mount: BorrowedFd<'_>, attributes: Attributes) -> i
         Err(io::Error::last_os_error())
     } else {
         Ok(())
+    }
+}
+
+/// Whether something is mounted on `path`: it is on another mount than the directory around it (statx(2), Linux 5.8).
+pub(crate) fn is_mounted(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let mount = |path: &Path| {
+        let stat = statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::MNT_ID).ok()?;
+        Some(stat.stx_mnt_id)
+    };
+    match (mount(path), path.parent().and_then(mount)) {
+        (Some(inside), Some(around)) => inside != around,
+        _ => false,
     }
 }
 

@@ -69,6 +69,9 @@ const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropp
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 
+/// Those of a container's.
+const CONTAINER_MOUNT_POINTS: &[&str] = &["container-mount-made", "container-unmounted"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
@@ -320,14 +323,38 @@ fn an_image_mount_killed_anywhere() {
 
 #[test]
 #[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn killed_while_a_container_is_mounted() {
+    for point in CONTAINER_MOUNT_POINTS {
+        let host = Host::new();
+        host.text("create --name c tiny");
+        killed(&host, point, "mount c");
+        let root = host.text("mount c");
+        assert!(std::path::Path::new(&root).join("tiny").exists(), "{point}");
+        killed(&host, point, "unmount c");
+        host.run("unmount c").ok();
+        assert_eq!(host.text("mount"), "", "{point}");
+        host.text("mount c");
+        host.text("rm c");
+        assert!(!std::path::Path::new(&root).exists(), "{point}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
 fn every_change_is_told_once_whoever_is_killed() {
     for point in EVENT_POINTS {
         let host = Host::new();
         killed(&host, point, "run --rm --net none --name x1 tiny /tiny exit 3");
         killed(&host, point, "run --net none --name y1 tiny /tiny exit 3");
         crate::support::wait_until("nothing to run", || host.text("ps -q").is_empty());
-        host.run("rm -f y1");
-        host.run("rm -f x1");
+        for name in ["x1", "y1"] {
+            host.run(["rm", "-f", name]);
+            // What a killed creation has claimed is swept.
+            host.run([
+                "run", "--rm", "--net", "none", "--name", name, "tiny", "/tiny", "exit", "3",
+            ])
+            .fails(3);
+        }
         assert_eq!(host.text("ps -aq"), "", "{point}");
         let told = || host.text("events --no-stream --filter type=container --format {{.Actor.ID}}:{{.Action}}");
         let once = told();

@@ -32,6 +32,7 @@ mod logout;
 mod logs;
 mod man;
 mod manifest;
+mod mount;
 mod network;
 mod network_reload;
 mod pause;
@@ -57,6 +58,7 @@ mod unpause;
 mod update;
 mod version;
 mod volume;
+mod volume_archive;
 mod wait;
 
 use crate::cli::tree::Spec;
@@ -93,6 +95,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     logs::SPEC,
     man::SPEC,
     manifest::SPEC,
+    mount::SPEC,
     network::SPEC,
     pause::SPEC,
     port::SPEC,
@@ -113,6 +116,8 @@ pub(crate) static COMMANDS: &[Spec] = &[
     system::SPEC,
     tag::SPEC,
     top::SPEC,
+    mount::UNMOUNT.under_noun("umount"),
+    mount::UNMOUNT,
     unpause::SPEC,
     update::SPEC,
     version::SPEC,

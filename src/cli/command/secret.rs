@@ -11,7 +11,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::model::event::{Event, EventKind};
 use crate::output::inspect::{Style as Page, inspect as show};
 use crate::output::listing::{self, Style};
-use crate::store::Taken;
+use crate::store::{Notes, Taken};
 use clap::{Arg, ArgMatches, Command};
 use std::io::Read as _;
 
@@ -120,11 +120,13 @@ fn create(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         (false, true) => Taken::Keep,
         (false, false) => Taken::Refuse,
     };
-    let labels = environment::labels(std::iter::empty(), m.texts("label"))?;
-    let options = environment::labels(std::iter::empty(), m.texts("driver-opts"))?;
+    let notes = Notes {
+        labels: environment::labels(std::iter::empty(), m.texts("label"))?,
+        driver_options: environment::labels(std::iter::empty(), m.texts("driver-opts"))?,
+    };
     let data = content(m)?;
     let store = session.store()?;
-    let secret = store.create_secret(m.text("NAME").unwrap_or_default(), &data, labels, options, taken)?;
+    let secret = store.create_secret(m.text("NAME").unwrap_or_default(), &data, notes, taken)?;
     store.event(&Event::new(EventKind::Secret, "create", &secret.id).with("name", &secret.name));
     session.console.line(&secret.id)?;
     Ok(0)

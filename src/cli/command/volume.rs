@@ -1,7 +1,7 @@
 //! `volume`: named volumes.
 
 use super::container::exit_code;
-use super::inspect;
+use super::{inspect, volume_archive};
 use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::environment;
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
@@ -21,7 +21,16 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with volumes",
     examples: &[],
     also: None,
-    body: Body::Noun(&[CREATE, EXISTS, inspect::VOLUME, LS, PRUNE, RM]),
+    body: Body::Noun(&[
+        CREATE,
+        EXISTS,
+        volume_archive::EXPORT,
+        volume_archive::IMPORT,
+        inspect::VOLUME,
+        LS,
+        PRUNE,
+        RM,
+    ]),
 };
 
 const CREATE: Spec = Spec {

@@ -14,6 +14,7 @@ use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::monitor::root::Access;
 use crate::store::Store;
+use crate::sys;
 use place::{Base, Place, Written, find};
 use plan::{Destination, Refusal, Source, Target};
 use rustix::fs::{FileType, Mode, OFlags, StatVfsMountFlags, fstat, fstatvfs, mkdirat, openat};
@@ -74,6 +75,11 @@ pub(crate) fn copy(
     let target = plan::plan(source, there, destination.written().directory);
     let target = target.map_err(|refusal| destination.refused(refusal))?;
     destination.check_writable(&place)?;
+    if let Some(ids) = destination.ids() {
+        // Nobody else can make files there.
+        let (user, group) = ids.root()?;
+        sys::users::act_as(user, group).context("act as the container's root")?;
+    }
     let into = destination.ready(place, target)?;
     match (&source_side, from_place) {
         (Some(side), Some(from)) => side.copy_to(destination, from, into, wish),
@@ -145,7 +151,7 @@ enum Files {
 
 impl Side {
     /// `None` of a stream. What `other` has open already of the same container is not opened twice.
-    fn open(store: &Store, end: &End, access: Access, other: Option<&Side>) -> Result<Option<Side>> {
+    fn open(store: &Store, end: &End, access: Access<'_>, other: Option<&Side>) -> Result<Option<Side>> {
         let (files, path, typed) = match end {
             End::Stream => return Ok(None),
             End::Host(path) => {

@@ -262,6 +262,8 @@ fn add(edits: &mut Edits, from: &ContainerEdits) -> Result<()> {
             },
             target: absolute(&mount.container_path)?,
             read_only: mount.options.iter().any(|o| o == "ro"),
+            idmap: false,
+            chown: false,
             propagation: mount
                 .options
                 .iter()

@@ -1,0 +1,43 @@
+//! A user namespace as a descriptor: what an idmapped mount is made with, and what a container's processes enter
+//! (user_namespaces(7), mount_setattr(2)).
+
+use super::clone::{Fork, clone3};
+use std::fs::OpenOptions;
+use std::io::{self, Read as _, Write as _};
+use std::os::fd::{AsFd as _, OwnedFd};
+
+/// Makes one with these maps, in the form of /proc/PID/uid_map. The process must have one thread.
+pub(crate) fn create(users: &str, groups: &str) -> io::Result<OwnedFd> {
+    let (wait, release) = io::pipe()?;
+    match clone3(libc::CLONE_NEWUSER, None)? {
+        Fork::Child => {
+            // The namespace lives by whoever is in it, until it is open.
+            drop(release);
+            let _ = (&wait).read(&mut [0]);
+            super::process::exit_now(0)
+        }
+        Fork::Parent { pid, pidfd } => {
+            drop(wait);
+            let write = |name: &str, text: &str| {
+                let file = OpenOptions::new().write(true).open(format!("/proc/{pid}/{name}"));
+                file?.write_all(text.as_bytes())
+            };
+            let made = write("uid_map", users)
+                .and_then(|()| write("gid_map", groups))
+                .and_then(|()| std::fs::File::open(format!("/proc/{pid}/ns/user")));
+            drop(release);
+            super::process::reap(pidfd.as_fd())?;
+            Ok(made?.into())
+        }
+    }
+}
+
+/// From here on this thread makes files as `user` and `group`, and may do what it could: who makes something through an
+/// idmapped mount must be one of those that it maps.
+pub(crate) fn act_as(user: u32, group: u32) -> io::Result<()> {
+    let effective = caps::read(None, caps::CapSet::Effective).map_err(io::Error::other)?;
+    nix::unistd::setfsgid(nix::unistd::Gid::from_raw(group));
+    nix::unistd::setfsuid(nix::unistd::Uid::from_raw(user));
+    // setfsuid(2) has taken those about files (capabilities(7)).
+    caps::set(None, caps::CapSet::Effective, &effective).map_err(io::Error::other)
+}

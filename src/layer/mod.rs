@@ -14,6 +14,7 @@ pub(crate) mod tar_split;
 mod tests;
 
 mod archive;
+mod flatten;
 mod header;
 mod inherit;
 mod number;
@@ -31,6 +32,7 @@ mod whiteout;
 pub(crate) mod xattr;
 
 pub(crate) use archive::is_archive;
+pub(crate) use flatten::flatten;
 pub(crate) use inherit::inherit;
 pub(crate) use settle::settle;
 pub(crate) use size::size;

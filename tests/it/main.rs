@@ -14,6 +14,8 @@
 mod archives;
 mod bad_input;
 mod build_language;
+mod build_cache;
+mod build_run;
 mod cdi;
 mod check;
 mod commit;

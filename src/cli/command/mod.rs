@@ -5,6 +5,7 @@ mod attach;
 mod boot;
 mod build;
 mod builder;
+mod builder_prune;
 mod commit;
 mod completion;
 mod container;

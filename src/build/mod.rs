@@ -102,7 +102,6 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
     lint::enforce(store, options, &dockerfile, &opened.context)?;
-    let mut sources = Some(Sources::new(store, options, progress, opened.context));
     let main = std::rc::Rc::new(opened.context);
     let mut platforms = options.platforms.clone();
     if platforms.is_empty() {

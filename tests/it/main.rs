@@ -13,8 +13,8 @@
 
 mod archives;
 mod bad_input;
-mod build_language;
 mod build_cache;
+mod build_language;
 mod build_run;
 mod cdi;
 mod check;

@@ -55,6 +55,7 @@ mod registry;
 mod removal;
 mod republish;
 mod secrets;
+mod service;
 mod settings;
 mod shells;
 mod start;

@@ -1,7 +1,7 @@
 //! `build`: a Dockerfile and its context → an image.
 
 use crate::build::options::{
-    CacheOptions, ContextPlace, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
+    CacheOptions, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
 };
 use crate::build::{self, expand, lint};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, value, whole_number};

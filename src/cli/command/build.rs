@@ -632,6 +632,7 @@ pub(super) fn parsed(words: &[&str]) -> Result<Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::options::ContextPlace;
     use crate::build::options::DockerfilePlace;
     use crate::container::config::NetworkArg;
 

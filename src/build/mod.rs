@@ -47,6 +47,7 @@ mod task;
 mod url;
 mod words;
 
+use crate::container::driver;
 use crate::error::Result;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
@@ -70,6 +71,7 @@ pub(crate) struct Built {
 
 /// Builds what the options ask for. When it returns, the image survives a power cut.
 pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Built> {
+    driver::needs_overlay(store, "build")?;
     store.sweep_left_overs()?;
     let opened = context::open(
         store,

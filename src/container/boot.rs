@@ -145,7 +145,8 @@ fn needs(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
         Whose::Private | Whose::Host => None,
     });
     let links = config.names.links.iter().map(|link| &link.container);
-    network.into_iter().chain(shared).chain(links)
+    let required = config.requires.iter().map(|r| &r.container);
+    network.into_iter().chain(shared).chain(links).chain(required)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -229,6 +229,8 @@ impl Monitor {
         let check = health.check().clone();
         let Some(argv) = check.argv(&health.config.shell) else {
             health.plan();
+            let waiting = std::mem::take(&mut health.waiting);
+            self.refuse(&waiting);
             return;
         };
         let since = Timestamp::now();
@@ -273,6 +275,9 @@ impl Monitor {
         self.live.health = self.health.as_ref().map(Health::status);
         // A full disk is no reason to stop asking.
         let _ = self.store.save_live(&self.config.id, &self.live);
+        if self.live.health == Some(HealthStatus::Healthy) {
+            self.supervision.healthy();
+        }
         if let Some(status) = self.live.health {
             let action = format!("health_status: {}", status.as_str());
             self.store.event(&Event::container(action, &self.config));

@@ -135,7 +135,6 @@ impl Supervision {
     }
 
     /// The first good health check of this start.
-    #[expect(dead_code, reason = "called by the health checks")]
     pub(super) fn healthy(&self) {
         if self.mode == SdNotify::Healthy {
             self.say("READY=1");

@@ -273,11 +273,11 @@ impl Monitor {
     /// The status is another one: here is whatever follows from that.
     fn health_changed(&mut self) {
         self.live.health = self.health.as_ref().map(Health::status);
-        // A full disk is no reason to stop asking.
-        let _ = self.store.save_live(&self.config.id, &self.live);
         if self.live.health == Some(HealthStatus::Healthy) {
             self.supervision.healthy();
         }
+        // A full disk is no reason to stop asking.
+        let _ = self.store.save_live(&self.config.id, &self.live);
         if let Some(status) = self.live.health {
             let action = format!("health_status: {}", status.as_str());
             self.store.event(&Event::container(action, &self.config));

@@ -65,7 +65,7 @@ struct Job {
 /// One of the chain, base first: here, or to be fetched.
 enum Link {
     Here(V1Image, Vec<u8>, Known),
-    Missing(Job),
+    Missing(Box<Job>),
 }
 
 /// A layer that was read, and found right.
@@ -304,11 +304,11 @@ impl Pull<'_> {
                 &image.id[..12]
             )));
         }
-        Ok(Link::Missing(Job {
+        Ok(Link::Missing(Box::new(Job {
             image,
             json,
             checksum: checksum.cloned(),
-        }))
+        })))
     }
 
     /// Every missing layer, several at a time. After a failure the others end first.

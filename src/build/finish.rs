@@ -58,7 +58,7 @@ pub(crate) fn image(
         Squash::No => stage.top,
         how => {
             parent = parent.filter(|_| how == Squash::New);
-            crate::build::squash::squash(store, layers, &mut stage, options)?
+            crate::build::squash::squash(layers, &mut stage, options)?
         }
     };
     let diff_ids = layers.place(top)?;

@@ -24,6 +24,8 @@ pub(crate) mod expand;
 pub(crate) mod export;
 mod files;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod heredoc;
 mod ignore;
@@ -38,6 +40,7 @@ mod pattern;
 pub(crate) mod place;
 pub(crate) mod plan;
 pub(crate) mod progress;
+pub(crate) mod prune;
 mod solve;
 mod sources;
 mod squash;
@@ -49,6 +52,9 @@ mod words;
 
 use crate::container::driver;
 use crate::error::Result;
+use crate::error::{Error, Result};
+use crate::image;
+use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -56,10 +62,12 @@ use crate::model::time::Timestamp;
 use crate::store::Store;
 use context::Asked;
 use expand::{Globals, Platforms};
+use export::Needs;
 use options::{Options, Output};
 use progress::{Event, Progress};
 use solve::Solver;
-use sources::Sources;
+use sources::{Pulling, Sources};
+use std::os::fd::AsFd as _;
 
 /// What a build has made.
 #[derive(Debug, Clone, Default)]
@@ -72,6 +80,15 @@ pub(crate) struct Built {
 /// Builds what the options ask for. When it returns, the image survives a power cut.
 pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Built> {
     driver::needs_overlay(store, "build")?;
+    if options.platforms.len() > 1
+        && options
+            .outputs
+            .iter()
+            .any(|o| matches!(o, Output::Local { .. } | Output::Tar { .. }))
+    {
+        return Err(Error::usage("--output local and tar are of one platform"));
+    }
+    options.outputs.iter().try_for_each(Output::check)?;
     store.sweep_left_overs()?;
     let opened = context::open(
         store,
@@ -87,13 +104,16 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         },
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
-    let mut sources = Some(Sources::new(store, options, progress, opened.context));
+    lint::enforce(store, options, &dockerfile, &opened.context)?;
+    let main = std::rc::Rc::new(opened.context);
     let mut platforms = options.platforms.clone();
     if platforms.is_empty() {
         platforms.push(Platform::host());
     }
-    let names = names(options);
-    let mut built = Built::default();
+    let mut built = Built {
+        names: names(options),
+        ..Built::default()
+    };
     for platform in &platforms {
         let globals = Globals::new(
             &dockerfile,
@@ -115,25 +135,41 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 replace_base: options.replace_base.as_deref(),
             },
         )?;
-        let again = sources.take();
-        let sources = again.ok_or_else(|| crate::error::Error::other("only one platform at a time"))?;
+        let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
         let mut solver = Solver::new(store, options, progress, &dockerfile, sources, platform.clone())?;
         let mut target = solver.solve(&plan, &globals)?;
         let created = options.time.created.unwrap_or_else(Timestamp::now);
         finish::decorate(&mut target, options, created);
+        for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
+            let root = solver.layers.view(target.top)?;
+            export::export_tree(output, root.as_fd(), options.time.created.map(Timestamp::as_second))?;
+        }
+        if !wants_image(options) {
+            // What is cached is the result, and whatever else is made of it.
+            solver.layers.place(target.top)?;
+            continue;
+        }
         let kept = finish::Kept {
-            names: &names,
+            names: &built.names,
             one_of_several: platforms.len() > 1,
         };
         built
             .ids
             .push(finish::image(store, &mut solver.layers, target, options, &kept)?);
     }
-    built.names = names;
-    if let (Some(path), Some(id)) = (&options.iid_file, built.ids.first()) {
-        finish::write_file(path, id.to_string().as_bytes())?;
+    for output in &options.outputs {
+        for id in &built.ids {
+            export::export_image(store, output, id, &options.tags)?;
+        }
     }
     let id = built.ids.first().map(ToString::to_string);
+    if let (Some(path), Some(id)) = (&options.iid_file, &id) {
+        finish::write_file(path, id.as_bytes())?;
+    }
+    push(store, options, progress)?;
+    if let Some(path) = &options.metadata_file {
+        finish::write_file(path, &metadata(store, &built)?)?;
+    }
     progress.event(Event::Built {
         id: id.as_deref(),
         names: &built.names,
@@ -141,13 +177,66 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
     Ok(built)
 }
 
-/// What the image is to be called.
+/// Whether something of the outputs is an image, or made of one.
+fn wants_image(options: &Options) -> bool {
+    let of_image = |o: &Output| matches!(o, Output::Image { .. } | Output::Oci { .. } | Output::Docker { .. });
+    options.outputs.is_empty() || options.outputs.iter().any(of_image)
+}
+
+/// What the image is to be called in the store.
 fn names(options: &Options) -> Vec<Reference> {
-    let mut all = options.tags.clone();
+    let stays = |o: &Output| matches!(o, Output::Image { .. } | Output::Docker { dest: None, .. });
+    let mut all = match options.outputs.is_empty() || options.outputs.iter().any(stays) {
+        true => options.tags.clone(),
+        false => Vec::new(),
+    };
     for output in &options.outputs {
-        if let Output::Image { names, .. } = output {
+        if let Output::Image { names, .. } | Output::Docker { dest: None, names } = output {
             all.extend(names.iter().cloned());
         }
     }
     all
+}
+
+/// `--push`, `--output type=registry`.
+fn push(store: &Store, options: &Options, progress: &dyn Progress) -> Result<()> {
+    for output in &options.outputs {
+        let Output::Image { names, push: true } = output else {
+            continue;
+        };
+        let all: Vec<&Reference> = options.tags.iter().chain(names).collect();
+        if all.is_empty() {
+            return Err(Error::usage("a tag is needed when pushing to a registry"));
+        }
+        let to = image::push::Options {
+            all_tags: false,
+            platform: None,
+            dialect: None,
+            packing: None,
+            access: options.access.clone(),
+        };
+        for name in all {
+            image::push::push(store, &name.to_string(), None, &to, &Pulling(progress))?;
+        }
+    }
+    Ok(())
+}
+
+/// `--metadata-file`, with the keys of docker's builder.
+fn metadata(store: &Store, built: &Built) -> Result<Vec<u8>> {
+    let mut said = serde_json::Map::new();
+    if let Some(id) = built.ids.first() {
+        let record = store.image(id)?;
+        let digest = record.manifests.last().map_or(id.0, |m| m.digest);
+        let text = |d: &Digest| serde_json::Value::from(d.to_string());
+        said.insert("containerimage.config.digest".to_owned(), text(&id.0));
+        said.insert("containerimage.digest".to_owned(), text(&digest));
+    }
+    if !built.names.is_empty() {
+        let names: Vec<String> = built.names.iter().map(ToString::to_string).collect();
+        said.insert("image.name".to_owned(), names.join(",").into());
+    }
+    let mut text = serde_json::to_vec_pretty(&said)?;
+    text.push(b'\n');
+    Ok(text)
 }

@@ -256,7 +256,7 @@ impl<'a> Solver<'a> {
                 let other = other.ok_or_else(|| Error::other("a stage that is needed was not built"))?;
                 let (state, triggers) = State::of(&other.state.image);
                 let stage = Stage {
-                    scope: other.scope.on_top(),
+                    scope: other.scope.clone(),
                     state,
                     top: other.top,
                     made: other.made.clone(),

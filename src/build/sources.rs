@@ -51,7 +51,7 @@ pub(crate) struct Sources<'a> {
 }
 
 /// A registry's news as the build's.
-struct Pulling<'a>(&'a dyn Progress);
+pub(crate) struct Pulling<'a>(pub(crate) &'a dyn Progress);
 
 impl image::progress::Progress for Pulling<'_> {
     fn event(&self, event: image::progress::Event<'_>) {
@@ -64,7 +64,7 @@ impl<'a> Sources<'a> {
         store: &'a Store,
         options: &'a Options,
         progress: &'a dyn Progress,
-        main: Context,
+        main: Rc<Context>,
     ) -> Sources<'a> {
         let named = options.named_contexts.iter().map(|n| (n.name.to_lowercase(), n));
         Sources {
@@ -74,7 +74,7 @@ impl<'a> Sources<'a> {
             named: named.collect(),
             opened: BTreeMap::new(),
             images: BTreeMap::new(),
-            main: Rc::new(main),
+            main,
         }
     }
 

@@ -8,11 +8,10 @@ use crate::error::Result;
 use crate::layer;
 use crate::model::digest::Digest;
 use crate::model::time::Timestamp;
-use crate::store::Store;
 use std::os::fd::AsFd as _;
 
 /// Makes one layer of what the build has added (or of everything), and notes it. The topmost layer after it.
-pub(crate) fn squash(_store: &Store, layers: &mut Layers<'_>, stage: &mut Stage, options: &Options) -> Result<Top> {
+pub(crate) fn squash(layers: &mut Layers<'_>, stage: &mut Stage, options: &Options) -> Result<Top> {
     let base = match options.squash {
         Squash::All => None,
         _ => stage.base_top,
@@ -21,11 +20,15 @@ pub(crate) fn squash(_store: &Store, layers: &mut Layers<'_>, stage: &mut Stage,
         return Ok(base);
     }
     let top = stage.top;
-    let view = layers.view(top)?;
     let staged = layers.stage(base)?;
-    let root = layers.writable(base, &staged)?;
-    layer::copy::contents(view.as_fd(), root.as_fd(), &layer::copy::Options::default())?;
-    drop(root);
+    if options.squash == Squash::All {
+        let view = layers.view(top)?;
+        let root = layers.writable(base, &staged)?;
+        layer::copy::contents(view.as_fd(), root.as_fd(), &layer::copy::Options::default())?;
+    } else {
+        let (dirs, below) = (layers.dirs(top), layers.dirs(base).len());
+        layer::flatten(dirs.get(below..).unwrap_or_default(), staged.diff()?.as_fd())?;
+    }
     let created = options.time.created.unwrap_or_else(Timestamp::now);
     let text = match options.squash {
         Squash::All => "merge all layers".to_owned(),

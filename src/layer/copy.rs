@@ -7,11 +7,11 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::{self, Xattr};
-use crate::layer::{shown, whiteout};
+use crate::layer::{set_mode, shown, whiteout};
 use crate::model::idmap::{IdMap, NOBODY};
 use crate::sys;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chownat,
     copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
     openat2, readlinkat, seek, statat, symlinkat, unlinkat, utimensat,
 };
@@ -261,8 +261,7 @@ impl<'a> Copy<'a> {
         let (user, group) = self.owner(&stat)?;
         chownat(&self.at, as_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != FileType::Symlink {
-            // Follows links; but this is no link, it was made a moment ago.
-            chmodat(&self.at, as_name, mode(&stat), AtFlags::empty())?;
+            set_mode(self.at.as_fd(), as_name, mode(&stat))?;
         }
         attributes(dir, name, self.at.as_fd(), as_name)?;
         Ok(utimensat(&self.at, as_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)

@@ -15,8 +15,10 @@ pub(crate) mod tar_split;
 mod tests;
 
 mod archive;
+mod flatten;
 mod header;
 mod inherit;
+mod mode;
 mod number;
 mod pax;
 mod settle;
@@ -32,7 +34,9 @@ mod whiteout;
 pub(crate) mod xattr;
 
 pub(crate) use archive::is_archive;
+pub(crate) use flatten::flatten;
 pub(crate) use inherit::inherit;
+pub(crate) use mode::set_mode;
 pub(crate) use settle::settle;
 pub(crate) use size::size;
 pub(crate) use tarsum::TarSum;

@@ -26,8 +26,10 @@ pub(crate) fn get(address: &str, access: &Access) -> Result<Download> {
         Some(false) => Trust::Blind,
         _ => Trust::Proven,
     };
-    let endpoint = Endpoint::new(access.client(), &url.host, trust, None)
-        .with_retries(access.retry.unwrap_or(3), access.notice.clone());
+    let client = access.client();
+    client.introduce(&url.host);
+    let endpoint =
+        Endpoint::new(client, &url.host, trust, None).with_retries(access.retry.unwrap_or(3), access.notice.clone());
     let answer = endpoint
         .ask(Call::new(Method::GET, To::Url(&url), &[]))
         .with_context(what)?;

@@ -10,7 +10,7 @@ use crate::registry::failure::{Trouble, explain, explain_io};
 use crate::registry::proxy::Proxies;
 use crate::registry::text::clean;
 use crate::registry::tls;
-use crate::registry::url::{Url, is_loopback};
+use crate::registry::url::Url;
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read};
 use std::path::PathBuf;
@@ -40,6 +40,10 @@ pub(crate) struct Client {
     cert_dir: Option<PathBuf>,
     /// Hosts that need not prove who they are.
     unverified: Mutex<HashSet<String>>,
+    /// Nor any other: `--tls-verify=false`, which is for token servers as well.
+    blind: bool,
+    /// The hosts that `cert_dir` was given for. Others see its authorities, and never its client certificate.
+    own: Mutex<HashSet<String>>,
     cookies: Mutex<Jar>,
 }
 
@@ -47,6 +51,8 @@ pub(crate) struct Client {
 struct Key {
     /// Agents with an identity are their host's alone.
     identity: Option<PathBuf>,
+    /// The host is shown no client certificate.
+    stranger: bool,
     verify: bool,
     proxy: Option<String>,
     patient: bool,
@@ -116,6 +122,8 @@ impl Client {
             certificate_dirs,
             cert_dir,
             unverified: Mutex::default(),
+            blind: false,
+            own: Mutex::default(),
             cookies: Mutex::default(),
         }
     }
@@ -126,7 +134,29 @@ impl Client {
         hosts.insert(host.to_owned());
     }
 
+    /// Nobody need prove who they are.
+    #[must_use]
+    pub(crate) fn blind(mut self, blind: bool) -> Client {
+        self.blind = blind;
+        self
+    }
+
+    /// The certificate of `--cert-dir` is meant for this host.
+    pub(crate) fn introduce(&self, host: &str) {
+        self.own
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(host.to_owned());
+    }
+
+    fn is_introduced(&self, host: &str) -> bool {
+        self.own.lock().unwrap_or_else(PoisonError::into_inner).contains(host)
+    }
+
     fn is_trusted(&self, host: &str) -> bool {
+        if self.blind {
+            return true;
+        }
         let hosts = self.unverified.lock().unwrap_or_else(PoisonError::into_inner);
         hosts.contains(host)
     }
@@ -134,6 +164,7 @@ impl Client {
     fn agent(&self, url: &Url, patient: bool) -> Result<Agent> {
         let key = Key {
             identity: self.identity_dir(&url.host).filter(|_| url.https),
+            stranger: self.cert_dir.is_some() && !self.is_introduced(&url.host),
             verify: !self.is_trusted(&url.host),
             proxy: self.proxies.of(url).map(str::to_owned),
             patient,
@@ -154,6 +185,7 @@ impl Client {
             .map(tls::identity)
             .transpose()?
             .unwrap_or_default();
+        let identity = if key.stranger { identity.authorities() } else { identity };
         let proxy = match &key.proxy {
             None => None,
             Some(address) => Some(
@@ -243,7 +275,8 @@ impl Client {
                 seen[0].host
             )));
         }
-        if ask.url.https && !next.https && !is_loopback(&next.host) && !self.is_trusted(&next.host) {
+        // To this machine neither: what listens there is not what the registry meant.
+        if ask.url.https && !next.https && !self.is_trusted(&next.host) {
             return Err(Error::other(format!(
                 "{host} redirects from https to plain http at {}",
                 next.host

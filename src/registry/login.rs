@@ -75,7 +75,9 @@ impl Logins {
             DEFAULT_HOST => HUB_API,
             other => other,
         };
-        Endpoint::new(access.client(), host, trust, credentials.cloned()).with_retries(2, access.notice.clone())
+        let client = access.client();
+        client.introduce(host);
+        Endpoint::new(client, host, trust, credentials.cloned()).with_retries(2, access.notice.clone())
     }
 
     /// Whether it is an index of 2013, where accounts are made: there an address is asked for.

@@ -301,7 +301,7 @@ impl Access {
 
     pub(crate) fn client(&self) -> Arc<Client> {
         let dirs = tls::certificate_dirs(home().as_deref());
-        Arc::new(Client::new(dirs, self.cert_dir.clone()))
+        Arc::new(Client::new(dirs, self.cert_dir.clone()).blind(self.tls_verify == Some(false)))
     }
 
     /// With the credentials that are known for it.
@@ -321,6 +321,9 @@ impl Access {
             DEFAULT_HOST => HUB_API,
             other => other,
         };
+        if !source.mirror {
+            client.introduce(host);
+        }
         let endpoint = Endpoint::new(client.clone(), host, trust, credentials);
         let attempts = match source.mirror {
             // There is another place to ask.

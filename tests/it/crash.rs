@@ -50,6 +50,16 @@ const IMAGE_POINTS: &[&str] = &[
     "image-committed",
 ];
 
+/// Those of a build.
+const BUILD_POINTS: &[&str] = &[
+    "step-prepared",
+    "step-created",
+    "step-ended",
+    "files-copied",
+    "steps-synced",
+    "step-placed",
+];
+
 /// Those of a commit, of a stopped container and of a running one.
 const COMMIT_POINTS: &[&str] = &[
     "upper-hashed",
@@ -64,7 +74,7 @@ const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
 const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-untold", "end-untold"];
 
 /// Those of a health check and of secrets.
-const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropped"];
+const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-doubled", "secret-dropped"];
 
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
@@ -318,6 +328,25 @@ fn an_image_mount_killed_anywhere() {
         killed(&host, point, "image unmount tiny");
         host.run("image unmount tiny");
         assert_eq!(host.text("image mount"), "", "{point}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_build_killed_anywhere() {
+    use crate::build_run::{build, context, nothing_is_left};
+    let dockerfile = "FROM busybox\nRUN echo one > /one\nCOPY Dockerfile /two\nRUN echo three > /three\nCMD [\"cat\", \"/one\", \"/three\"]\n";
+    for point in BUILD_POINTS
+        .iter()
+        .chain(["running-recorded", "exit-seen", "container-detached"].iter())
+    {
+        let host = Host::busybox();
+        let dir = context(&host, dockerfile);
+        killed(&host, point, &format!("build -t made {}", dir.display()));
+        nothing_is_left(&host);
+        build(&host, &[], dockerfile).ok();
+        assert_eq!(host.text("run --rm made"), "one\nthree", "{point}");
+        nothing_is_left(&host);
     }
 }
 

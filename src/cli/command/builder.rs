@@ -1,6 +1,6 @@
 //! `builder` and `buildx`: docker's other ways to `build`.
 
-use super::build;
+use super::{build, builder_prune};
 use crate::cli::tree::{Body, Spec};
 
 pub(super) const SPEC: Spec = Spec {
@@ -8,7 +8,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Work with builds: the same commands, under their noun",
     examples: &[],
     also: None,
-    body: Body::Noun(&[build::SPEC.under_noun("build")]),
+    body: Body::Noun(&[build::SPEC.under_noun("build"), builder_prune::SPEC]),
 };
 
 pub(super) const BUILDX: Spec = Spec {
@@ -16,5 +16,10 @@ pub(super) const BUILDX: Spec = Spec {
     about: "The same under docker's other noun",
     examples: &[],
     also: None,
-    body: Body::Noun(&[build::SPEC.under_noun("build")]),
+    body: Body::Noun(&[build::SPEC.under_noun("build"), PRUNE]),
+};
+
+const PRUNE: Spec = Spec {
+    also: Some("builder prune"),
+    ..builder_prune::SPEC
 };

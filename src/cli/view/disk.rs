@@ -80,6 +80,7 @@ pub(crate) struct Usage {
     rows: Vec<Row>,
     containers: Vec<Entry>,
     volumes: Vec<VolumeUse>,
+    cache: Tally,
 }
 
 impl Usage {
@@ -98,6 +99,7 @@ impl Usage {
             rows: image::list::list(store, &all)?,
             containers: list(store, &containers)?,
             volumes: volumes(store)?,
+            cache: crate::build::prune::tally(store)?,
         })
     }
 
@@ -117,7 +119,7 @@ impl Usage {
             ("Images", self.images.images),
             ("Containers", containers),
             ("Local Volumes", volumes),
-            ("Build Cache", Tally::default()),
+            ("Build Cache", self.cache),
             ("Blobs", self.images.blobs),
             ("Downloads", self.images.downloads),
         ]

@@ -112,7 +112,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "ServerVersion": VERSION,
         "Driver": store.driver()?.unwrap_or(Driver::Overlay).docker_name(),
         "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": crate::runtime::cgroup::place::manager(&host),
         "CgroupVersion": cgroup_version(&host),
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,

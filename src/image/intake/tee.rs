@@ -9,6 +9,9 @@ use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Read, Write};
 
+/// Of a blob whose size nobody says, as the registries of docker 1.x and before have them: what ends one that never does.
+const LARGEST: u64 = 64 << 30;
+
 /// Hashes and counts what is read, and may write it down.
 pub(in crate::image) struct Tee<'a> {
     input: &'a mut (dyn Read + Send),
@@ -83,6 +86,9 @@ impl Read for Tee<'_> {
         let n = self.input.read(buffer)?;
         self.hasher.update(&buffer[..n]);
         self.count += n as u64;
+        if self.size.is_none() && self.count > LARGEST {
+            return Err(io::Error::other(format!("larger than {} GiB", LARGEST >> 30)));
+        }
         if let Some(size) = self.size.filter(|size| *size < self.count) {
             return Err(io::Error::other(format!("size mismatch: more than {size} bytes")));
         }

@@ -100,7 +100,7 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
     let archive = Archive::open(store, &load.input)?;
     let planned = choose(plan(&archive)?, &load.platforms)?;
     let intake = Intake::new(store, progress)?;
-    unpack(store, &intake, &archive, &planned, progress)?;
+    unpack(&intake, &archive, &planned, progress)?;
     let loaded = finish(&intake, &planned)?;
     for one in &loaded {
         let event = Happened::new(EventKind::Image, "load", one.id);
@@ -193,13 +193,7 @@ fn work(planned: &[Planned]) -> Vec<Work<'_>> {
 }
 
 /// The same work by several threads; the first error ends it.
-fn unpack(
-    store: &Store,
-    intake: &Intake,
-    archive: &Archive,
-    planned: &[Planned],
-    progress: &dyn Progress,
-) -> Result<()> {
+fn unpack(intake: &Intake, archive: &Archive, planned: &[Planned], progress: &dyn Progress) -> Result<()> {
     let work = work(planned);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -209,7 +203,7 @@ fn unpack(
             if failed.load(Ordering::Relaxed) {
                 return;
             }
-            if let Err(e) = take_in(store, intake, archive, item, progress) {
+            if let Err(e) = take_in(intake, archive, item, progress) {
                 failed.store(true, Ordering::Relaxed);
                 if let Ok(mut first) = error.lock() {
                     first.get_or_insert(e);
@@ -232,12 +226,12 @@ fn unpack(
     }
 }
 
-fn take_in(store: &Store, intake: &Intake, archive: &Archive, item: &Work<'_>, progress: &dyn Progress) -> Result<()> {
+fn take_in(intake: &Intake, archive: &Archive, item: &Work<'_>, progress: &dyn Progress) -> Result<()> {
     let label = Layer::new(progress, &item.diff_id.0.hex());
     let said = || format!("layer {}", shown(&item.place.path));
     if intake.has_layer(&item.chain)? {
         label.step(Step::Exists);
-        return keep_blob(store, archive, item).with_context(said);
+        return keep_blob(intake, archive, item).with_context(said);
     }
     let content = archive.find(&item.place.path)?;
     let mut content = content.ok_or_else(|| archive::missing(&item.place.path))?;
@@ -301,11 +295,25 @@ fn is_compressed(content: &mut Content) -> Result<bool> {
 }
 
 /// The layer is there, but perhaps not in the compressed form that the archive's manifest names.
-fn keep_blob(store: &Store, archive: &Archive, item: &Work<'_>) -> Result<()> {
-    let Some((digest, size)) = item.place.blob else {
+fn keep_blob(intake: &Intake<'_>, archive: &Archive, item: &Work<'_>) -> Result<()> {
+    let store = intake.store();
+    let Some((digest, size)) = item.place.blob.filter(|(digest, _)| *digest != item.diff_id.0) else {
         return Ok(());
     };
-    if digest == item.diff_id.0 || store.has_blob(&digest) {
+    let blob = LayerBlob {
+        digest,
+        size,
+        media_type: item.place.media_type.clone().unwrap_or_default(),
+    };
+    intake.claim(&[], &[digest])?;
+    if let Ok(file) = store.open_blob(&digest) {
+        // It came with another image, or by a pull that ended early: this layer may not know of it.
+        // One of this very archive is not in place yet, and brings its own.
+        let layer = store.layer(&item.chain).ok();
+        if layer.is_some_and(|layer| layer.blobs.iter().all(|known| known.digest != digest)) {
+            check_is_of(&file, &item.diff_id)?;
+            store.add_layer_blob(&item.chain, blob, &store.lock_shared()?)?;
+        }
         return Ok(());
     }
     let Some(mut content) = archive.find(&item.place.path)? else {
@@ -329,11 +337,6 @@ fn keep_blob(store: &Store, archive: &Archive, item: &Work<'_>) -> Result<()> {
     check_is_of(staged.file(), &item.diff_id)?;
     let held = store.lock_shared()?;
     store.commit_blob(staged, &digest, &held)?;
-    let blob = LayerBlob {
-        digest,
-        size,
-        media_type: item.place.media_type.clone().unwrap_or_default(),
-    };
     store.add_layer_blob(&item.chain, blob, &held)
 }
 

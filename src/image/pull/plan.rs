@@ -33,6 +33,12 @@ pub(super) fn jobs<'a>(layers: &'a [Descriptor], diff_ids: &[DiffId]) -> Result<
                 descriptor.media_type.escape_debug()
             )));
         }
+        if descriptor.size == 0 {
+            return Err(Error::other(format!(
+                "layer {}: its manifest says that it is empty",
+                descriptor.digest
+            )));
+        }
         let chain = ChainId::of(parent, *diff_id);
         jobs.push(Job {
             descriptor,
@@ -60,6 +66,13 @@ mod tests {
         assert_eq!((jobs[0].parent, jobs[1].parent), (None, Some(jobs[0].chain)));
         assert_eq!([jobs[0].chain, jobs[1].chain], ChainId::chain(&diffs)[..]);
         assert!(super::jobs(&layers, &diffs[..1]).is_err());
+        let empty = [Descriptor::of(media::OCI_LAYER_GZIP, b"")];
+        assert!(
+            super::jobs(&empty, &diffs[..1])
+                .unwrap_err()
+                .to_string()
+                .contains("empty")
+        );
         let strange = [Descriptor::of("text/html\x1b", b"1")];
         let e = super::jobs(&strange, &diffs[..1]).unwrap_err().to_string();
         assert!(e.contains("text/html\\u{1b}"), "{e}");

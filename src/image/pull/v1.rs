@@ -64,8 +64,8 @@ struct Job {
 
 /// One of the chain, base first: here, or to be fetched.
 enum Link {
-    Here(V1Image, Vec<u8>, Known),
-    Missing(Job),
+    Here(Box<V1Image>, Vec<u8>, Known),
+    Missing(Box<Job>),
 }
 
 /// A layer that was read, and found right.
@@ -291,7 +291,7 @@ impl Pull<'_> {
             return Ok(None);
         };
         let image = V1Image::parse(&json)?;
-        Ok((whole && image.id == id).then_some(Link::Here(image, json, known)))
+        Ok((whole && image.id == id).then_some(Link::Here(Box::new(image), json, known)))
     }
 
     fn missing(&self, id: &str, checksum: Option<&String>) -> Result<Link> {
@@ -304,11 +304,11 @@ impl Pull<'_> {
                 &image.id[..12]
             )));
         }
-        Ok(Link::Missing(Job {
+        Ok(Link::Missing(Box::new(Job {
             image,
             json,
             checksum: checksum.cloned(),
-        }))
+        })))
     }
 
     /// Every missing layer, several at a time. After a failure the others end first.

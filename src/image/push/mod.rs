@@ -198,6 +198,7 @@ impl Push<'_> {
             let image = self.store.image(&id)?;
             let mut blobs = vec![image.id.0];
             blobs.extend(image.manifests.iter().flat_map(|m| [Some(m.digest), m.index]).flatten());
+            blobs.extend(image.v1.iter().map(|v1| v1.json));
             for layer in &image.layers {
                 blobs.extend(self.store.layer(layer)?.blobs.iter().map(|blob| blob.digest));
             }

@@ -14,7 +14,7 @@ use crate::model::id::ChainId;
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::model::reference::{DEFAULT_TAG, Reference};
-use crate::registry::v1::{Announced, Repository, Site};
+use crate::registry::v1::{Announced, Repeatable, Repository, Site};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -166,7 +166,12 @@ impl Work<'_> {
             Ok(Box::new(file))
         };
         let sent = |done: u64| label.step(Step::Pushing { done, total: size });
-        self.repository.put_layer(site, &image.id, size, &mut open, &sent)?;
+        let body = Repeatable {
+            size,
+            open: &mut open,
+            sent: &sent,
+        };
+        self.repository.put_layer(site, &image.id, body)?;
         crate::sys::stop_point("v1-layer-sent");
         let mut payload = Sha256::new();
         payload.update(&image.json);

@@ -18,6 +18,7 @@ mod remove;
 mod session;
 mod users;
 
+pub(crate) use crate::registry::http::Repeatable;
 pub(crate) use images::ImageJson;
 pub(crate) use layer::LayerReader;
 pub(crate) use push::Announced;

@@ -9,7 +9,6 @@ use crate::registry::endpoint::Endpoint;
 use crate::registry::http::{Answer, Method, Payload, Repeatable};
 use crate::registry::url::escape;
 use serde::Serialize;
-use std::io::Read;
 use std::sync::PoisonError;
 
 const JSON: &str = "application/json";
@@ -66,20 +65,12 @@ impl Repository<'_> {
         }
     }
 
-    /// Sends `size` bytes that `open` gives, each time from the start.
-    pub(crate) fn put_layer(
-        &self,
-        site: &Site,
-        id: &str,
-        size: u64,
-        open: &mut dyn FnMut() -> Result<Box<dyn Read + Send>>,
-        sent: &dyn Fn(u64),
-    ) -> Result<()> {
+    pub(crate) fn put_layer(&self, site: &Site, id: &str, layer: Repeatable<'_>) -> Result<()> {
         check_id(id)?;
         let what = format!("push the layer of {}", &id[..12]);
         let path = format!("/v1/images/{id}/layer");
-        let body = Payload::Again(Repeatable { size, open, sent });
-        let mut wish = Wish::new(Method::PUT, &path, body);
+        let mut body = Payload::Again(layer);
+        let mut wish = Wish::new(Method::PUT, &path, body.reborrow());
         wish.headers
             .push(("content-type", "application/octet-stream".to_owned()));
         let answer = self.ask_site(site, wish).with_context(|| what.clone())?;

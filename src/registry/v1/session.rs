@@ -213,7 +213,13 @@ impl Repository<'_> {
                         "Could not reach any registry endpoint: {what}: {e}"
                     )));
                 }
-                Err(e) => Err::<(), _>(e).with_context(|| what.to_owned()).unwrap_err(),
+                Err(e) => {
+                    let failed: Result<()> = Err(e).with_context(|| what.to_owned());
+                    match failed {
+                        Err(e) => e,
+                        Ok(()) => continue,
+                    }
+                }
             };
             if n == last {
                 return Err(failure);

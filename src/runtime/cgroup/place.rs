@@ -59,9 +59,20 @@ struct Around {
     alone: bool,
 }
 
-/// Where the groups of a container go that this process is about to start.
-pub(crate) fn choose(service: &Service, host: &Host) -> Result<Place> {
-    decide(service, &look(host))
+/// Where the groups of a container go that this process is about to start; `is_service` if it was started for that.
+pub(crate) fn choose(service: &Service, host: &Host, is_service: bool) -> Result<Place> {
+    let mut around = look(host);
+    around.alone &= is_service;
+    decide(service, &around)
+}
+
+/// Who makes the groups of containers, in docker's words.
+pub(crate) fn manager(host: &Host) -> &'static str {
+    let around = look(host);
+    match around.unified && around.systemd {
+        true => "systemd",
+        false => "cgroupfs",
+    }
 }
 
 /// The unit that this process is the start of, if what it starts belongs to that unit.
@@ -82,7 +93,7 @@ pub(crate) fn unit(service: &Service) -> Result<Option<String>> {
 /// Where the groups of a container may be whose state can't be read.
 pub(crate) fn guess(service: &Service, host: &Host, base: &str, id: &ContainerId) -> Vec<PathBuf> {
     let mut paths = host.paths(base, id);
-    if let Ok(place @ (Place::Below(_) | Place::Scope(_))) = choose(service, host) {
+    if let Ok(place @ (Place::Below(_) | Place::Scope(_))) = choose(service, host, true) {
         paths.extend(host.clone().with_place(base, id, &place).paths(base, id));
     }
     paths
@@ -125,17 +136,28 @@ fn look(host: &Host) -> Around {
         own: own_group(),
         ..Around::default()
     };
+    // An earlier command of the same unit may have moved us there.
+    if around.own.file_name().is_some_and(|name| name == MONITOR)
+        && let Some(unit) = around.own.parent().filter(|unit| is_delegated(&tree.mount.join(unit)))
+    {
+        around.own = unit.to_owned();
+    }
     if !around.own.as_os_str().is_empty() {
         let group = tree.mount.join(&around.own);
-        around.delegated = ["user.delegate", "trusted.delegate"].iter().any(|name| {
-            let mut value = [0; 8];
-            rustix::fs::getxattr(&group, *name, &mut value).is_ok_and(|n| value[..n] == *b"1")
-        });
+        around.delegated = is_delegated(&group);
         around.alone = around.delegated
             && std::env::var_os("INVOCATION_ID").is_some()
             && members(&group).is_ok_and(|pids| pids == [std::process::id()]);
     }
     around
+}
+
+/// systemd says so by an attribute: the second since version 237, the first since 251.
+fn is_delegated(group: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| {
+        let mut value = [0; 8];
+        rustix::fs::getxattr(group, *name, &mut value).is_ok_and(|n| value[..n] == *b"1")
+    })
 }
 
 /// The v2 hierarchy, if it is the only one and controls something.

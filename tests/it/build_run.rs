@@ -1,0 +1,239 @@
+//! Builds, as far as they run something: RUN with its mounts, stages, what is in the layers, what is left of a build that
+//! fails or is killed.
+
+use crate::support::{Host, Output, seconds, wait_until};
+use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
+
+/// Writes a Dockerfile into a context of its own.
+pub fn context(host: &Host, dockerfile: &str) -> PathBuf {
+    let dir = host.scratch().join("context");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("Dockerfile"), dockerfile).unwrap();
+    dir
+}
+
+/// Builds it, under the name `made`.
+pub fn build(host: &Host, flags: &[&str], dockerfile: &str) -> Output {
+    let dir = context(host, dockerfile);
+    let mut line = vec!["build", "-t", "made"];
+    line.extend_from_slice(flags);
+    let dir = dir.to_str().unwrap().to_owned();
+    line.push(&dir);
+    host.barge(&*line.join(" ")).timeout(seconds(60)).run()
+}
+
+pub fn inspect(host: &Host, image: &str) -> Value {
+    let text = host.text(["image", "inspect", image]);
+    serde_json::from_str::<Value>(&text).unwrap()[0].clone()
+}
+
+/// The entries of the image's topmost layer directory, sorted.
+fn top_layer(host: &Host, image: &str) -> Vec<String> {
+    let image = inspect(host, image);
+    let dir = image["GraphDriver"]["Data"]["UpperDir"].as_str().unwrap().to_owned();
+    let mut found = Vec::new();
+    let mut open = vec![PathBuf::from(&dir)];
+    while let Some(at) = open.pop() {
+        for entry in fs::read_dir(&at).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() {
+                open.push(path.clone());
+            }
+            found.push(path.strip_prefix(&dir).unwrap().display().to_string());
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Nothing of a build is in the kernel or half-made on disk.
+pub fn nothing_is_left(host: &Host) {
+    // What was made and not started goes with the next command that makes something.
+    wait_until("the build's containers to be gone", || {
+        host.run("run --rm --net none busybox true").ok();
+        host.run("ps -aq --external").text().is_empty()
+    });
+    wait_until("the staging directory to be empty", || {
+        fs::read_dir(host.root.join("staging")).unwrap().count() == 0
+    });
+}
+
+#[test]
+fn a_build_from_begin_to_end() {
+    let host = Host::busybox();
+    let dockerfile = "FROM busybox\nLABEL a=b\nENV X=1\nRUN echo $X > /x && mkfifo /fifo\nWORKDIR /app/sub\n\
+        COPY Dockerfile file\nRUN cat file | head -1 > from && pwd >> from\nUSER 5:6\nRUN id -u > /tmp/id\n\
+        EXPOSE 80 90-91/udp\nVOLUME /v\nSTOPSIGNAL SIGINT\nENTRYPOINT [\"cat\"]\nCMD [\"from\"]\n";
+    host.run(["run", "--name", "c", "busybox", "chmod", "1777", "/tmp"])
+        .ok();
+    host.text("commit c busybox");
+    host.text("rm c");
+    build(&host, &[], dockerfile).ok();
+    assert_eq!(host.text("run --rm made"), "FROM busybox\n/app/sub");
+    assert_eq!(host.text("run --rm made /x /tmp/id"), "1\n5");
+    let image = inspect(&host, "made");
+    let config = &image["Config"];
+    assert_eq!(config["Labels"]["a"], "b");
+    assert_eq!(config["User"], "5:6");
+    assert_eq!(config["WorkingDir"], "/app/sub");
+    assert_eq!(config["StopSignal"], "SIGINT");
+    let ports: Vec<_> = config["ExposedPorts"].as_object().unwrap().keys().cloned().collect();
+    assert_eq!(ports, ["80/tcp", "90/udp", "91/udp"]);
+    let history = host.text(["history", "--no-trunc", "--format", "{{.CreatedBy}}", "made"]);
+    let lines: Vec<_> = history.lines().collect();
+    assert_eq!(lines[0], r#"/bin/sh -c #(nop)  CMD ["from"]"#);
+    assert_eq!(lines[1], r#"/bin/sh -c #(nop)  ENTRYPOINT ["cat"]"#);
+    assert_eq!(lines[2], "/bin/sh -c #(nop)  STOPSIGNAL SIGINT");
+    assert_eq!(lines[3], "/bin/sh -c #(nop)  VOLUME [/v]");
+    assert_eq!(lines[6], "/bin/sh -c #(nop)  USER 5:6");
+    assert!(lines[8].starts_with("/bin/sh -c #(nop) COPY file:"), "{}", lines[8]);
+    assert_eq!(lines[9], "/bin/sh -c #(nop) WORKDIR /app/sub");
+    assert_eq!(lines[10], "/bin/sh -c echo $X > /x && mkfifo /fifo");
+    // A second build is the same image, and takes nothing but the cache.
+    let id = image["Id"].as_str().unwrap().to_owned();
+    build(&host, &[], dockerfile).ok();
+    assert_eq!(inspect(&host, "made")["Id"], id.as_str());
+    nothing_is_left(&host);
+    host.run("system check").ok();
+}
+
+#[test]
+fn mounts_leave_nothing_in_the_layer() {
+    let host = Host::busybox();
+    fs::write(host.scratch().join("secret"), "s3cr3t-content").unwrap();
+    let secret = format!("id=s,src={}", host.scratch().join("secret").display());
+    let dockerfile = "FROM busybox AS base\nRUN mkdir -p /out/deep && echo b > /out/deep/b && ln -s /etc/passwd /out/link\n\
+        FROM busybox\nRUN --mount=type=bind,from=base,source=/out,target=/mnt/b/c,rw \
+        --mount=type=cache,target=/var/cache/x --mount=type=tmpfs,target=/t \
+        --mount=type=secret,id=s,env=SEEN --mount=type=secret,id=s,mode=0444 --mount=target=/src \
+        cat /mnt/b/c/deep/b /run/secrets/s && echo && echo $SEEN && ls /src && cat /mnt/b/c/link && \
+        echo > /mnt/b/c/new && echo one >> /var/cache/x/f && echo > /t/t && touch /made\n";
+    let out = build(&host, &["--secret", &secret, "--progress", "plain"], dockerfile).ok();
+    let said = format!("{}{}", out.text(), out.err());
+    assert!(said.contains("s3cr3t-content") && said.contains("root:"), "{said}");
+    assert_eq!(top_layer(&host, "made"), ["made"]);
+    // Neither in a record, nor in a key, nor in a layer.
+    let found = std::process::Command::new("grep")
+        .args(["-rl", "s3cr3t-content"])
+        .arg(&host.root)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&found.stdout), "");
+    // The cache is still there, whatever else changes.
+    let again = "FROM busybox\nRUN --mount=type=cache,target=/var/cache/x cat /var/cache/x/f > /f\n";
+    build(&host, &[], again).ok();
+    assert_eq!(host.text("run --rm made cat /f"), "one");
+    build(
+        &host,
+        &[],
+        "FROM busybox\nRUN --mount=type=secret,id=none,required cat /run/secrets/none\n",
+    )
+    .fails(1);
+    nothing_is_left(&host);
+}
+
+#[test]
+fn a_bind_mount_leads_nowhere_else() {
+    let host = Host::busybox();
+    fs::write(host.scratch().join("outside"), "outside").unwrap();
+    let dir = context(&host, "");
+    std::os::unix::fs::symlink("../outside", dir.join("up")).unwrap();
+    std::os::unix::fs::symlink(host.scratch().join("outside"), dir.join("absolute")).unwrap();
+    for from in ["up", "absolute", "../outside"] {
+        let out = build(
+            &host,
+            &[],
+            &format!("FROM busybox\nRUN --mount=source={from},target=/x cat /x\n"),
+        );
+        assert_ne!(out.code, 0, "{from}");
+    }
+    let dockerfile = "FROM busybox AS a\nRUN ln -s / /root-link && ln -s /../../.. /up\n\
+        FROM busybox\nRUN --mount=from=a,source=/root-link,target=/x ls /x > /seen\n";
+    build(&host, &[], dockerfile).ok();
+    let seen = host.text("run --rm made cat /seen");
+    assert!(seen.contains("root-link") && !seen.contains("sys\n"), "{seen}");
+    // Refused or its own root: never the host's.
+    let up = "FROM busybox AS a\nRUN ln -s /../../.. /up\nFROM busybox\nRUN --mount=from=a,source=/up,target=/y [ -L /y/up ]\n";
+    build(&host, &[], up);
+    // A link of the image: the place to work in is inside of it.
+    let dockerfile =
+        "FROM busybox\nRUN ln -s /../../../w /link && mkdir /w\nWORKDIR /link/sub\nRUN pwd > /pwd && touch here\n";
+    build(&host, &[], dockerfile).ok();
+    assert_eq!(host.text("run --rm made ls /w/sub"), "here");
+    assert!(!std::path::Path::new("/w/sub").exists());
+}
+
+#[test]
+fn a_failing_step_says_so_and_keeps_what_was_before() {
+    let host = Host::busybox();
+    let failing = "FROM busybox\nRUN echo one > /one\nRUN echo out && exit 7\n";
+    let out = build(&host, &[], failing).fails(7);
+    assert!(
+        out.err()
+            .contains("The command '/bin/sh -c echo out && exit 7' returned a non-zero code: 7"),
+        "{}",
+        out.err()
+    );
+    assert_ne!(host.run("image inspect made").code, 0);
+    let out = build(
+        &host,
+        &["--progress", "plain"],
+        "FROM busybox\nRUN echo one > /one\nRUN true\n",
+    )
+    .ok();
+    let said = format!("{}{}", out.text(), out.err());
+    assert!(said.to_lowercase().contains("cache"), "{said}");
+    build(&host, &[], "FROM busybox\nRUN [\"/no/such/program\"]\n").fails(127);
+    nothing_is_left(&host);
+}
+
+#[test]
+fn stages_that_need_not_wait_do_not() {
+    let host = Host::busybox();
+    // Each waits for the other's cache mount to have its file: one after the other they would wait for ever.
+    let wait = |own: &str, other: &str| {
+        format!(
+            "RUN --mount=type=cache,target=/c touch /c/{own}; n=0; while [ ! -e /c/{other} ] && [ $n -lt 200 ]; \
+             do sleep 0.1; n=$((n+1)); done; [ -e /c/{other} ] && echo {own} > /{own}\n"
+        )
+    };
+    let dockerfile = format!(
+        "FROM busybox AS a\n{}FROM busybox AS b\n{}FROM busybox AS never\nRUN exit 9\nFROM busybox\n\
+         COPY --from=a /a /\nCOPY --from=b /b /\n",
+        wait("a", "b"),
+        wait("b", "a")
+    );
+    build(&host, &[], &dockerfile).ok();
+    assert_eq!(host.text("run --rm made cat /a /b"), "a\nb");
+}
+
+#[test]
+fn a_killed_build_leaves_nothing_and_loses_nothing() {
+    let host = Host::busybox();
+    let dockerfile = "FROM busybox\nRUN date +%N > /one\nRUN touch /begun && sleep 1000\n";
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
+        let dir = context(&host, dockerfile);
+        let building = host.barge(["build", dir.to_str().unwrap()]).spawn();
+        let sleeps = || {
+            host.run(["ps", "-a", "--external", "--format", "{{.Command}}", "--no-trunc"])
+                .text()
+        };
+        wait_until("the second step", || sleeps().contains("sleep 1000"));
+        assert_eq!(host.text("ps -aq"), "");
+        crate::support::kill(building.pid(), signal);
+        building.wait();
+        nothing_is_left(&host);
+    }
+    // The first step is there, once for all.
+    let steps = fs::read_dir(host.root.join("cache/steps")).unwrap().count();
+    assert_eq!(steps, 1);
+    build(
+        &host,
+        &["--progress", "plain"],
+        "FROM busybox\nRUN date +%N > /one\nRUN cat /one > /two\n",
+    )
+    .ok();
+    assert_eq!(fs::read_dir(host.root.join("cache/steps")).unwrap().count(), 2);
+}

@@ -124,6 +124,9 @@ mod tests {
             &url("https://many:5000/"),
             &many.iter().map(String::as_str).collect::<Vec<_>>(),
         );
-        assert_eq!(jar.header(&url("https://many:5000/")).unwrap().matches("c").count(), MOST);
+        assert_eq!(
+            jar.header(&url("https://many:5000/")).unwrap().matches("c").count(),
+            MOST
+        );
     }
 }

@@ -14,6 +14,7 @@
 mod archives;
 mod bad_input;
 mod build_cache;
+mod build_language;
 mod build_run;
 mod cdi;
 mod check;

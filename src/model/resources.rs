@@ -109,6 +109,7 @@ impl BlockIo {
         *self == BlockIo::default()
     }
 
+    #[cfg(test)]
     pub(crate) fn all(&self) -> impl Iterator<Item = &DeviceLimit> {
         [
             &self.weight,

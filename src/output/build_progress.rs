@@ -5,7 +5,6 @@
 use crate::build::compat;
 use crate::build::progress::{Change, Event, Outline, Progress, StepNumber, Stream};
 use crate::error::{Error, Result};
-use crate::image::progress::Progress as _;
 use crate::model::digest::Digest;
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;

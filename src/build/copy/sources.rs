@@ -116,7 +116,8 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
     if !has_wildcards(&path) {
         let found = one(from, source)?;
         let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
-        return push(request, from, &found, name, &filter, parts);
+        parts.extend(part(request, from, &found, name, &filter)?);
+        return Ok(());
     }
     for path in expand(from, &path)? {
         let found = find(from.root, &path, Last::Followed).with_context(|| shown(&path))?;
@@ -124,35 +125,28 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
             return Err(missing(&shown(&path), from, &found));
         }
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-        push(request, from, &found, name, &filter, parts)?;
+        parts.extend(part(request, from, &found, name, &filter)?);
     }
     Ok(())
 }
 
-fn push(
-    request: &Request,
-    from: &Tree<'_>,
-    found: &Found,
-    name: Vec<u8>,
-    filter: &Filter,
-    parts: &mut Vec<Part>,
-) -> Result<()> {
+/// `None` if it is left out.
+fn part(request: &Request, from: &Tree<'_>, found: &Found, name: Vec<u8>, filter: &Filter) -> Result<Option<Part>> {
     let unpack = match request.verb {
         Verb::Add => request.unpack != Some(false),
         Verb::Copy => false,
     };
     let scan = match found.is_directory() {
         true => Scan::contents(from, found, filter)?,
-        false if filter.exclude.ignores(&name) => return Ok(()),
+        false if filter.exclude.ignores(&name) => return Ok(None),
         false => Scan::single(from, found).with_context(|| shown(&name))?,
     };
-    parts.push(Part {
+    Ok(Some(Part {
         unpack: unpack && scan.single && found.kind() == FileType::RegularFile,
         scan,
         name,
         staged: None,
-    });
-    Ok(())
+    }))
 }
 
 /// `--parents`: the source's directories come along, those behind a `/./` only.

@@ -140,7 +140,7 @@ impl Writer<'_> {
                 for &n in batch {
                     let entry = &entries[n];
                     let copied = match entry.kind {
-                        FileType::RegularFile => self.file(dest, entry, &to(entry), trusted, &mut buffer),
+                        FileType::RegularFile => self.file((dest, &to(entry)), entry, trusted, &mut buffer),
                         _ => self.other(dest, entry, &to(entry)),
                     };
                     let _ = written[n].set(copied.with_context(|| said(n))?);
@@ -184,9 +184,8 @@ impl Writer<'_> {
 
     fn file(
         &self,
-        dest: BorrowedFd<'_>,
+        (dest, to): (BorrowedFd<'_>, &[u8]),
         entry: &Entry,
-        to: &[u8],
         memo: Option<&Memo>,
         buffer: &mut Vec<u8>,
     ) -> Result<Content> {

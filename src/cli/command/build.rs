@@ -1,6 +1,12 @@
 //! `build`: a Dockerfile and its context → an image.
 
+<<<<<<< HEAD
 use crate::build::options::{CacheOptions, Destination, Entitlement, Options, Output, Squash, TimeOptions};
+=======
+use crate::build::options::{
+    CacheOptions, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
+};
+>>>>>>> main
 use crate::build::{self, expand, lint};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, value, whole_number};
 use crate::cli::build as values;
@@ -625,6 +631,7 @@ pub(super) fn parsed(words: &[&str]) -> Result<Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::options::ContextPlace;
     use crate::build::options::DockerfilePlace;
     use crate::container::config::NetworkArg;
 

@@ -201,7 +201,7 @@ fn names(options: &Options) -> Vec<Reference> {
     };
     for output in &options.outputs {
         if let Output::Image { names, .. } | Output::Docker { dest: None, names } = output {
-            all.extend(names.iter().cloned());
+            all.extend(names.iter().filter(|name| !options.tags.contains(name)).cloned());
         }
     }
     all

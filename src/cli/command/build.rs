@@ -1,12 +1,6 @@
 //! `build`: a Dockerfile and its context → an image.
 
-<<<<<<< HEAD
 use crate::build::options::{CacheOptions, Destination, Entitlement, Options, Output, Squash, TimeOptions};
-=======
-use crate::build::options::{
-    CacheOptions, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
-};
->>>>>>> main
 use crate::build::{self, expand, lint};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, value, whole_number};
 use crate::cli::build as values;

@@ -104,6 +104,10 @@ fn described(media_type: &str, bytes: &[u8], image: &ImageRecord) -> Descriptor 
     }
 }
 
+pub(super) fn has_its_own(store: &Store, image: &ImageRecord) -> Result<bool> {
+    Ok(as_it_came(store, image, &[], Wish::AsItCame)?.is_some())
+}
+
 fn as_it_came(store: &Store, image: &ImageRecord, config: &[u8], wish: Wish) -> Result<Option<Formed>> {
     for record in image.manifests.iter().rev() {
         let Some((bytes, manifest)) = image_manifest(store, &record.digest, &record.media_type) else {

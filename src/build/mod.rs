@@ -49,7 +49,6 @@ mod url;
 mod words;
 
 use crate::container::driver;
-use crate::error::Result;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::model::digest::Digest;

@@ -1,10 +1,11 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg};
-use crate::container::{devices, remove};
+use crate::container::{devices, driver, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement, RootSource};
+use crate::model::driver::Driver;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::idmap::{self, IdMap, Range};
 use crate::model::image::{ImageConfig, ImageRecord};
@@ -13,6 +14,7 @@ use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
 use crate::model::platform::Platform;
 use crate::model::secret::{SecretPlace, SecretUse};
+use crate::model::service::SdNotify;
 use crate::model::time::Timestamp;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -38,6 +40,12 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     let has_image = args.root.is_default();
     if has_image {
         image::provide(store, &args.image)?;
+    }
+    let driver = driver::settle(store, None)?;
+    if driver == Driver::Copy && args.quota.is_some() {
+        return Err(Error::usage(
+            "--storage-opt size is for what a container writes over an image: not with the storage driver copy",
+        ));
     }
     // What a dead removal left may include volumes, which need the lock that is taken next.
     store.sweep_left_overs()?;
@@ -90,6 +98,7 @@ fn no_image() -> Result<ImageRecord> {
         stored: Timestamp::now(),
         manifests: Vec::new(),
         v1: Default::default(),
+        annotations: Default::default(),
     })
 }
 
@@ -297,6 +306,12 @@ fn check(config: &ContainerConfig) -> Result<()> {
         return Err(Error::usage(
             "--storage-opt size is for what a container writes over an image, not for --rootfs DIR",
         ));
+    }
+    if config.service.notify == SdNotify::Healthy && config.health.is_none() {
+        return Err(
+            Error::usage("--sdnotify=healthy is for a container with a health check: it would never be ready")
+                .with_hint("--health-cmd says how to ask"),
+        );
     }
     if config.mounts.iter().any(|m| m.idmap) && config.namespaces.user.is_none() {
         return Err(

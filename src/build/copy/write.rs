@@ -11,11 +11,11 @@ use super::scan::{Entry, INSIDE, in_parallel, join};
 use super::{Owners, Part, Request, shown, unpack};
 use crate::build::content::{Content, Memo, Stamp, digest_of_xattrs, is_trusted, tick};
 use crate::error::{Context as _, Error, Result};
-use crate::layer::xattr;
+use crate::layer::{set_mode, xattr};
 use crate::runtime::user;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, fstat,
-    ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, fstat, ftruncate,
+    futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -264,8 +264,7 @@ impl Writer<'_> {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         if entry.kind != FileType::Symlink {
-            // Follows links; but this is no link, it was made a moment ago.
-            chmodat(dir, name, Mode::from(self.mode_of(entry)), AtFlags::empty())?;
+            set_mode(dir, name, Mode::from(self.mode_of(entry)))?;
         }
         let content = entry
             .content

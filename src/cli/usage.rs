@@ -83,7 +83,12 @@ fn name_of(arg: &str) -> &str {
 
 /// `IMAGE` of `<IMAGE>...`.
 fn bare(arg: &str) -> String {
-    arg.replace(['<', '>', '[', ']'], "").replace("...", "")
+    let arg = arg.replace(['<', '>', '[', ']'], "").replace("...", "");
+    // A boolean's `=VALUE` is its own name.
+    match arg.split_once('=') {
+        Some((flag, value)) if flag.strip_prefix("--") == Some(value) => flag.to_owned(),
+        _ => arg,
+    }
 }
 
 #[cfg(test)]

@@ -72,7 +72,11 @@ fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     }
     for _ in 0..ATTEMPTS {
         let lock = match view::running(store, id)? {
-            None => start::ready(store, id)?,
+            None => match start::ready(store, id) {
+                // Started meanwhile, and paused by another commit.
+                Err(e) if e.kind() == Kind::Conflict => None,
+                lock => lock?,
+            },
             Some(_) => None,
         };
         if let Some(lock) = lock {

@@ -54,6 +54,10 @@ fn waiting_commands_end_when_the_monitor_is_killed() {
     let attached = host.barge("attach x1").spawn();
     let following = host.barge("logs -f x1").spawn();
     following.wait_for("ready");
+    wait_until("attach to be connected", || {
+        host.text("events --no-stream --filter event=attach --since 1h")
+            .contains("x1")
+    });
     kill(host.monitor_pid("x1"), Signal::SIGKILL);
     assert_eq!(waiting.wait().ok().text(), "137");
     assert_eq!(attached.wait().code, 137);

@@ -39,13 +39,7 @@ const WAITING: &str = ".before-update";
 pub(super) const SPEC: Spec = Spec {
     name: "auto-update",
     about: "Start containers anew from newer images, if their labels ask for it",
-    examples: &[
-        (
-            "barge run -d --label io.containers.autoupdate=registry --name web docker.io/library/nginx",
-            "asks for whatever the registry has under this name",
-        ),
-        ("barge auto-update --dry-run", "which would be updated"),
-    ],
+    examples: &[("barge auto-update --dry-run", "which would be updated")],
     also: None,
     body: Body::Command {
         define,

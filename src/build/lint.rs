@@ -8,7 +8,7 @@ use crate::build::options::Options;
 use crate::build::parser;
 use crate::build::place::{Place, Word};
 use crate::build::plan::{self, Base};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::resolve::resolve;
 use crate::model::bytes::ByteString;
 use crate::model::container::DEFAULT_PATH;
@@ -70,10 +70,14 @@ pub(crate) fn check_options(store: &Store, options: &Options) -> Result<Report> 
         },
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
+    report(store, options, &dockerfile, &opened.context)
+}
+
+fn report(store: &Store, options: &Options, dockerfile: &Dockerfile, context: &context::Context) -> Result<Report> {
     let contexts: Vec<String> = options.named_contexts.iter().map(|n| n.name.clone()).collect();
     let target = options.platforms.first().cloned().unwrap_or_else(Platform::host);
     check(
-        &dockerfile,
+        dockerfile,
         &Known {
             args: &options.args,
             platforms: &Platforms {
@@ -84,7 +88,7 @@ pub(crate) fn check_options(store: &Store, options: &Options) -> Result<Report> 
             target: options.target.as_deref(),
             contexts: &contexts,
             env_of: &|name| env_of(store, name),
-            ignored: &|path| is_ignored(&opened.context, path),
+            ignored: &|path| is_ignored(context, path),
         },
     )
 }
@@ -131,8 +135,20 @@ pub(crate) fn check(dockerfile: &Dockerfile, known: &Known<'_>) -> Result<Report
     })
 }
 
-/// The error of a build whose Dockerfile says `# check=error=true`, if there is something.
-pub(crate) fn enforce(report: &Report) -> Result<()> {
+/// `# check=error=true`: a build whose Dockerfile says so has no findings, or does not begin.
+pub(crate) fn enforce(
+    store: &Store,
+    options: &Options,
+    dockerfile: &Dockerfile,
+    context: &context::Context,
+) -> Result<()> {
+    match dockerfile.directives.check.error || options.args.contains_key("BUILDKIT_DOCKERFILE_CHECK") {
+        true => refuse(&report(store, options, dockerfile, context)?),
+        false => Ok(()),
+    }
+}
+
+fn refuse(report: &Report) -> Result<()> {
     match report.findings.first() {
         Some(first) if report.fails => {
             let more = match report.findings.len() - 1 {
@@ -720,10 +736,10 @@ mod tests {
         let report = linted("# check=skip=maintainerdeprecated,X\nFROM x\nMAINTAINER a\nENV a b");
         let rules: Vec<&str> = report.findings.iter().map(|f| f.rule).collect();
         assert_eq!(rules, ["LegacyKeyValueFormat"]);
-        assert!(enforce(&report).is_ok());
+        assert!(refuse(&report).is_ok());
         assert!(linted("# check=skip=all\nFROM x\nMAINTAINER a").findings.is_empty());
         let report = linted("# check=error=true\nFROM x\nMAINTAINER a\nENV a b");
-        let e = enforce(&report).unwrap_err();
+        let e = refuse(&report).unwrap_err();
         assert!(
             e.to_string().starts_with("Dockerfile:3:1: MaintainerDeprecated: "),
             "{e}"

@@ -24,6 +24,8 @@ pub(crate) mod expand;
 pub(crate) mod export;
 mod files;
 mod finish;
+#[cfg(test)]
+mod fuzz;
 mod git;
 mod heredoc;
 mod ignore;
@@ -99,6 +101,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         },
     )?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
+    lint::enforce(store, options, &dockerfile, &opened.context)?;
     let main = std::rc::Rc::new(opened.context);
     let mut platforms = options.platforms.clone();
     if platforms.is_empty() {

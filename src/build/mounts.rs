@@ -398,7 +398,10 @@ fn secret(store: &Store, given: &[SecretSource], id: &str) -> Result<Option<Vec<
     let Some(secret) = given.iter().find(|s| s.id == id) else {
         return Ok(None);
     };
-    let _ = store;
+    let stored = |name: &str| -> Result<Vec<u8>> {
+        let known = store.secret(name).with_context(|| format!("secret {id}"))?;
+        store.secret_data(&known.id)
+    };
     let variable = |name: &str| std::env::var_os(name).map(std::os::unix::ffi::OsStringExt::into_vec);
     match &secret.from {
         SecretFrom::File(path) => read_secret(path).map(Some),
@@ -409,13 +412,9 @@ fn secret(store: &Store, given: &[SecretSource], id: &str) -> Result<Option<Vec<
         SecretFrom::Any(name) => match variable(name) {
             Some(value) => Ok(Some(value)),
             None if Path::new(name).exists() => read_secret(Path::new(name)).map(Some),
-            None => Err(Error::not_found(format!(
-                "secret {id}: there is neither a variable nor a file of that name"
-            ))),
+            None => stored(name).map(Some),
         },
-        SecretFrom::Stored(name) => Err(Error::other(format!(
-            "secret {name}: the engine's secrets are not read yet"
-        ))),
+        SecretFrom::Stored(name) => stored(name).map(Some),
     }
 }
 
@@ -447,7 +446,17 @@ fn openat_inside(root: std::os::fd::BorrowedFd<'_>, path: &str) -> Result<std::o
     let relative = if relative.is_empty() { "." } else { relative };
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    openat2(root, relative, flags, Mode::empty(), resolve).with_context(|| path.to_owned())
+    // The kernel gives up on a `..` while something is mounted or renamed elsewhere, and on some in a mount that is
+    // attached nowhere it does so every time (openat2(2), EAGAIN): tried again, but not for ever.
+    const TRIES: u32 = 100;
+    let mut opened = Err(rustix::io::Errno::AGAIN);
+    for _ in 0..TRIES {
+        opened = openat2(root, relative, flags, Mode::empty(), resolve);
+        if !matches!(opened, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) {
+            break;
+        }
+    }
+    opened.with_context(|| path.to_owned())
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {

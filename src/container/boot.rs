@@ -2,6 +2,7 @@
 //! needs another container is started after it and ended before it; what needs nothing of each other is done at the
 //! same time.
 
+use crate::container::order;
 use crate::container::start;
 use crate::container::status::status;
 use crate::container::stop;
@@ -10,7 +11,7 @@ use crate::model::container::{ContainerConfig, NetworkMode, RestartPolicy};
 use crate::model::id::ContainerId;
 use crate::model::namespace::Whose;
 use crate::model::state::{Exit, Status};
-use crate::monitor::launch::{self, Passed, Pending};
+use crate::monitor::launch::{self, Pending};
 use crate::store::Store;
 use rustix::event::{PollFd, PollFlags};
 use std::collections::BTreeSet;
@@ -61,9 +62,11 @@ pub(crate) fn start_all(store: &Store, told: &mut dyn FnMut(&ContainerConfig, Re
     }
 }
 
+/// What it requires runs by now, if it can; that one of them has to be healthy first may take a while.
 fn begin(store: &Store, id: &ContainerId) -> Result<Option<Pending>> {
+    order::start_required(store, id)?;
     match start::ready(store, id)? {
-        Some(lock) => launch::begin(store, id, lock, None, &Passed::default()).map(Some),
+        Some(lock) => launch::begin(store, id, lock, None, &start::passed(store, id, Vec::new())?).map(Some),
         None => Ok(None),
     }
 }
@@ -145,7 +148,11 @@ fn needs(config: &ContainerConfig) -> impl Iterator<Item = &ContainerId> {
         Whose::Private | Whose::Host => None,
     });
     let links = config.names.links.iter().map(|link| &link.container);
-    network.into_iter().chain(shared).chain(links)
+    network
+        .into_iter()
+        .chain(shared)
+        .chain(links)
+        .chain(config.requires.iter().map(|r| &r.container))
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

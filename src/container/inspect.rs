@@ -216,7 +216,7 @@ fn limits(config: &ContainerConfig) -> Value {
         "CpuShares": resources.cpu_shares.unwrap_or(0),
         "Memory": resources.memory.unwrap_or(0),
         "NanoCpus": resources.nano_cpus.unwrap_or(0),
-        "CgroupParent": "",
+        "CgroupParent": config.service.cgroup_parent.as_deref().unwrap_or_default(),
         "BlkioWeight": resources.blkio_weight.unwrap_or(0),
         "BlkioWeightDevice": device_limits(&resources.blkio.weight, "Weight"),
         "BlkioDeviceReadBps": device_limits(&resources.blkio.read_bps, "Rate"),
@@ -420,6 +420,7 @@ fn run_config(config: &ContainerConfig) -> Value {
         "Entrypoint": maybe(&process.entrypoint),
         "OnBuild": null,
         "Labels": config.labels,
+        "CreateCommand": config.command_line.iter().map(lossy).collect::<Vec<_>>(),
         "StopSignal": signal::name(config.stop_signal),
         "StopTimeout": config.stop_timeout,
     });

@@ -36,7 +36,7 @@ pub(super) fn start_alone(store: &Store, id: &ContainerId) -> Result<()> {
 }
 
 /// Besides what the command has for the program, its own streams, where they are to be the program's.
-fn passed(store: &Store, id: &ContainerId, more: Vec<OwnedFd>) -> Result<Passed> {
+pub(super) fn passed(store: &Store, id: &ContainerId, more: Vec<OwnedFd>) -> Result<Passed> {
     use std::io::{stderr, stdin, stdout};
     let streams = match store.config(id)?.log.driver {
         LogDriver::Passthrough => Some([

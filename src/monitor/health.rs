@@ -271,6 +271,9 @@ impl Monitor {
     /// The status is another one: here is whatever follows from that.
     fn health_changed(&mut self) {
         self.live.health = self.health.as_ref().map(Health::status);
+        if self.live.health == Some(HealthStatus::Healthy) {
+            self.supervision.healthy();
+        }
         // A full disk is no reason to stop asking.
         let _ = self.store.save_live(&self.config.id, &self.live);
         if let Some(status) = self.live.health {

@@ -135,7 +135,6 @@ impl Supervision {
     }
 
     /// The first good health check of this start.
-    #[expect(dead_code, reason = "called by the health checks")]
     pub(super) fn healthy(&self) {
         if self.mode == SdNotify::Healthy {
             self.say("READY=1");
@@ -148,10 +147,10 @@ impl Supervision {
     }
 }
 
-/// The monitor's own exit code, for the unit whose main process it is: the program's, but a program that the monitor was
-/// asked to end, and that its stop signal has ended, has done as it was told.
+/// The monitor's own exit code, for the unit whose main process it is: the program's, but a program that was asked to
+/// end, by the monitor or by a person's `stop`, and that its stop signal has ended, has done as it was told.
 pub(super) fn exit_code(exit: &Exit, stopping: bool, stop_signal: i32) -> u8 {
-    let as_told = stopping && i32::from(exit.code) == 128 + stop_signal;
+    let as_told = (stopping || exit.stopped_by_user) && i32::from(exit.code) == 128 + stop_signal;
     if as_told { 0 } else { exit.code }
 }
 

@@ -126,6 +126,7 @@ fn it_outlives_its_image_and_goes_when_told() {
     assert_eq!(host.text("run --rm --net none made cat /stamp"), first);
     assert_ne!(built(&host, &[], &text), first);
     host.text("rmi made");
+    host.text("image prune -f");
     host.text("builder prune -f");
     assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(host.root.join("cache/mounts")).unwrap().count(), 0);

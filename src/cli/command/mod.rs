@@ -2,6 +2,7 @@
 //! ways to the same commands.
 
 mod attach;
+mod auto_update;
 mod boot;
 mod build;
 mod builder;
@@ -67,6 +68,7 @@ use crate::cli::tree::Spec;
 /// In alphabetical order, as help shows them.
 pub(crate) static COMMANDS: &[Spec] = &[
     attach::SPEC,
+    auto_update::SPEC,
     build::SPEC,
     builder::SPEC,
     builder::BUILDX,

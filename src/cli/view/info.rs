@@ -111,7 +111,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "ServerVersion": VERSION,
         "Driver": "overlay2",
         "LoggingDriver": "json-file",
-        "CgroupDriver": "cgroupfs",
+        "CgroupDriver": crate::runtime::cgroup::place::manager(&host),
         "CgroupVersion": cgroup_version(&host),
         "MemoryLimit": limits.memory,
         "SwapLimit": limits.swap,

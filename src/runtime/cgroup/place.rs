@@ -64,6 +64,15 @@ pub(crate) fn choose(service: &Service, host: &Host) -> Result<Place> {
     decide(service, &look(host))
 }
 
+/// Who makes the groups of containers, in docker's words.
+pub(crate) fn manager(host: &Host) -> &'static str {
+    let around = look(host);
+    match around.unified && around.systemd {
+        true => "systemd",
+        false => "cgroupfs",
+    }
+}
+
 /// The unit that this process is the start of, if what it starts belongs to that unit.
 pub(crate) fn unit(service: &Service) -> Result<Option<String>> {
     if std::env::var_os("INVOCATION_ID").is_none() {
@@ -125,17 +134,28 @@ fn look(host: &Host) -> Around {
         own: own_group(),
         ..Around::default()
     };
+    // An earlier command of the same unit may have moved us there.
+    if around.own.file_name().is_some_and(|name| name == MONITOR)
+        && let Some(unit) = around.own.parent().filter(|unit| is_delegated(&tree.mount.join(unit)))
+    {
+        around.own = unit.to_owned();
+    }
     if !around.own.as_os_str().is_empty() {
         let group = tree.mount.join(&around.own);
-        around.delegated = ["user.delegate", "trusted.delegate"].iter().any(|name| {
-            let mut value = [0; 8];
-            rustix::fs::getxattr(&group, *name, &mut value).is_ok_and(|n| value[..n] == *b"1")
-        });
+        around.delegated = is_delegated(&group);
         around.alone = around.delegated
             && std::env::var_os("INVOCATION_ID").is_some()
             && members(&group).is_ok_and(|pids| pids == [std::process::id()]);
     }
     around
+}
+
+/// systemd says so by an attribute: the second since version 237, the first since 251.
+fn is_delegated(group: &Path) -> bool {
+    ["user.delegate", "trusted.delegate"].iter().any(|name| {
+        let mut value = [0; 8];
+        rustix::fs::getxattr(group, *name, &mut value).is_ok_and(|n| value[..n] == *b"1")
+    })
 }
 
 /// The v2 hierarchy, if it is the only one and controls something.

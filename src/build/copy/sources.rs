@@ -116,7 +116,10 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
     if !has_wildcards(&path) {
         let found = one(from, source)?;
         let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
-        return push(request, from, &found, name, &filter, parts);
+        return match push(request, from, &found, name, &filter, parts)? {
+            true => Ok(()),
+            false => Err(missing(source, from, &found)),
+        };
     }
     for path in expand(from, &path)? {
         let found = find(from.root, &path, Last::Followed).with_context(|| shown(&path))?;
@@ -129,6 +132,7 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
     Ok(())
 }
 
+/// `false`: an ignored directory, and nothing in it is excepted from that.
 fn push(
     request: &Request,
     from: &Tree<'_>,
@@ -136,23 +140,27 @@ fn push(
     name: Vec<u8>,
     filter: &Filter,
     parts: &mut Vec<Part>,
-) -> Result<()> {
+) -> Result<bool> {
     let unpack = match request.verb {
         Verb::Add => request.unpack != Some(false),
         Verb::Copy => false,
     };
     let scan = match found.is_directory() {
         true => Scan::contents(from, found, filter)?,
-        false if filter.exclude.ignores(&name) => return Ok(()),
+        false if filter.exclude.ignores(&name) => return Ok(true),
         false => Scan::single(from, found).with_context(|| shown(&name))?,
     };
+    let ignored = || from.ignore.is_some_and(|i| i.ignores(&found.path()));
+    if !scan.single && scan.entries.is_empty() && request.exclude.is_empty() && ignored() {
+        return Ok(false);
+    }
     parts.push(Part {
         unpack: unpack && scan.single && found.kind() == FileType::RegularFile,
         scan,
         name,
         staged: None,
     });
-    Ok(())
+    Ok(true)
 }
 
 /// `--parents`: the source's directories come along, those behind a `/./` only.

@@ -330,13 +330,18 @@ impl Output {
         self.text().lines().map(str::to_owned).collect()
     }
 
-    /// Nothing on standard output, one line of error (hints may follow) that has every one of `parts`.
+    /// Nothing on standard output, one line of error (hints and the user's own line may follow) that has every one of
+    /// `parts`.
     #[track_caller]
     pub fn says(self, parts: &[&str]) -> Output {
         let err = self.err();
         let mut lines = err.lines();
         let first = lines.next().unwrap_or_default().to_owned();
-        let single = lines.all(|l| l.trim_start().starts_with("hint:"));
+        let shown = |l: &str| {
+            l.split_once(" | ")
+                .is_some_and(|(margin, _)| margin.trim().bytes().all(|b| b.is_ascii_digit()))
+        };
+        let single = lines.all(|l| l.trim_start().starts_with("hint:") || shown(l));
         assert!(
             single && !first.is_empty(),
             "{}: one line of error expected, got: {err:?}",

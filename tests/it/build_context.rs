@@ -326,9 +326,8 @@ fn addresses() {
     build(&host, &["-f", &format!("{at}/all"), dir.to_str().unwrap()], b"").ok();
     assert_eq!(made(&host), ["b"]);
     drop(_service);
-    build(&host, &[&format!("{at}/x")], b"")
-        .fails(1)
-        .says(&["unable to prepare context"]);
+    let err = build(&host, &[&format!("{at}/x")], b"").fails(1).err();
+    assert!(err.lines().any(|l| l.contains("unable to prepare context")), "{err}");
     nothing_staged(&host);
 }
 
@@ -631,7 +630,7 @@ fn hostile_streams() {
         ("f", None),
         ("../victim/kept", None),
         ("../../../../../../../etc/passwd", None),
-        ("l/../kept", None),
+        ("l/../kept", Some("context's")),
         ("up", Some("context's")),
         ("/kept", Some("context's")),
     ] {

@@ -117,7 +117,7 @@ fn where_files_go() {
          COPY d/o?e /11\nCOPY tosub /12\nCOPY tosub/two.go /13\nCOPY d/link /14\n\
          WORKDIR /15/w\nCOPY a.txt .\nCOPY a.txt ../up\nCOPY b.txt ./\nCOPY --chown=3:4 a.txt new/dir/\n\
          COPY --chmod=0400 d /16\nCOPY --chmod=u=rwX,go=rX d/sub /17\nCOPY --parents d/./sub/*.go /18/\n\
-         COPY --parents d/sub a.txt /19/\nCOPY --exclude=*.go --exclude=link d /20\nCOPY --chown=9 a.txt /21\n\
+         COPY --parents d/sub a.txt /19/\nCOPY --exclude=**/*.go --exclude=link d /20\nCOPY --chown=9 a.txt /21\n\
          COPY /d/../a.txt /22\nADD d/sub /23\nCOPY empty /24/x\nCOPY none* a.tx[t] /25/\n\
          COPY <<f1 <<\"f2\" /26/\n$HOME\nf1\n$HOME\nf2\n",
     );
@@ -218,7 +218,7 @@ fn where_files_go() {
     assert_eq!(below("23"), ["23 d 755 0:0", "23/two.go f 644 0:0"]);
     assert_eq!(below("24"), ["24 d 755 0:0", "24/x d 755 0:0"]);
     assert_eq!(below("25"), ["25 d 755 0:0", "25/a.txt f 644 0:0"]);
-    assert_eq!(below("26"), ["26 d 755 0:0", "26/f2 f 644 0:0", "26/f1 f 644 0:0"]);
+    assert_eq!(below("26"), ["26 d 755 0:0", "26/f1 f 644 0:0", "26/f2 f 644 0:0"]);
 }
 
 /// On top of what an image has: links at the end and on the way are followed inside of it, what is a link below the

@@ -115,7 +115,7 @@ pub(crate) fn check(dockerfile: &Dockerfile, known: &Known<'_>) -> Result<Report
     let globals = Globals::new(dockerfile, known.args, known.platforms)?;
     linter.oddities();
     linter.stages(&globals);
-    linter.from_lines(&globals);
+    linter.base_names(&globals);
     linter.defaults()?;
     for stage in &dockerfile.stages {
         linter.stage(stage);
@@ -322,11 +322,11 @@ impl Linter<'_> {
         }
     }
 
-    fn from_lines(&mut self, globals: &Globals) {
+    fn base_names(&mut self, globals: &Globals) {
         let mut found = Vec::new();
         for stage in &self.dockerfile.stages {
             for word in std::iter::once(&stage.base).chain(&stage.platform) {
-                let Ok(text) = globals.from_text(word) else { continue };
+                let Ok(text) = globals.text_of_from(word) else { continue };
                 for name in text.unset.iter().filter(|n| !globals.is_declared(n)) {
                     let platforms = [
                         "TARGETPLATFORM",
@@ -360,7 +360,7 @@ impl Linter<'_> {
         let globals = Globals::new(self.dockerfile, &BTreeMap::new(), self.known.platforms)?;
         let mut found = Vec::new();
         for stage in self.dockerfile.stages.iter().filter(|s| s.base.contains('$')) {
-            let base = globals.from_text(&stage.base)?.text;
+            let base = globals.text_of_from(&stage.base)?.text;
             if base != "scratch" && crate::model::reference::Reference::parse(&base).is_err() {
                 found.push((
                     stage.base.place.clone(),

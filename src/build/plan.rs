@@ -263,7 +263,7 @@ impl Planner<'_> {
     }
 
     fn text(&mut self, word: &Word) -> Result<String> {
-        let done = self.globals.from_text(word)?;
+        let done = self.globals.text_of_from(word)?;
         let unset = done.unset.into_iter().map(|name| (word.place.clone(), name));
         self.unset.extend(unset);
         Ok(done.text)

@@ -2,6 +2,7 @@
 
 use clap::builder::{BoolishValueParser, ValueParser};
 use clap::{Arg, ArgAction, ArgMatches, ValueHint, value_parser};
+use std::any::TypeId;
 use std::ffi::{OsStr, OsString};
 
 /// A boolean: `--name`, `--name=true`, `--name=false`; the last one wins.
@@ -14,6 +15,11 @@ pub(crate) fn flag(name: &'static str, help: &'static str) -> Arg {
         .require_equals(true)
         .default_missing_value("true")
         .value_parser(BoolishValueParser::new())
+}
+
+/// Whether `arg` is made by [`flag`].
+pub(crate) fn is_switch(arg: &Arg) -> bool {
+    arg.get_value_parser().type_id() == TypeId::of::<bool>()
 }
 
 /// A flag with one value that is text; the last one wins.

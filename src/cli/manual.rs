@@ -1,5 +1,6 @@
 //! Manual pages from the tree: what clap_mangen makes of a command, and the sections that it does not know.
 
+use crate::cli::argument::is_switch;
 use crate::cli::tree::{self, Body, Codes, Spec};
 use crate::cli::{VERSION, missing};
 use clap::ArgAction;
@@ -123,7 +124,7 @@ pub(crate) fn settings() -> String {
             let name = arg.get_value_names().and_then(|names| names.first());
             let name = name.map_or("", |n| n.as_str()).replace('"', "'");
             let value = match arg.get_action() {
-                _ if arg.is_require_equals_set() => "true".to_owned(),
+                _ if is_switch(arg) => "true".to_owned(),
                 ArgAction::Append => format!("[\"{name}\"]"),
                 _ => format!("\"{name}\""),
             };

@@ -219,7 +219,7 @@ pub(crate) fn paths() -> Vec<Vec<&'static str>> {
 
 /// Booleans without `[=<name>]`: that they take `=false` is said once, not at each of them.
 fn for_people(command: Command) -> Command {
-    command.mut_args(|arg| match arg.is_require_equals_set() {
+    command.mut_args(|arg| match argument::is_switch(&arg) {
         true => arg.require_equals(false).num_args(0).action(ArgAction::SetTrue),
         false => arg,
     })

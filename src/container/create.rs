@@ -13,6 +13,7 @@ use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
 use crate::model::platform::Platform;
 use crate::model::secret::{SecretPlace, SecretUse};
+use crate::model::service::SdNotify;
 use crate::model::time::Timestamp;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
@@ -297,6 +298,12 @@ fn check(config: &ContainerConfig) -> Result<()> {
         return Err(Error::usage(
             "--storage-opt size is for what a container writes over an image, not for --rootfs DIR",
         ));
+    }
+    if config.service.notify == SdNotify::Healthy && config.health.is_none() {
+        return Err(
+            Error::usage("--sdnotify=healthy is for a container with a health check: it would never be ready")
+                .with_hint("--health-cmd says how to ask"),
+        );
     }
     if config.mounts.iter().any(|m| m.idmap) && config.namespaces.user.is_none() {
         return Err(

@@ -7,8 +7,10 @@ use crate::error::{Context, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPolicy};
 use crate::model::id::ContainerId;
+use crate::model::idmap::Range;
 use crate::model::mount::{Mount, Source};
 use crate::model::name::ExtraHost;
+use crate::model::namespace::Whose;
 use crate::model::resources::DeviceLimit;
 use crate::model::security::Seccomp;
 use crate::model::signal;
@@ -62,7 +64,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
-        "AppArmorProfile": "",
+        "AppArmorProfile": config.security.apparmor.clone().unwrap_or_default(),
         "ExecIDs": null,
         "HostConfig": host_config(&config),
         "GraphDriver": graph_driver(store, &config, &status),
@@ -179,24 +181,42 @@ fn confinement(config: &ContainerConfig) -> Value {
     let security = &config.security;
     let masked = !security.privileged && !security.unmasked;
     let paths = |paths: &[&str]| if masked { json!(paths) } else { Value::Null };
+    let namespaces = &config.namespaces;
     json!({
         "CapAdd": null_if_empty(&security.cap_add),
         "CapDrop": null_if_empty(&security.cap_drop),
-        "CgroupnsMode": "private",
-        "GroupAdd": null,
-        "IpcMode": "private",
+        "CgroupnsMode": if namespaces.host_cgroups { "host" } else { "private" },
+        "GroupAdd": null_if_empty(&config.process.groups),
+        "IpcMode": if namespaces.no_shm { "none".to_owned() } else { whose(&namespaces.ipc, "private") },
         "Cgroup": "",
-        "OomScoreAdj": 0,
-        "PidMode": "",
+        "OomScoreAdj": config.process.oom_score_adj.unwrap_or(0),
+        "PidMode": whose(&namespaces.pid, ""),
         "Privileged": security.privileged,
         "ReadonlyRootfs": security.read_only,
         "SecurityOpt": null_if_empty(&security_options(config)),
-        "UTSMode": "",
-        "UsernsMode": "",
+        "StorageOpt": config.quota.map(|bytes| json!({"size": bytes.to_string()})),
+        "UTSMode": whose(&namespaces.uts, ""),
+        "UsernsMode": if namespaces.user.is_some() { "private" } else { "" },
+        "IDMappings": namespaces.user.as_ref().map(|ids| json!({"UidMap": ranges(&ids.users), "GidMap": ranges(&ids.groups)})),
         "Isolation": "",
         "MaskedPaths": paths(rootfs::MASKED),
         "ReadonlyPaths": paths(rootfs::READ_ONLY),
     })
+}
+
+/// As `--ipc`, `--pid` and `--uts` take it; `private` is the word for the container's own.
+fn whose(whose: &Whose, private: &str) -> String {
+    match whose {
+        Whose::Private => private.to_owned(),
+        Whose::Host => "host".to_owned(),
+        Whose::Container(id) => format!("container:{id}"),
+    }
+}
+
+/// Podman's way of writing them: the first id inside, the first on the host, and how many.
+fn ranges(ranges: &[Range]) -> Vec<String> {
+    let one = |r: &Range| format!("{}:{}:{}", r.inside, r.outside, r.count);
+    ranges.iter().map(one).collect()
 }
 
 fn limits(config: &ContainerConfig) -> Value {
@@ -308,6 +328,7 @@ fn security_options(config: &ContainerConfig) -> Vec<String> {
         .into_iter()
         .chain(rest.into_iter().flatten())
         .map(str::to_owned)
+        .chain(security.apparmor.iter().map(|profile| format!("apparmor={profile}")))
         .collect()
 }
 
@@ -461,7 +482,14 @@ mod tests {
                 {"source": {"tmpfs": {"size": 4096, "mode": 448, "options": ["nosuid"]}}, "target": "/tmp"},
             ],
             "resources": {"memory": 1000, "pids": 7}, "restart": {"on-failure": {"max": 3}},
-            "shm_size": 64, "stop_signal": 15, "stop_timeout": 10,
+            "shm_size": 64, "stop_signal": 15, "stop_timeout": 10, "quota": 4096,
+            "namespaces": {
+                "pid": "host",
+                "user": {
+                    "users": [{"inside": 0, "outside": 100_000, "count": 9}],
+                    "groups": [{"inside": 0, "outside": 200_000, "count": 9}],
+                },
+            },
         }))
         .unwrap()
     }
@@ -493,6 +521,14 @@ mod tests {
             ("/HostConfig/LogConfig/Config/max-file", json!("3")),
             ("/HostConfig/Memory", json!(1000)),
             ("/HostConfig/PidsLimit", json!(7)),
+            ("/HostConfig/PidMode", json!("host")),
+            ("/HostConfig/IpcMode", json!("private")),
+            ("/HostConfig/UsernsMode", json!("private")),
+            (
+                "/HostConfig/IDMappings",
+                json!({"UidMap": ["0:100000:9"], "GidMap": ["0:200000:9"]}),
+            ),
+            ("/HostConfig/StorageOpt", json!({"size": "4096"})),
             ("/HostConfig/Tmpfs", json!({"/tmp": "nosuid,size=4096,mode=700"})),
             ("/Mounts/0/RW", json!(false)),
             ("/Mounts/1/Name", json!("data")),

@@ -5,6 +5,7 @@ use crate::container::status::status;
 use crate::container::wait::{self, Condition};
 use crate::error::{Context as _, Error, Result};
 use crate::model::container::Requirement;
+use crate::model::health::HealthStatus;
 use crate::model::id::ContainerId;
 use crate::model::state::{Phase, Status};
 use crate::store::Store;
@@ -30,8 +31,11 @@ pub(super) fn start_required(store: &Store, id: &ContainerId) -> Result<()> {
         }
         let to_be_healthy = all.values().flatten().any(|r| r.container == *other && r.healthy);
         if to_be_healthy {
-            wait::wait_for(store, other, &[Condition::Healthy])
+            wait::wait_for(store, other, &[Condition::Healthy, Condition::Unhealthy])
                 .with_context(|| format!("{}, which is required", name()))?;
+            if matches!(status(store, other), Status::Running(live) if live.health == Some(HealthStatus::Unhealthy)) {
+                return Err(Error::conflict(format!("{}, which is required, is unhealthy", name())));
+            }
         }
     }
     Ok(())

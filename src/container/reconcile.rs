@@ -24,6 +24,7 @@ pub(super) fn reconcile(store: &Store) {
     }
     let _ = containers(store);
     let _ = volumes(store);
+    let _ = networks(store);
 }
 
 /// What the log says of things of one kind.
@@ -92,4 +93,28 @@ fn volumes(store: &Store) -> crate::error::Result<()> {
             }
         }
     })
+}
+
+fn networks(store: &Store) -> crate::error::Result<()> {
+    let missing = || -> crate::error::Result<Vec<(String, Known)>> {
+        let there = store.networks()?;
+        let known = known(store, EventKind::Network).into_iter();
+        let gone = known.filter(|(id, k)| !k.gone && there.iter().all(|n| n.id != *id));
+        Ok(gone.collect())
+    };
+    if missing()?.is_empty() {
+        return Ok(());
+    }
+    // One that is just being removed is its remover's to tell of.
+    let _held = store.lock_networks()?;
+    for (id, before) in missing()? {
+        let mut event = Event::new(EventKind::Network, "destroy", id);
+        for name in ["name", "type"] {
+            if let Some(value) = before.attributes.get(name) {
+                event = event.with(name, value);
+            }
+        }
+        store.event(&event);
+    }
+    Ok(())
 }

@@ -28,28 +28,34 @@ pub(crate) fn start_with(store: &Store, id: &ContainerId, descriptors: Vec<Owned
     launch(store, id, lock, None, &passed)
 }
 
-/// Whatever it requires.
+/// Whatever it requires. What a service manager has handed to this command is not for this container.
 pub(super) fn start_alone(store: &Store, id: &ContainerId) -> Result<()> {
     let Some(lock) = ready(store, id)? else { return Ok(()) };
-    let passed = passed(store, id, Vec::new())?;
+    let passed = Passed {
+        streams: streams(store, id)?,
+        ..Passed::default()
+    };
     launch(store, id, lock, None, &passed)
 }
 
 /// Besides what the command has for the program, its own streams, where they are to be the program's.
 pub(super) fn passed(store: &Store, id: &ContainerId, more: Vec<OwnedFd>) -> Result<Passed> {
+    let mut passed = Passed::by_service_manager()?;
+    passed.streams = streams(store, id)?;
+    passed.fds.extend(more);
+    Ok(passed)
+}
+
+fn streams(store: &Store, id: &ContainerId) -> Result<Option<[OwnedFd; 3]>> {
     use std::io::{stderr, stdin, stdout};
-    let streams = match store.config(id)?.log.driver {
+    Ok(match store.config(id)?.log.driver {
         LogDriver::Passthrough => Some([
             stdin().as_fd().try_clone_to_owned()?,
             stdout().as_fd().try_clone_to_owned()?,
             stderr().as_fd().try_clone_to_owned()?,
         ]),
         _ => None,
-    };
-    let mut passed = Passed::by_service_manager()?;
-    passed.streams = streams;
-    passed.fds.extend(more);
-    Ok(passed)
+    })
 }
 
 /// Starts with this command attached from the first byte on, and stays until the end.

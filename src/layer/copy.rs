@@ -5,12 +5,12 @@
 //! the source or the destination meanwhile can spoil its own copy and nothing else.
 
 use crate::error::{Context, Error, Result};
-use crate::layer::shown;
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::{self, Xattr};
+use crate::layer::{set_mode, shown};
 use crate::model::idmap::{IdMap, NOBODY};
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chmodat, chownat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chownat,
     copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
     openat2, readlinkat, seek, statat, symlinkat, unlinkat, utimensat,
 };
@@ -224,8 +224,7 @@ impl<'a> Copy<'a> {
         let (user, group) = self.owner(&stat)?;
         chownat(&self.at, as_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != FileType::Symlink {
-            // Follows links; but this is no link, it was made a moment ago.
-            chmodat(&self.at, as_name, mode(&stat), AtFlags::empty())?;
+            set_mode(self.at.as_fd(), as_name, mode(&stat))?;
         }
         attributes(dir, name, self.at.as_fd(), as_name)?;
         Ok(utimensat(&self.at, as_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)

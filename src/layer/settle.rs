@@ -33,7 +33,7 @@ fn no_later(dir: BorrowedFd<'_>, name: &CStr, latest: i64) -> Result<()> {
     let times = Timestamps {
         last_access: Timespec {
             tv_sec: 0,
-            tv_nsec: UTIME_OMIT.into(),
+            tv_nsec: UTIME_OMIT,
         },
         last_modification: Timespec {
             tv_sec: latest,

@@ -10,18 +10,18 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::archive::{Archive, Kind, Member};
 use crate::layer::pax::Time;
-use crate::layer::shown;
 use crate::layer::sparse::Piece;
 use crate::layer::stream::{self, Place, Stream};
 use crate::layer::tar_split::Recorder;
 use crate::layer::tree::{Directory, Tree};
 use crate::layer::whiteout::{self, Meaning};
 use crate::layer::xattr::{self, Xattr};
+use crate::layer::{set_mode, shown};
 use crate::model::id::DiffId;
 use crate::model::idmap::IdMap;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, ftruncate,
-    futimens, linkat, makedev, mknodat, openat, statat, symlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, ftruncate, futimens,
+    linkat, makedev, mknodat, openat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::fs::File;
@@ -255,8 +255,7 @@ impl Unpacker<'_> {
         )
         .context("set owner")?;
         if member.kind != Kind::Symlink {
-            // Follows links; but this is no link, it was made a moment ago.
-            chmodat(dir, name, Mode::from(member.mode), AtFlags::empty()).context("set mode")?;
+            set_mode(dir, name, Mode::from(member.mode)).context("set mode")?;
         }
         member.xattrs.iter().try_for_each(|x| xattr::set(dir, name, x))?;
         utimensat(dir, name, &timestamps(member.mtime), AtFlags::SYMLINK_NOFOLLOW).context("set time")?;

@@ -108,18 +108,6 @@ impl BlockIo {
     fn is_default(&self) -> bool {
         *self == BlockIo::default()
     }
-
-    pub(crate) fn all(&self) -> impl Iterator<Item = &DeviceLimit> {
-        [
-            &self.weight,
-            &self.read_bps,
-            &self.write_bps,
-            &self.read_iops,
-            &self.write_iops,
-        ]
-        .into_iter()
-        .flatten()
-    }
 }
 
 /// A number for a block device, which is looked up whenever it is set: numbers change with the boot.

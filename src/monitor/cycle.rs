@@ -275,7 +275,7 @@ fn try_start(
         (None, None) => stdio::pipes(config.process.open_stdin, config.process.stdin_once)?,
     };
     let entry = group.entry()?;
-    let namespaces = namespaces(store, config, &live.endpoints)?;
+    let namespaces = namespaces(store, config, &live.endpoints, users.as_ref().map(AsFd::as_fd))?;
     warnings.extend(rules::add_container(
         store,
         config.id.as_str(),
@@ -342,11 +342,16 @@ fn cgroup_mounts(host: &cgroup::Host) -> Vec<CgroupMount> {
 }
 
 /// The network namespace to join: another's, or its own with its places on networks.
-fn namespaces(store: &Store, config: &ContainerConfig, endpoints: &[Endpoint]) -> Result<Vec<OwnedFd>> {
+fn namespaces(
+    store: &Store,
+    config: &ContainerConfig,
+    endpoints: &[Endpoint],
+    users: Option<BorrowedFd<'_>>,
+) -> Result<Vec<OwnedFd>> {
     let path = match &config.network {
         NetworkMode::None | NetworkMode::Host => return Ok(Vec::new()),
         NetworkMode::Networks(_) => {
-            let connected = network::connect(store, endpoints)?;
+            let connected = network::connect(store, endpoints, users)?;
             sys::stop_point("network-connected");
             return Ok(vec![connected.netns]);
         }

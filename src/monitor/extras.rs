@@ -84,7 +84,17 @@ fn secret_mounts(store: &Store, config: &ContainerConfig) -> Result<Vec<Mount>> 
             Ok(below) => inside.join(below),
             Err(_) => elsewhere.join(n.to_string()),
         };
-        write(&path, &data(store, secret)?, (*uid, *gid), *mode).with_context(|| format!("secret {}", secret.name))?;
+        let owner = match &config.namespaces.user {
+            Some(ids) => ids.outside_user(*uid).zip(ids.outside_group(*gid)),
+            None => Some((*uid, *gid)),
+        };
+        let owner = owner.ok_or_else(|| {
+            let name = &secret.name;
+            Error::usage(format!(
+                "secret {name}: {uid}:{gid} is not of the container's user namespace"
+            ))
+        })?;
+        write(&path, &data(store, secret)?, owner, *mode).with_context(|| format!("secret {}", secret.name))?;
         if !path.starts_with(&inside) {
             mounts.push(bind(path, target));
         }

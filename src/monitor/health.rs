@@ -229,6 +229,8 @@ impl Monitor {
         let check = health.check().clone();
         let Some(argv) = check.argv(&health.config.shell) else {
             health.plan();
+            let waiting = std::mem::take(&mut health.waiting);
+            self.refuse(&waiting);
             return;
         };
         let since = Timestamp::now();

@@ -122,7 +122,7 @@ pub(crate) fn begin(
 ) -> Result<Pending> {
     let host = cgroup::Host::probe()?;
     let service = store.config(id)?.service;
-    let place = cgroup::place::choose(&service, &host)?;
+    let place = cgroup::place::choose(&service, &host, passed.is_service)?;
     if let Place::Unit(unit) = &place {
         cgroup::place::enter_unit(&host, unit)?;
     }
@@ -139,7 +139,7 @@ pub(crate) fn begin(
         size: client.and_then(|c| c.size),
         told: Told {
             place,
-            notified: Notified::of_caller(mode),
+            notified: Notified::of_caller(mode).filter(|_| passed.is_service),
             mode,
             passed: i32::try_from(passed.fds.len()).unwrap_or(i32::MAX),
             names: passed.names.clone(),
@@ -164,6 +164,9 @@ pub(crate) struct Passed {
     /// Its standard input, output and error, where the command's own are to be the program's
     /// (`--log-driver passthrough`).
     pub(crate) streams: Option<[OwnedFd; 3]>,
+    /// The container is what the caller's unit is about, if a service manager has started the caller: its program may be
+    /// the service's main process. What it only needs, or a step of a build, is not.
+    pub(crate) is_service: bool,
 }
 
 impl Passed {
@@ -172,12 +175,18 @@ impl Passed {
         const MOST: i32 = 1024;
         let number = |name| std::env::var(name).ok()?.parse::<i32>().ok();
         if number("LISTEN_PID") != i32::try_from(std::process::id()).ok() {
-            return Ok(Passed::default());
+            return Ok(Passed {
+                is_service: true,
+                ..Passed::default()
+            });
         }
         let count = number("LISTEN_FDS").unwrap_or(0).clamp(0, MOST);
         let given = std::env::var("LISTEN_FDNAMES").unwrap_or_default();
         let mut given = given.split(':').filter(|n| !n.is_empty());
-        let mut passed = Passed::default();
+        let mut passed = Passed {
+            is_service: true,
+            ..Passed::default()
+        };
         for fd in 3..3 + count {
             passed
                 .fds

@@ -127,6 +127,7 @@ fn run(
     // Closed at once: nothing to read for the check.
     let (stdin, _) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
     rustix::io::ioctl_fionbio(&read, true)?;
+    let mut read = Some(read);
     let streams = ChildStreams {
         stdin,
         stdout: write.try_clone()?,
@@ -139,11 +140,12 @@ fn run(
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timespec = Timespec::try_from(left).ok();
-        let mut fds = [
+        let mut fds = vec![
             PollFd::new(&init.pidfd, PollFlags::IN),
-            PollFd::new(&read, PollFlags::IN),
             PollFd::new(monitor, PollFlags::IN),
         ];
+        // A pipe that nobody writes to any more is always ready: a check that only sleeps must not keep us awake.
+        fds.extend(read.as_ref().map(|read| PollFd::new(read, PollFlags::IN)));
         match rustix::event::poll(&mut fds, timespec.as_ref()) {
             Ok(0) if joined.is_frozen() => deadline = Instant::now() + launch.timeout,
             Ok(0) => {
@@ -159,29 +161,35 @@ fn run(
             Ok(_) | Err(Errno::INTR) => {}
             Err(e) => return Err(e.into()),
         }
-        let [ended, said, gone] = fds.map(|fd| !fd.revents().is_empty());
-        if said {
-            take_output(&read, output);
+        let ready = |n: usize| fds.get(n).is_some_and(|fd| !fd.revents().is_empty());
+        let (ended, gone, said) = (ready(0), ready(1), ready(2));
+        if said && read.as_ref().is_some_and(|read| take_output(read, output)) {
+            read = None;
         }
         if gone {
             sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGKILL)?;
             return Err(Error::other("the container's monitor is gone"));
         }
         if ended {
-            take_output(&read, output);
+            if let Some(read) = &read {
+                take_output(read, output);
+            }
             return Ok(i32::from(sys::process::reap(init.pidfd.as_fd())?.code()));
         }
     }
 }
 
-/// What is there now: to the end of a pipe that a child of the check keeps open nobody waits.
-fn take_output(pipe: &OwnedFd, output: &mut Output) {
+/// What is there now: to the end of a pipe that a child of the check keeps open nobody waits. True at the end.
+fn take_output(pipe: &OwnedFd, output: &mut Output) -> bool {
     let mut buffer = [0; 4096];
     // Bounded, so that one who never stops talking meets its timeout.
     for _ in 0..64 {
         match rustix::io::read(pipe, &mut buffer) {
-            Ok(n) if n > 0 => output.take(&buffer[..n]),
-            _ => return,
+            Ok(0) => return true,
+            Ok(n) => output.take(&buffer[..n]),
+            Err(Errno::AGAIN | Errno::INTR) => return false,
+            Err(_) => return true,
         }
     }
+    false
 }

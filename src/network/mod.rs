@@ -234,11 +234,11 @@ pub(crate) struct Connected {
     pub(crate) netns: OwnedFd,
 }
 
-/// Makes the container's network namespace with everything in it.
-pub(crate) fn connect(store: &Store, endpoints: &[Endpoint]) -> Result<Connected> {
+/// Makes the container's network namespace with everything in it; `users` is its user namespace, if it has its own.
+pub(crate) fn connect(store: &Store, endpoints: &[Endpoint], users: Option<BorrowedFd<'_>>) -> Result<Connected> {
     let mut here = Links::open()?;
     let places = places(store, &mut here, endpoints, &[])?;
-    let netns = veth::make(&mut here, &places)?;
+    let netns = veth::make(&mut here, &places, users)?;
     Ok(Connected { netns })
 }
 

@@ -33,19 +33,30 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
     })
 }
 
-/// Makes the namespace and everything in it.
-pub(super) fn make(here: &mut Links, places: &[(Endpoint, Ready)]) -> Result<OwnedFd> {
+/// Makes the namespace and everything in it. It belongs to `users`, the container's user namespace, if that has one.
+pub(super) fn make(here: &mut Links, places: &[(Endpoint, Ready)], users: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
+    if let Some(users) = users {
+        let netns = sys::users::network(users).context("make a network namespace")?;
+        sys::stop_point("netns-made");
+        inside(netns.as_fd(), || fill(here, netns.as_fd(), places))?;
+        return Ok(netns);
+    }
     on_a_thread(|| {
         nix::sched::unshare(CloneFlags::CLONE_NEWNET).context("make a network namespace")?;
         let flags = OFlags::RDONLY | OFlags::CLOEXEC;
         let netns = rustix::fs::open("/proc/thread-self/ns/net", flags, Mode::empty())
             .context("open the new network namespace")?;
         sys::stop_point("netns-made");
-        let mut there = Links::open()?;
-        there.apply(vec![link::set_up(1, "lo")])?;
-        add(here, &mut there, netns.as_fd(), places)?;
+        fill(here, netns.as_fd(), places)?;
         Ok(netns)
     })
+}
+
+/// On a thread in the namespace.
+fn fill(here: &mut Links, netns: BorrowedFd<'_>, places: &[(Endpoint, Ready)]) -> Result<()> {
+    let mut there = Links::open()?;
+    there.apply(vec![link::set_up(1, "lo")])?;
+    add(here, &mut there, netns, places)
 }
 
 /// Adds places to a running container.

@@ -5,7 +5,6 @@
 use crate::build::compat;
 use crate::build::progress::{Change, Event, Outline, Progress, StepNumber, Stream};
 use crate::error::{Error, Result};
-use crate::image::progress::Progress as _;
 use crate::model::digest::Digest;
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
@@ -218,7 +217,7 @@ impl Plain {
 
     fn step(&self, steps: &mut Steps, step: StepNumber, change: &Change<'_>) {
         let stage = steps.stage(step.stage);
-        let mut say = |text: &str| self.line(stage.clone(), text);
+        let say = |text: &str| self.line(stage.clone(), text);
         let headline = |steps: &Steps| compat::step(steps.number(step), steps.total(), steps.text(step));
         match change {
             Change::Started => say(&headline(steps)),

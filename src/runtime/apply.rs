@@ -163,8 +163,10 @@ fn enter_users(prepared: &Prepared, user: u32, group: u32) -> Result<()> {
         std::io::stdout().as_fd(),
         std::io::stderr().as_fd(),
     ] {
-        let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
-        rustix::fs::fchown(stream, Some(user), Some(group)).context("give the streams to the user")?;
+        if !prepared.streams.foreign {
+            let (user, group) = (Uid::from_raw(user), Gid::from_raw(group));
+            rustix::fs::fchown(stream, Some(user), Some(group)).context("give the streams to the user")?;
+        }
     }
     nix::sched::setns(users, nix::sched::CloneFlags::CLONE_NEWUSER).context("enter the user namespace")
 }

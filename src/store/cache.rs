@@ -98,13 +98,10 @@ impl Store {
     /// Notes that it was used now.
     pub(crate) fn use_step(&self, key: &Digest) {
         use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
-        let time = |tv_nsec: i64| Timespec {
-            tv_sec: 0,
-            tv_nsec: tv_nsec.into(),
-        };
+        let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
         let times = Timestamps {
-            last_access: time(UTIME_OMIT.into()),
-            last_modification: time(UTIME_NOW.into()),
+            last_access: time(UTIME_OMIT),
+            last_modification: time(UTIME_NOW),
         };
         // One that is gone meanwhile was not needed.
         let _ = utimensat(CWD, self.step_path(key), &times, AtFlags::empty());

@@ -53,7 +53,6 @@ struct Description {
 pub(crate) struct CacheMountEntry {
     pub(crate) id: String,
     pub(crate) path: PathBuf,
-    pub(crate) created: Timestamp,
     pub(crate) last_used: Timestamp,
     pub(crate) in_use: bool,
 }
@@ -146,7 +145,6 @@ impl Store {
                 let in_use = File::open(&path).is_ok_and(|dir| matches!(lock::try_exclusive(&dir), Ok(false)));
                 found.push(CacheMountEntry {
                     id: description.as_ref().map_or_else(String::new, |d| d.id.clone()),
-                    created: description.as_ref().map_or(Timestamp::UNIX_EPOCH, |d| d.created),
                     last_used: used.unwrap_or(Timestamp::UNIX_EPOCH),
                     path,
                     in_use,

@@ -50,8 +50,9 @@ impl Store {
             _ => {}
         }
         let _held = self.lock_secrets()?;
-        let old = self.secrets()?.into_iter().find(|s| s.name == name);
-        match (&old, taken) {
+        let named = self.secrets_named(name)?;
+        let old = named.first();
+        match (old, taken) {
             (Some(_), Taken::Refuse) => {
                 return Err(Error::conflict(format!("secret name {name}: secret already exists"))
                     .with_hint("--replace takes its place, --ignore leaves it as it is"));
@@ -69,8 +70,8 @@ impl Store {
         let secret = Secret {
             id,
             name: name.to_owned(),
-            created: old.as_ref().map_or(now, |o| o.created),
-            updated: old.as_ref().map(|_| now),
+            created: old.map_or(now, |o| o.created),
+            updated: old.map(|_| now),
             labels: notes.labels,
             driver_options: notes.driver_options,
         };
@@ -82,14 +83,29 @@ impl Store {
             &file::to_json(&secret)?,
             Durability::Synced,
         )?;
-        if let Some(old) = old {
-            self.drop_secret(&old)?;
+        sys::stop_point("secret-doubled");
+        for old in named.iter().rev() {
+            self.drop_secret(old)?;
         }
         Ok(secret)
     }
 
     /// All of them, by name.
     pub(crate) fn secrets(&self) -> Result<Vec<Secret>> {
+        let mut secrets = self.secret_records()?;
+        secrets.dedup_by(|later, first| later.name == first.name);
+        Ok(secrets)
+    }
+
+    /// Killed while one took another's place, both have the name: the newer one, which comes first, has it.
+    fn secrets_named(&self, name: &str) -> Result<Vec<Secret>> {
+        let mut secrets = self.secret_records()?;
+        secrets.retain(|s| s.name == name);
+        Ok(secrets)
+    }
+
+    /// By name; of one name, the newest first.
+    fn secret_records(&self) -> Result<Vec<Secret>> {
         let dir = self.secrets_dir();
         let entries = match std::fs::read_dir(&dir) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
@@ -108,9 +124,7 @@ impl Store {
                 secrets.push(secret);
             }
         }
-        // Killed while one took another's place, both have the name: the newer one has it.
         secrets.sort_by(|a, b| (&a.name, b.updated, b.created).cmp(&(&b.name, a.updated, a.created)));
-        secrets.dedup_by(|later, first| later.name == first.name);
         Ok(secrets)
     }
 
@@ -140,7 +154,14 @@ impl Store {
     pub(crate) fn remove_secret(&self, what: &str) -> Result<Secret> {
         let secret = self.secret(what)?;
         let _held = self.lock_secrets()?;
-        self.drop_secret(&secret)?;
+        let named = self.secrets_named(&secret.name)?;
+        if named.iter().all(|s| s.id != secret.id) {
+            return Err(no_such_secret(what));
+        }
+        // The oldest first, that none comes back if this is killed.
+        for one in named.iter().rev() {
+            self.drop_secret(one)?;
+        }
         file::sync_dir(&self.secrets_dir())?;
         Ok(secret)
     }
@@ -232,6 +253,20 @@ mod tests {
         s.remove_secret("db").unwrap();
         assert!(s.secret("db").is_err() && s.remove_secret("db").is_err());
         assert_eq!(std::fs::read_dir(s.secrets_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn one_whose_place_was_taken_stays_gone() {
+        let s = Scratch::new();
+        let old = create(&s, "db", "old", Taken::Refuse).unwrap();
+        let record = s.secrets_dir().join(format!("{}.json", old.id));
+        let kept = std::fs::read(&record).unwrap();
+        let new = create(&s, "db", "new", Taken::Replace).unwrap();
+        // As if killed before the old one went.
+        std::fs::write(&record, kept).unwrap();
+        assert_eq!(s.secrets().unwrap(), [new]);
+        s.remove_secret("db").unwrap();
+        assert!(s.secrets().unwrap().is_empty());
     }
 
     #[test]

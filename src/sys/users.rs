@@ -4,7 +4,7 @@
 use super::clone::{Fork, clone3};
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 
 /// Makes one with these maps, in the form of /proc/PID/uid_map. The process must have one thread.
 pub(crate) fn create(users: &str, groups: &str) -> io::Result<OwnedFd> {
@@ -28,6 +28,37 @@ pub(crate) fn create(users: &str, groups: &str) -> io::Result<OwnedFd> {
             drop(release);
             super::process::reap(pidfd.as_fd())?;
             Ok(made?.into())
+        }
+    }
+}
+
+/// Makes a network namespace that belongs to the user namespace `users`: who has rights over networks there has them in
+/// it too (network_namespaces(7)). The process must have one thread.
+pub(crate) fn network(users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    let (wait, release) = io::pipe()?;
+    let (made, told) = io::pipe()?;
+    match clone3(0, None)? {
+        Fork::Child => {
+            drop((release, made));
+            let done = nix::sched::setns(users, nix::sched::CloneFlags::CLONE_NEWUSER)
+                .and_then(|()| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET));
+            let errno = done.err().map_or(0, |e| e as i32);
+            let _ = (&told).write_all(&errno.to_ne_bytes());
+            let _ = (&wait).read(&mut [0]);
+            super::process::exit_now(0)
+        }
+        Fork::Parent { pid, pidfd } => {
+            drop((wait, told));
+            let mut errno = [0; 4];
+            let netns = (&made)
+                .read_exact(&mut errno)
+                .and_then(|()| match i32::from_ne_bytes(errno) {
+                    0 => std::fs::File::open(format!("/proc/{pid}/ns/net")),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                });
+            drop(release);
+            super::process::reap(pidfd.as_fd())?;
+            Ok(netns?.into())
         }
     }
 }

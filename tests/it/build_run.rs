@@ -223,7 +223,6 @@ fn a_killed_build_leaves_nothing_and_loses_nothing() {
         wait_until("the second step", || sleeps().contains("sleep 1000"));
         assert_eq!(host.text("ps -aq"), "");
         crate::support::kill(building.pid(), signal);
-        let mut building = building;
         building.wait();
         nothing_is_left(&host);
     }

@@ -74,7 +74,7 @@ const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
 const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-untold", "end-untold"];
 
 /// Those of a health check and of secrets.
-const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-dropped"];
+const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-doubled", "secret-dropped"];
 
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];

@@ -344,4 +344,56 @@ fn required_containers_start_first_and_stop_last() {
         .fails(125)
         .says(&["required container nobody"]);
     host.text("rm mid web");
+    start(
+        &host,
+        "sick",
+        &[
+            "--health-cmd",
+            "false",
+            "--health-interval",
+            "100ms",
+            "--health-retries",
+            "1",
+        ],
+    );
+    host.run("run --net none --requires sick:healthy busybox true")
+        .fails(125)
+        .says(&["sick, which is required, is unhealthy"]);
+    host.text("rm -f sick");
+    host.run("container prune -f").ok();
+}
+
+#[test]
+fn a_service_manager_hears_of_the_healthy_service_alone() {
+    let host = Host::busybox();
+    let path = host.scratch().join("manager");
+    let manager = std::os::unix::net::UnixDatagram::bind(&path).unwrap();
+    host.run("create --net none --name db --stop-timeout 0 busybox sleep 1000")
+        .ok();
+    host.run("create --net none --sdnotify healthy busybox true")
+        .fails(125)
+        .says(&["with a health check"]);
+    host.barge(
+        "run -d --net none --name web --requires db --sdnotify healthy --health-cmd true --health-interval 100ms \
+         busybox sleep 1000",
+    )
+    .env("NOTIFY_SOCKET", path.to_str().unwrap())
+    .run()
+    .ok();
+    wait_for(&host, "web", "healthy");
+    manager
+        .set_read_timeout(Some(std::time::Duration::from_secs(20)))
+        .unwrap();
+    let mut said = Vec::new();
+    let mut buffer = [0; 256];
+    while said.last().is_none_or(|last| last != "READY=1") {
+        let n = manager.recv(&mut buffer).unwrap();
+        said.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+    }
+    let [pid, ready] = said.as_slice() else {
+        panic!("{said:?}")
+    };
+    assert!(pid.starts_with("MAINPID=") && ready == "READY=1", "{said:?}");
+    host.text("rm -f web db");
+    std::fs::remove_file(&path).unwrap();
 }

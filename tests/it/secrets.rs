@@ -96,6 +96,10 @@ fn a_restarted_container_has_its_secrets_and_exec_too() {
     host.run("restart -t 0 x1").ok();
     assert_eq!(host.text("exec x1 cat /run/secrets/db"), "word");
     host.text("rm -f x1");
+    // Whose it is in the container's numbers.
+    let line = "run --rm --net none --userns 100000:200000 --secret db,uid=5,gid=6,mode=0400 busybox \
+                stat -c %u:%g:%a /run/secrets/db";
+    assert_eq!(host.text(line), "5:6:400");
     let left = std::fs::read_dir(&host.run_root)
         .unwrap()
         .flatten()

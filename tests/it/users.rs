@@ -115,6 +115,11 @@ fn a_range_of_its_own() {
     host.wait_log("c", "65536");
     assert_eq!(host.text("exec c stat -c %u:%g /made"), "7:8");
     host.text("rm -f c");
+    // Its network is its own: rights over that have power there, and nobody has them unasked.
+    let change = ["busybox", "sh", "-c", "ip addr add 10.9.9.9/32 dev lo || exit 7"];
+    let line = ["run", "--rm", "--userns", "100000:200000", "--cap-add", "NET_ADMIN"];
+    host.run([&line[..], &change].concat()).ok();
+    host.run([&line[..4], &change].concat()).fails(7);
 }
 
 #[test]

@@ -235,7 +235,7 @@ impl Scan {
         for (n, entry) in self.entries.iter().enumerate() {
             // A single file is called what the instruction says: the caller adds it.
             fold.add(if self.single { b"" } else { &entry.path });
-            fold.add(&(u32::from(entry.kind.as_raw_mode()) | entry.mode).to_le_bytes());
+            fold.add(&(entry.kind.as_raw_mode() | entry.mode).to_le_bytes());
             if owners == Owners::Kept {
                 fold.add(&[entry.uid.to_le_bytes(), entry.gid.to_le_bytes()].concat());
             }
@@ -266,14 +266,12 @@ pub(super) fn in_parallel(pieces: usize, work: &(dyn Fn() -> Result<()> + Sync))
         };
         let others: Vec<_> = (1..threads).map(start).collect();
         let mut result = work();
-        for other in others {
-            // One that could not be started had no work of its own.
-            if let Ok(other) = other {
-                let joined = other
-                    .join()
-                    .unwrap_or_else(|_| Err(Error::other("a copying thread panicked")));
-                result = result.and(joined);
-            }
+        // One that could not be started had no work of its own.
+        for other in others.into_iter().flatten() {
+            let joined = other
+                .join()
+                .unwrap_or_else(|_| Err(Error::other("a copying thread panicked")));
+            result = result.and(joined);
         }
         result
     })
@@ -331,7 +329,7 @@ fn look(dir: BorrowedFd<'_>, name: &[u8], path: Vec<u8>, stat: &Stat, memo: Opti
         uid: stat.st_uid,
         gid: stat.st_gid,
         rdev: stat.st_rdev,
-        nlink: stat.st_nlink.into(),
+        nlink: stat.st_nlink,
         atime: (stat.st_atime, stat.st_atime_nsec.try_into().unwrap_or_default()),
         mtime: (stat.st_mtime, stat.st_mtime_nsec.try_into().unwrap_or_default()),
         id: (stat.st_dev, stat.st_ino),

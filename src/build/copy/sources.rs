@@ -116,10 +116,12 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
     if !has_wildcards(&path) {
         let found = one(from, source)?;
         let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
-        return match push(request, from, &found, name, &filter, parts)? {
-            true => Ok(()),
-            false => Err(missing(source, from, &found)),
-        };
+        let part = part(request, from, &found, name, &filter)?;
+        if part.as_ref().is_some_and(|p| is_ignored(request, from, &found, p)) {
+            return Err(missing(source, from, &found));
+        }
+        parts.extend(part);
+        return Ok(());
     }
     for path in expand(from, &path)? {
         let found = find(from.root, &path, Last::Followed).with_context(|| shown(&path))?;
@@ -127,40 +129,37 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
             return Err(missing(&shown(&path), from, &found));
         }
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-        push(request, from, &found, name, &filter, parts)?;
+        let part = part(request, from, &found, name, &filter)?;
+        parts.extend(part.filter(|p| !is_ignored(request, from, &found, p)));
     }
     Ok(())
 }
 
-/// `false`: an ignored directory, and nothing in it is excepted from that.
-fn push(
-    request: &Request,
-    from: &Tree<'_>,
-    found: &Found,
-    name: Vec<u8>,
-    filter: &Filter,
-    parts: &mut Vec<Part>,
-) -> Result<bool> {
+/// An ignored directory, and nothing in it is excepted from that.
+fn is_ignored(request: &Request, from: &Tree<'_>, found: &Found, part: &Part) -> bool {
+    !part.scan.single
+        && part.scan.entries.is_empty()
+        && request.exclude.is_empty()
+        && from.ignore.is_some_and(|i| i.ignores(&found.path()))
+}
+
+/// `None` if it is left out.
+fn part(request: &Request, from: &Tree<'_>, found: &Found, name: Vec<u8>, filter: &Filter) -> Result<Option<Part>> {
     let unpack = match request.verb {
         Verb::Add => request.unpack != Some(false),
         Verb::Copy => false,
     };
     let scan = match found.is_directory() {
         true => Scan::contents(from, found, filter)?,
-        false if filter.exclude.ignores(&name) => return Ok(true),
+        false if filter.exclude.ignores(&name) => return Ok(None),
         false => Scan::single(from, found).with_context(|| shown(&name))?,
     };
-    let ignored = || from.ignore.is_some_and(|i| i.ignores(&found.path()));
-    if !scan.single && scan.entries.is_empty() && request.exclude.is_empty() && ignored() {
-        return Ok(false);
-    }
-    parts.push(Part {
+    Ok(Some(Part {
         unpack: unpack && scan.single && found.kind() == FileType::RegularFile,
         scan,
         name,
         staged: None,
-    });
-    Ok(true)
+    }))
 }
 
 /// `--parents`: the source's directories come along, those behind a `/./` only.

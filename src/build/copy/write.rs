@@ -11,11 +11,11 @@ use super::scan::{Entry, INSIDE, in_parallel, join};
 use super::{Owners, Part, Request, shown, unpack};
 use crate::build::content::{Content, Memo, Stamp, digest_of_xattrs, is_trusted, tick};
 use crate::error::{Context as _, Error, Result};
-use crate::layer::xattr;
+use crate::layer::{set_mode, xattr};
 use crate::runtime::user;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chmodat, chownat, fchmod, fchown, fstat,
-    ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, Timespec, Timestamps, Uid, chownat, fchmod, fchown, fstat, ftruncate,
+    futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -140,7 +140,7 @@ impl Writer<'_> {
                 for &n in batch {
                     let entry = &entries[n];
                     let copied = match entry.kind {
-                        FileType::RegularFile => self.file(dest, entry, &to(entry), trusted, &mut buffer),
+                        FileType::RegularFile => self.file((dest, &to(entry)), entry, trusted, &mut buffer),
                         _ => self.other(dest, entry, &to(entry)),
                     };
                     let _ = written[n].set(copied.with_context(|| said(n))?);
@@ -184,9 +184,8 @@ impl Writer<'_> {
 
     fn file(
         &self,
-        dest: BorrowedFd<'_>,
+        (dest, to): (BorrowedFd<'_>, &[u8]),
         entry: &Entry,
-        to: &[u8],
         memo: Option<&Memo>,
         buffer: &mut Vec<u8>,
     ) -> Result<Content> {
@@ -265,8 +264,7 @@ impl Writer<'_> {
         let (uid, gid) = (Uid::from_raw(owner.uid), Gid::from_raw(owner.gid));
         chownat(dir, name, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW)?;
         if entry.kind != FileType::Symlink {
-            // Follows links; but this is no link, it was made a moment ago.
-            chmodat(dir, name, Mode::from(self.mode_of(entry)), AtFlags::empty())?;
+            set_mode(dir, name, Mode::from(self.mode_of(entry)))?;
         }
         let content = entry
             .content

@@ -80,10 +80,10 @@ impl Globals {
             }
         }
         for declaration in &dockerfile.globals {
-            let name = globals.from_text(&declaration.name)?.text;
+            let name = globals.text_of_from(&declaration.name)?.text;
             let value = match (given.get(&name), &declaration.default) {
                 (Some(value), _) => Some(value.clone()),
-                (None, Some(default)) => Some(globals.from_text(default)?.text),
+                (None, Some(default)) => Some(globals.text_of_from(default)?.text),
                 (None, None) => None,
             };
             globals.values.extend(value.map(|v| (name.clone(), v)));
@@ -93,7 +93,7 @@ impl Globals {
     }
 
     /// Replaces the variables of a base's name, of `--platform`, or of a global default.
-    pub(crate) fn from_text(&self, word: &Word) -> Result<FromText> {
+    pub(crate) fn text_of_from(&self, word: &Word) -> Result<FromText> {
         let mut unset = BTreeSet::new();
         let text = replace(word, self.escape, Quotes::Removed, &mut |name| {
             let value = self.values.get(name).cloned();

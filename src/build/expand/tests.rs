@@ -130,11 +130,11 @@ fn from_lines() {
     )
     .unwrap();
     let stage = &dockerfile.stages[0];
-    let base = globals.from_text(&stage.base).unwrap();
+    let base = globals.text_of_from(&stage.base).unwrap();
     assert_eq!(base.text, "debian:13");
     assert_eq!(base.unset.into_iter().collect::<Vec<_>>(), ["X"]);
     assert_eq!(
-        globals.from_text(stage.platform.as_ref().unwrap()).unwrap().text,
+        globals.text_of_from(stage.platform.as_ref().unwrap()).unwrap().text,
         "linux/amd64"
     );
     assert!(globals.is_declared("N") && globals.is_declared("TARGETOS") && !globals.is_declared("X"));

@@ -42,7 +42,7 @@ pub(crate) fn parse(name: &str, bytes: &[u8]) -> Result<Dockerfile> {
                 stage.index = stages.len();
                 stages.push(*stage);
             }
-            (Parsed::Statement(statement), Some(stage)) => stage.statements.push(statement),
+            (Parsed::Statement(statement), Some(stage)) => stage.statements.push(*statement),
             (Parsed::Statement(statement), None) => match statement.instruction {
                 Instruction::Arg(declarations) => globals.extend(declarations),
                 other => {
@@ -79,7 +79,7 @@ pub(crate) fn trigger(text: &str, base: &str) -> Result<Statement> {
     let keyword = words::first(&line.text, 0..line.text.len()).0;
     parser.check_trigger(&line, keyword)?;
     match parser.statement(&line)? {
-        Parsed::Statement(statement) => Ok(statement),
+        Parsed::Statement(statement) => Ok(*statement),
         Parsed::From(stage) => Err(stage.place.error("FROM isn't allowed as an ONBUILD trigger")),
     }
 }
@@ -92,7 +92,7 @@ struct Parser {
 
 enum Parsed {
     From(Box<Stage>),
-    Statement(Statement),
+    Statement(Box<Statement>),
 }
 
 /// What a statement is made from: its line, and where its arguments are.
@@ -159,11 +159,11 @@ impl Parser {
         }
         let instruction = self.instruction(line, keyword, at, rest)?;
         expand::check(&instruction, self.lexer.escape)?;
-        Ok(Parsed::Statement(Statement {
+        Ok(Parsed::Statement(Box::new(Statement {
             place,
             text: line.text.trim().to_owned(),
             instruction,
-        }))
+        })))
     }
 
     fn keyword(&mut self, line: &Line, at: &Range<usize>) -> Result<Keyword> {

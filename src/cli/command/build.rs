@@ -1,7 +1,7 @@
 //! `build`: a Dockerfile and its context → an image.
 
 use crate::build::options::{
-    CacheOptions, ContextPlace, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
+    CacheOptions, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
 };
 use crate::build::{self, expand, lint};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, value, whole_number};
@@ -632,6 +632,7 @@ pub(super) fn parsed(words: &[&str]) -> Result<Options> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::build::options::ContextPlace;
     use crate::build::options::DockerfilePlace;
     use crate::container::config::NetworkArg;
 

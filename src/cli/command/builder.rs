@@ -16,5 +16,10 @@ pub(super) const BUILDX: Spec = Spec {
     about: "The same under docker's other noun",
     examples: &[],
     also: None,
-    body: Body::Noun(&[build::SPEC.under_noun("build"), builder_prune::SPEC]),
+    body: Body::Noun(&[build::SPEC.under_noun("build"), PRUNE]),
+};
+
+const PRUNE: Spec = Spec {
+    also: Some("builder prune"),
+    ..builder_prune::SPEC
 };

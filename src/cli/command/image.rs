@@ -36,6 +36,7 @@ pub(super) const SPEC: Spec = Spec {
         rmi::SPEC.under_noun("rm"),
         save::SPEC.under_noun("save"),
         tag::SPEC.under_noun("tag"),
+        image_mount::UNMOUNT.under_noun("umount"),
         image_mount::UNMOUNT,
     ]),
 };

@@ -1,6 +1,7 @@
 //! The engine's own files: TOML → settings, checked against the tree of commands.
 
 use super::{Setting, files_of, foreign, text_of};
+use crate::cli::argument::is_switch;
 use crate::cli::tree::{self, Body};
 use crate::cli::usage;
 use crate::error::{Context as _, Error, Result};
@@ -95,7 +96,7 @@ impl Reader<'_> {
     fn setting(&self, offset: usize, path: &[&'static str], arg: &Arg, value: &DeValue<'_>) -> Result<Setting> {
         let long = arg.get_long().unwrap_or_default();
         let wrong = |want: &str| self.at(offset, format!("{long}: want {want}, not {}", value.type_str()));
-        let is_switch = arg.is_require_equals_set();
+        let is_switch = is_switch(arg);
         let is_list = matches!(arg.get_action(), ArgAction::Append);
         let one = |value: &DeValue<'_>| match value {
             DeValue::Boolean(b) if is_switch => Ok(b.to_string()),

@@ -64,7 +64,7 @@ struct Job {
 
 /// One of the chain, base first: here, or to be fetched.
 enum Link {
-    Here(V1Image, Vec<u8>, Known),
+    Here(Box<V1Image>, Vec<u8>, Known),
     Missing(Box<Job>),
 }
 
@@ -291,7 +291,7 @@ impl Pull<'_> {
             return Ok(None);
         };
         let image = V1Image::parse(&json)?;
-        Ok((whole && image.id == id).then_some(Link::Here(image, json, known)))
+        Ok((whole && image.id == id).then_some(Link::Here(Box::new(image), json, known)))
     }
 
     fn missing(&self, id: &str, checksum: Option<&String>) -> Result<Link> {

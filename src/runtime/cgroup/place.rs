@@ -59,9 +59,11 @@ struct Around {
     alone: bool,
 }
 
-/// Where the groups of a container go that this process is about to start.
-pub(crate) fn choose(service: &Service, host: &Host) -> Result<Place> {
-    decide(service, &look(host))
+/// Where the groups of a container go that this process is about to start; `is_service` if it was started for that.
+pub(crate) fn choose(service: &Service, host: &Host, is_service: bool) -> Result<Place> {
+    let mut around = look(host);
+    around.alone &= is_service;
+    decide(service, &around)
 }
 
 /// Who makes the groups of containers, in docker's words.
@@ -91,7 +93,7 @@ pub(crate) fn unit(service: &Service) -> Result<Option<String>> {
 /// Where the groups of a container may be whose state can't be read.
 pub(crate) fn guess(service: &Service, host: &Host, base: &str, id: &ContainerId) -> Vec<PathBuf> {
     let mut paths = host.paths(base, id);
-    if let Ok(place @ (Place::Below(_) | Place::Scope(_))) = choose(service, host) {
+    if let Ok(place @ (Place::Below(_) | Place::Scope(_))) = choose(service, host, true) {
         paths.extend(host.clone().with_place(base, id, &place).paths(base, id));
     }
     paths

@@ -267,7 +267,7 @@ impl Server<'_> {
             Some(Fault::Cut(_) | Fault::Length(_)) | None => {}
         }
         // docker-registry says one more of a range than it sends.
-        let mut announced = out.body.len() as i64 + i64::from(out.status == 206);
+        let mut announced = i64::try_from(out.body.len()).unwrap() + i64::from(out.status == 206);
         let mut sent = out.body.len();
         match fault {
             Some(Fault::Cut(bytes)) => sent = sent.min(bytes),
@@ -405,6 +405,7 @@ impl Server<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a path and a request are made of")]
     fn image(&self, world: &mut World, request: &Request, id: &str, what: &str, body: &[u8]) -> Reply {
         if id.len() != 64 || !id.bytes().all(|b| b.is_ascii_hexdigit()) {
             return refused(404, "Invalid image ID");
@@ -491,6 +492,7 @@ impl Server<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a path and a request are made of")]
     fn tags(&self, world: &mut World, method: &str, name: &str, what: &str, body: &[u8]) -> Reply {
         match (method, what) {
             ("GET", "tags") => match world.tags.get(name) {
@@ -521,6 +523,7 @@ impl Server<'_> {
         }
     }
 
+    #[expect(clippy::too_many_arguments, reason = "what a path and a request are made of")]
     fn index(&self, world: &mut World, request: &Request, name: &str, what: &str, body: &[u8]) -> Reply {
         let method = request.method.as_str();
         let password = world.private || (method != "GET" && !world.users.is_empty());

@@ -2,17 +2,17 @@
 
 use crate::build::context::{self, Context};
 use crate::build::copy::Tree;
-use crate::build::layers::{Layers, Top};
+use crate::build::layers::{Layers, Top, View};
 use crate::build::options::{NamedContext, NamedPlace, Options};
 use crate::build::progress::{Event, Progress};
 use crate::error::{Context as _, Error, Result};
 use crate::image;
-use crate::image::pull::{PullPolicy, Wanted};
+use crate::image::pull::Wanted;
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -20,7 +20,7 @@ use std::rc::Rc;
 #[derive(Clone)]
 pub(crate) enum Source {
     Context(Rc<Context>),
-    Layers { top: Top, view: Rc<OwnedFd> },
+    Layers { top: Top, view: Rc<View> },
 }
 
 impl Source {
@@ -156,9 +156,5 @@ impl<'a> Sources<'a> {
     pub(crate) fn remember(&self) {
         self.main.remember(self.store);
         self.opened.values().for_each(|context| context.remember(self.store));
-    }
-
-    pub(crate) fn pulls_always(&self) -> bool {
-        self.options.pull == PullPolicy::Always
     }
 }

@@ -5,6 +5,7 @@ use crate::cli::argument::{Values, flag, value};
 use crate::container::config::RunArgs;
 use crate::container::create;
 use crate::error::{Error, Kind, Result};
+use crate::image::progress::{Event, Progress as _};
 use crate::image::pull::{PullPolicy, Wanted, ensure};
 use crate::model::container::ContainerConfig;
 use crate::model::platform::Platform;
@@ -52,13 +53,22 @@ impl Fetch {
             self.ensure(store, args)?;
         }
         let mut attempt = 1;
+        let mut pulled = matches!(self.wanted.policy, PullPolicy::Always | PullPolicy::Newer);
         loop {
             match create::create(store, args) {
                 Err(e) if attempt < ATTEMPTS && self.is_for_the_image(store, args, &e) => {
                     self.ensure(store, args)?;
                     attempt += 1;
+                    pulled = true;
                 }
-                done => return done,
+                Ok(config) => {
+                    // A pull has said it already.
+                    if !pulled && self.wanted.platform.is_none() {
+                        warn_of_platform(store, &config);
+                    }
+                    return Ok(config);
+                }
+                Err(e) => return Err(e),
             }
         }
     }
@@ -74,5 +84,13 @@ impl Fetch {
             && self.wanted.policy != PullPolicy::Never
             && crate::image::resolve::resolve_for(store, &args.image, self.wanted.platform.as_ref())
                 .is_err_and(|e| e.kind() == Kind::NotFound)
+    }
+}
+
+/// As docker does of an image that is here and not for this machine.
+fn warn_of_platform(store: &Store, config: &ContainerConfig) {
+    let image = store.image(&config.image.id).ok();
+    if let Some(warning) = image.and_then(|image| Platform::of(&image.config).warning_here()) {
+        progress::lines(To::Stderr).event(Event::Notice(&warning));
     }
 }

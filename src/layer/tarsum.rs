@@ -285,6 +285,7 @@ mod tests {
         header.set_uid(0);
         header.set_gid(0);
         header.set_mtime(0);
+        header.set_entry_type(tar::EntryType::Regular);
         long.append_data(&mut header, &name, &b"1"[..]).unwrap();
         let text = format!("name{name}mode0uid0gid0size1mtime0typeflag0linknameunamegnamedevmajor0devminor01");
         let want = format!("tarsum+sha256:{}", hex(&format!("{{}}{}", hex(&text))));

@@ -118,6 +118,19 @@ impl Platform {
         self.os == "unknown" || self.architecture == "unknown"
     }
 
+    /// In docker's words, if nobody asked for this platform and this machine is another.
+    pub(crate) fn warning_here(&self) -> Option<String> {
+        let host = Platform::host();
+        let foreign = !self.architecture.is_empty() && host.rank(self).is_none();
+        foreign.then(|| {
+            format!(
+                "WARNING: The requested image's platform ({}) does not match the detected host platform ({host}) and no \
+                 specific platform was requested",
+                self.to_string().escape_debug()
+            )
+        })
+    }
+
     /// How good `offered` is for who asked for this: 0 for the same, more for what also runs, `None` for what does not.
     pub(crate) fn rank(&self, offered: &Platform) -> Option<usize> {
         let offered = offered.clone().normalized();

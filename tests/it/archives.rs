@@ -436,6 +436,25 @@ fn several_platforms_under_one_name() {
         index["manifests"][0]["digest"],
         format!("sha256:{}", sha2_hex(&manifests[0]))
     );
+    // Docker's form has one, and says which; others are asked for.
+    let plain = host.run("save team/app:1").ok();
+    plain.says(&[
+        &format!("saving the image for linux/{native}"),
+        "linux/s390x",
+        "--platform",
+    ]);
+    let two = host.run("save --platform linux/s390x,linux/amd64 team/app:1").ok();
+    assert!(two.stderr.is_empty());
+    let listed: Value = serde_json::from_slice(&listing(&two.stdout)["manifest.json"]).unwrap();
+    assert_eq!(listed.as_array().unwrap().len(), 2);
+    let foreign = Host::bare();
+    foreign.barge("load --platform linux/s390x").stdin(&archive).run().ok();
+    foreign
+        .run("create team/app:1 /x")
+        .ok()
+        .says(&["WARNING: The requested image's platform (linux/s390x) does not match the detected host platform"]);
+    let asked = foreign.run("create --platform linux/s390x team/app:1 /x").ok();
+    assert!(asked.stderr.is_empty());
     host.run("save --platform linux/ppc64le team/app:1")
         .fails(1)
         .says(&["does not provide the specified platform (linux/ppc64le)"]);

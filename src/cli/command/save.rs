@@ -4,8 +4,10 @@ use crate::cli::argument::{Values, list, value, words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Error, Result};
-use crate::image::save::{Output, Save, into_directory, into_file, save};
+use crate::image::progress::{Event, Progress as _};
+use crate::image::save::{Output, Save, into_directory, into_file, left_out, save};
 use crate::model::platform::Platform;
+use crate::output::progress::{self, To};
 use clap::{ArgMatches, Command, ValueHint};
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -71,6 +73,9 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         names: Vec::new(),
     };
     let store = session.store()?;
+    for line in left_out(&store, &wanted)? {
+        progress::lines(To::Stderr).event(Event::Notice(&line));
+    }
     match (m.text("output"), wanted.form.is_directory()) {
         (None, true) => Err(Error::usage("a directory has no stdout: name it with --output")),
         (None, false) => {

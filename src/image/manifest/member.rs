@@ -5,7 +5,7 @@ use crate::error::{Context, Error, Result};
 use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{self, Index, Manifest};
 use crate::format::{self, media};
-use crate::image::{resolve, save};
+use crate::image::{push, resolve, save};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -28,6 +28,8 @@ pub(crate) fn members(store: &Store, what: &str, reach: &Reach<'_>) -> Result<Me
     };
     if !remote_only && let Ok(image) = resolve::resolve(store, what) {
         let source = Reference::parse(what).ok().map(|r| r.or_latest().to_string());
+        // What a list names is what is pushed some day: its digest must be that of compressed layers already now.
+        push::prepare(store, &image, &store.claim()?)?;
         let (descriptor, bytes) = save::described(store, &image)?;
         return Ok(Members(vec![(sourced(descriptor, source), bytes)]));
     }

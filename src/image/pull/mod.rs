@@ -410,14 +410,10 @@ impl Pull<'_> {
                 platform.os.escape_debug()
             )));
         }
-        let host = Platform::host();
-        if self.options.platform.is_none() && !platform.architecture.is_empty() && host.rank(&platform).is_none() {
-            // Docker's words.
-            self.progress.event(Event::Notice(&format!(
-                "WARNING: The requested image's platform ({}) does not match the detected host platform ({host}) and no \
-                 specific platform was requested",
-                platform.to_string().escape_debug()
-            )));
+        if self.options.platform.is_none()
+            && let Some(warning) = platform.warning_here()
+        {
+            self.progress.event(Event::Notice(&warning));
         }
         match chosen || self.fits(config) {
             true => Ok(()),

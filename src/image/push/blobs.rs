@@ -160,7 +160,7 @@ impl Outgoing<'_> {
         });
         let blob = match known {
             Some(blob) => blob,
-            None => compress::keep(self.push, self.chain, self.packing, media_type)
+            None => compress::keep(self.push.store, &self.push.claim, self.chain, self.packing, media_type)
                 .with_context(|| format!("compress layer {}", self.chain))?,
         };
         Ok(made(self.dialect, compression, blob.digest, blob.size))
@@ -222,7 +222,7 @@ impl Outgoing<'_> {
             compression: Compression::None,
             level: None,
         };
-        let written = compress::write(self.push, self.chain, plain)?;
+        let written = compress::write(self.push.store, self.chain, plain)?;
         match written.digest == descriptor.digest {
             true => Ok(written.staged.file().try_clone().context("open blob")?),
             false => Err(Error::not_found(format!("No such blob: {}", descriptor.digest))

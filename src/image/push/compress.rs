@@ -1,14 +1,14 @@
 //! A layer's tar → the blob a registry gets. Done once: the blob stays in the store, and the layer knows it.
 
-use super::Push;
 use super::form::Packing;
 use crate::error::{Context, Result};
-use crate::format::media::Compression;
+use crate::format::media::{self, Compression};
 use crate::image::save;
 use crate::layer::gzip;
 use crate::model::digest::Digest;
 use crate::model::id::ChainId;
-use crate::store::{LayerBlob, StagedFile};
+use crate::model::image::ImageRecord;
+use crate::store::{Claim, LayerBlob, StagedFile, Store};
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
@@ -25,14 +25,14 @@ pub(super) struct Written {
 }
 
 /// The layer's tar into a file of its own, compressed as asked.
-pub(super) fn write(push: &Push<'_>, chain: &ChainId, packing: Packing) -> Result<Written> {
-    let staged = push.store.stage_file()?;
+pub(super) fn write(store: &Store, chain: &ChainId, packing: Packing) -> Result<Written> {
+    let staged = store.stage_file()?;
     let mut out = Hashed {
         file: staged.file(),
         hasher: Sha256::new(),
         size: 0,
     };
-    let tar = |to: &mut (dyn Write + Send)| save::write_plain(push.store, chain, to);
+    let tar = |to: &mut (dyn Write + Send)| save::write_plain(store, chain, to);
     match packing.compression {
         Compression::Gzip => {
             let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
@@ -51,19 +51,46 @@ pub(super) fn write(push: &Push<'_>, chain: &ChainId, packing: Packing) -> Resul
 }
 
 /// The same, and keeps it.
-pub(super) fn keep(push: &Push<'_>, chain: &ChainId, packing: Packing, media_type: &str) -> Result<LayerBlob> {
-    let written = write(push, chain, packing)?;
+pub(super) fn keep(
+    store: &Store,
+    claim: &Claim,
+    chain: &ChainId,
+    packing: Packing,
+    media_type: &str,
+) -> Result<LayerBlob> {
+    let written = write(store, chain, packing)?;
     let blob = LayerBlob {
         digest: written.digest,
         size: written.size,
         media_type: media_type.to_owned(),
     };
-    push.claim.add(push.store, &[], &[blob.digest])?;
-    let held = push.store.lock_shared()?;
-    push.store.commit_blob(written.staged, &blob.digest, &held)?;
-    push.store.add_layer_blob(chain, blob.clone(), &held)?;
+    claim.add(store, &[], &[blob.digest])?;
+    let held = store.lock_shared()?;
+    store.commit_blob(written.staged, &blob.digest, &held)?;
+    store.add_layer_blob(chain, blob.clone(), &held)?;
     crate::sys::stop_point("layer-compressed");
     Ok(blob)
+}
+
+/// Before an image is described for others (in a manifest list): a compressed form of every layer that was made here.
+/// What came with a manifest whose blobs are here goes out as it came, and is left alone.
+pub(crate) fn prepare(store: &Store, image: &ImageRecord, claim: &Claim) -> Result<()> {
+    claim.add(store, &image.layers, &[])?;
+    if save::comes_as_it_is(store, image)? {
+        return Ok(());
+    }
+    for chain in &image.layers {
+        let mut known = store.layer(chain)?.blobs.into_iter();
+        let has_one = known.any(|blob| {
+            let packed = media::layer(&blob.media_type).is_some_and(|kind| kind.compression != Compression::None);
+            packed && store.has_blob(&blob.digest)
+        });
+        if !has_one {
+            keep(store, claim, chain, Packing::default(), media::OCI_LAYER_GZIP)
+                .with_context(|| format!("compress layer {chain}"))?;
+        }
+    }
+    Ok(())
 }
 
 struct Hashed<'a> {

@@ -205,7 +205,13 @@ impl Work<'_> {
         });
         let blob = match known {
             Some(blob) => blob,
-            None => compress::keep(self.push, chain, Packing::default(), media::OCI_LAYER_GZIP)?,
+            None => compress::keep(
+                store,
+                &self.push.claim,
+                chain,
+                Packing::default(),
+                media::OCI_LAYER_GZIP,
+            )?,
         };
         let file = store.open_blob(&blob.digest)?;
         let size = file.metadata()?.len();

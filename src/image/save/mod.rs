@@ -95,10 +95,20 @@ pub(crate) fn save(store: &Store, save: &Save<'_>, output: &mut Output<'_>) -> R
     Ok(())
 }
 
+/// A line for each name of which only one of several platforms will be saved.
+pub(crate) fn left_out(store: &Store, save: &Save<'_>) -> Result<Vec<String>> {
+    select::left_out(store, save)
+}
+
 /// The manifest an image is handed on with, and its descriptor.
 pub(crate) fn described(store: &Store, image: &ImageRecord) -> Result<(Descriptor, Vec<u8>)> {
     let formed = form::form(store, image, form::Wish::AsItCame)?;
     Ok((formed.manifest, formed.bytes))
+}
+
+/// Whether it goes out with a manifest that it came with.
+pub(crate) fn comes_as_it_is(store: &Store, image: &ImageRecord) -> Result<bool> {
+    form::has_its_own(store, image)
 }
 
 /// The manifest `digest`, if it is here and of an image.

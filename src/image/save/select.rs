@@ -140,3 +140,30 @@ fn filtered(store: &Store, save: &Save<'_>, word: &str, target: &Target) -> Resu
     }
     Ok(wanted)
 }
+
+/// What a person is told of names that stand for more than docker's forms were asked to hold.
+pub(super) fn left_out(store: &Store, save: &Save<'_>) -> Result<Vec<String>> {
+    if !save.platforms.is_empty() || matches!(save.form, Form::OciArchive | Form::OciDir) {
+        return Ok(Vec::new());
+    }
+    let tags = store.tags()?;
+    let mut said = Vec::new();
+    for word in &save.images {
+        for (name, target) in find(store, &tags, word)? {
+            let (Some(name), true) = (name, target.images().len() > 1) else {
+                continue;
+            };
+            let newest = target.newest();
+            let own = Platform::of(&store.image(&newest)?.config);
+            let mut others = Vec::new();
+            for id in target.images().iter().filter(|id| **id != newest) {
+                others.push(Platform::of(&store.image(id)?.config).to_string());
+            }
+            said.push(format!(
+                "{name}: saving the image for {own}, not those for {} (--platform chooses, --format oci-archive takes all)",
+                others.join(", ")
+            ));
+        }
+    }
+    Ok(said)
+}

@@ -14,12 +14,15 @@
 mod archives;
 mod bad_input;
 mod build_cache;
+mod build_context;
+mod build_copy;
 mod build_language;
 mod build_run;
 mod cdi;
 mod check;
 mod commit;
 mod concurrency;
+mod copies;
 mod cp;
 mod crash;
 mod drivers;

@@ -120,6 +120,8 @@ fn a_killed_monitor_costs_no_event_and_doubles_none() {
     host.detached("x1", "-v data:/d", "trap");
     kill(host.monitor_pid("x1"), Signal::SIGKILL);
     wait_until("x1 to be seen dead", || host.status("x1") == "exited");
+    // A reader waits for nobody: while its processes are on their way out, the end is not told yet.
+    wait_until("the end to be told", || count(&story(&host, &[]), "container die") > 0);
     let told = story(&host, &[]);
     for once in [
         "container start",

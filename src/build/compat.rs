@@ -1,6 +1,5 @@
 //! Docker's own words about a build, of 2013 and of the classic builder since: scripts look for them.
 
-use crate::build::instruction::CommandLine;
 use crate::model::id::SHORT;
 
 /// `Step 3/7 : RUN make`; 2013 had no total.
@@ -39,17 +38,8 @@ pub(crate) fn triggers(count: usize) -> String {
 }
 
 /// What a failing RUN says.
-pub(crate) fn failed(shell: &[String], command: &CommandLine, code: i32) -> String {
-    let line = match command {
-        CommandLine::Shell(line) => shell
-            .iter()
-            .map(String::as_str)
-            .chain([line.as_str()])
-            .collect::<Vec<_>>()
-            .join(" "),
-        CommandLine::Exec(words) => words.join(" "),
-    };
-    format!("The command '{line}' returned a non-zero code: {code}")
+pub(crate) fn failed(command: &str, code: u8) -> String {
+    format!("The command '{command}' returned a non-zero code: {code}")
 }
 
 /// `[Warning] One or more build-args …`, if there are any.
@@ -79,9 +69,8 @@ mod tests {
         assert_eq!(arrow(&id), " ---> 0123456789ab");
         assert_eq!(built(&id), "Successfully built 0123456789ab");
         assert_eq!(running_in("abc"), " ---> Running in abc");
-        let shell = ["/bin/sh".to_owned(), "-c".to_owned()];
         assert_eq!(
-            failed(&shell, &CommandLine::Shell("exit 3".into()), 3),
+            failed("/bin/sh -c exit 3", 3),
             "The command '/bin/sh -c exit 3' returned a non-zero code: 3"
         );
         assert_eq!(

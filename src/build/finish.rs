@@ -86,6 +86,7 @@ pub(crate) fn image(
         names: kept.names,
         replace: !kept.one_of_several,
         parent,
+        annotations: options.annotations.clone(),
         ..NewImage::default()
     })
 }

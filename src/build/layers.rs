@@ -80,7 +80,7 @@ pub(crate) struct Layers<'a> {
     /// Steps without files of their own, for the cache.
     notes: Vec<(Top, Digest, Timestamp, String)>,
     /// Mounted trees, for reading.
-    views: HashMap<Top, Rc<OwnedFd>>,
+    views: HashMap<Top, Rc<View>>,
     /// Has `empty/`: the kernel wants a second directory below a view.
     scratch: Stage,
 }
@@ -434,7 +434,7 @@ impl<'a> Layers<'a> {
     }
 
     /// A tree for reading, mounted nowhere else.
-    pub(crate) fn view(&mut self, top: Top) -> Result<Rc<OwnedFd>> {
+    pub(crate) fn view(&mut self, top: Top) -> Result<Rc<View>> {
         if let Some(view) = self.views.get(&top) {
             return Ok(Rc::clone(view));
         }
@@ -451,13 +451,13 @@ impl<'a> Layers<'a> {
             volatile: true,
             read_only: true,
         })?;
-        let view = Rc::new(readable(&mount)?);
+        let view = Rc::new(View::of(mount)?);
         self.views.insert(top, Rc::clone(&view));
         Ok(view)
     }
 
     /// A tree whose changes go into the staged layer.
-    pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<OwnedFd> {
+    pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<View> {
         let mut lowers = vec![self.empty()];
         lowers.extend(self.dirs(top));
         let work = staged.place().join("work");
@@ -471,7 +471,7 @@ impl<'a> Layers<'a> {
             volatile: true,
             read_only: false,
         })?;
-        readable(&mount)
+        View::of(mount)
     }
 
     /// After a failure: what was finished is kept.
@@ -483,11 +483,29 @@ impl<'a> Layers<'a> {
     }
 }
 
-/// What fsmount(2) gives is a place only, and can't be read.
-fn readable(mount: &OwnedFd) -> Result<OwnedFd> {
-    use rustix::fs::{Mode, OFlags, openat};
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    openat(mount, c".", flags, Mode::empty()).context("open a tree")
+/// A mounted tree, by its root.
+///
+/// What fsmount(2) gives is a place only, and can't be read; and once it is closed, every look-up in the mount counts as
+/// a change of mounts, so that the kernel gives up on each `..` (openat2(2), EAGAIN). So both are held.
+#[derive(Debug)]
+pub(crate) struct View {
+    root: OwnedFd,
+    _mount: OwnedFd,
+}
+
+impl View {
+    fn of(mount: OwnedFd) -> Result<View> {
+        use rustix::fs::{Mode, OFlags, openat};
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let root = openat(&mount, c".", flags, Mode::empty()).context("open a tree")?;
+        Ok(View { root, _mount: mount })
+    }
+}
+
+impl AsFd for View {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.root.as_fd()
+    }
 }
 
 fn stage_name(staged: &StagedLayer) -> String {

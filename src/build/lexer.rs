@@ -128,10 +128,6 @@ impl Lexer {
         })
     }
 
-    pub(super) fn source(&self) -> &Arc<Source> {
-        &self.source
-    }
-
     /// The physical line that comes next, without moving on.
     pub(super) fn peek(&self) -> Option<(Place, &str)> {
         let text = self.source.lines.get(self.next)?;

@@ -570,6 +570,7 @@ impl Linter<'_> {
 }
 
 /// Names of all rules, for near misses in `# check=skip=`.
+#[cfg(test)]
 pub(crate) const RULES: &[&str] = &[
     "ConsistentInstructionCasing",
     "CopyIgnoredFile",

@@ -14,8 +14,6 @@
 //!   progress                what a build tells about itself
 //! ```
 
-#![allow(dead_code)]
-
 pub(crate) mod compat;
 mod content;
 pub(crate) mod context;
@@ -86,6 +84,15 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         return Err(Error::usage("--output local and tar are of one platform"));
     }
     options.outputs.iter().try_for_each(Output::check)?;
+    if !options.cache.from.is_empty() {
+        progress.event(Event::Notice(
+            "--cache-from: not supported yet; only this machine's own cache is used",
+        ));
+    }
+    if options.cache.to.iter().any(|to| !to.ignore_error) {
+        return Err(Error::usage("--cache-to is not supported yet")
+            .with_hint("every build goes into this machine's cache; --push the image, or give ignore-error=true"));
+    }
     store.sweep_left_overs()?;
     let opened = context::open(
         store,
@@ -111,6 +118,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         names: names(options),
         ..Built::default()
     };
+    let mut unused = None;
     for platform in &platforms {
         let globals = Globals::new(
             &dockerfile,
@@ -135,6 +143,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
         let mut solver = Solver::new(store, options, progress, &dockerfile, sources, platform.clone())?;
         let mut target = solver.solve(&plan, &globals)?;
+        unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
         let created = options.time.created.unwrap_or_else(Timestamp::now);
         finish::decorate(&mut target, options, created);
         for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
@@ -158,6 +167,9 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         for id in &built.ids {
             export::export_image(store, output, id, &options.tags)?;
         }
+    }
+    if let Some(line) = unused {
+        progress.event(Event::Line(&line));
     }
     let id = built.ids.first().map(ToString::to_string);
     if let (Some(path), Some(id)) = (&options.iid_file, &id) {
@@ -189,7 +201,7 @@ fn names(options: &Options) -> Vec<Reference> {
     };
     for output in &options.outputs {
         if let Output::Image { names, .. } | Output::Docker { dest: None, names } = output {
-            all.extend(names.iter().cloned());
+            all.extend(names.iter().filter(|name| !options.tags.contains(name)).cloned());
         }
     }
     all

@@ -441,22 +441,12 @@ fn is_directory(fd: &impl std::os::fd::AsFd) -> Result<bool> {
 
 /// A path of a tree, whose links lead nowhere but into it.
 fn openat_inside(root: std::os::fd::BorrowedFd<'_>, path: &str) -> Result<std::os::fd::OwnedFd> {
-    use rustix::fs::{Mode, OFlags, ResolveFlags, openat2};
+    use rustix::fs::{OFlags, ResolveFlags};
     let relative = path.trim_start_matches('/');
     let relative = if relative.is_empty() { "." } else { relative };
-    let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let flags = OFlags::RDONLY | OFlags::NONBLOCK;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    // The kernel gives up on a `..` while something is mounted or renamed elsewhere, and on some in a mount that is
-    // attached nowhere it does so every time (openat2(2), EAGAIN): tried again, but not for ever.
-    const TRIES: u32 = 100;
-    let mut opened = Err(rustix::io::Errno::AGAIN);
-    for _ in 0..TRIES {
-        opened = openat2(root, relative, flags, Mode::empty(), resolve);
-        if !matches!(opened, Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR)) {
-            break;
-        }
-    }
-    opened.with_context(|| path.to_owned())
+    crate::sys::tree::look_up(root, relative, flags, resolve).with_context(|| path.to_owned())
 }
 
 fn copy_file(from: &Path, to: &Path) -> Result<()> {

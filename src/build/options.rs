@@ -50,8 +50,6 @@ pub(crate) struct Options {
     pub(crate) time: TimeOptions,
     /// `--allow`.
     pub(crate) allow: BTreeSet<Entitlement>,
-    /// Containers of steps are removed after success; `--force-rm` also after failure; `--rm=false` keeps them.
-    pub(crate) remove: RemoveContainers,
     /// Environment of the image: `--env` NAME=value and `--unsetenv`.
     pub(crate) image_env: Vec<(String, String)>,
     pub(crate) unset_env: Vec<String>,
@@ -236,14 +234,6 @@ pub(crate) enum Entitlement {
     NetworkHost,
     SecurityInsecure,
     Device,
-}
-
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) enum RemoveContainers {
-    #[default]
-    AfterSuccess,
-    Always,
-    Never,
 }
 
 impl std::str::FromStr for Entitlement {

@@ -63,8 +63,9 @@ pub(crate) struct Plan {
     pub(crate) unset: Vec<(Place, String)>,
 }
 
+#[cfg(test)]
 impl Plan {
-    pub(crate) fn stage(&self, index: usize) -> Option<&PlannedStage> {
+    fn stage(&self, index: usize) -> Option<&PlannedStage> {
         self.stages.iter().find(|s| s.index == index)
     }
 }

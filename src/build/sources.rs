@@ -2,24 +2,24 @@
 
 use crate::build::context::{self, Context};
 use crate::build::copy::Tree;
-use crate::build::layers::{Layers, Top};
+use crate::build::layers::{Layers, Top, View};
 use crate::build::options::{NamedContext, NamedPlace, Options};
 use crate::build::progress::{Event, Progress};
 use crate::error::{Error, Result};
 use crate::image;
-use crate::image::pull::{PullPolicy, Wanted};
+use crate::image::pull::Wanted;
 use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::AsFd as _;
 use std::rc::Rc;
 
 /// Files that a step reads.
 #[derive(Clone)]
 pub(crate) enum Source {
     Context(Rc<Context>),
-    Layers { top: Top, view: Rc<OwnedFd> },
+    Layers { top: Top, view: Rc<View> },
 }
 
 impl Source {
@@ -135,9 +135,5 @@ impl<'a> Sources<'a> {
     pub(crate) fn remember(&self) {
         self.main.remember(self.store);
         self.opened.values().for_each(|context| context.remember(self.store));
-    }
-
-    pub(crate) fn pulls_always(&self) -> bool {
-        self.options.pull == PullPolicy::Always
     }
 }

@@ -45,7 +45,6 @@ pub(crate) enum Phase {
 pub(crate) struct Slot {
     /// In the Dockerfile.
     pub(crate) index: usize,
-    pub(crate) name: Option<String>,
     pub(crate) platform: Platform,
     pub(crate) needs: BTreeSet<usize>,
     pub(crate) phase: Phase,

@@ -20,6 +20,7 @@ fn image(config: RunDefaults) -> ImageRecord {
         stored: Timestamp::UNIX_EPOCH,
         manifests: Vec::new(),
         v1: Vec::new(),
+        annotations: Default::default(),
     }
 }
 

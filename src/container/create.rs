@@ -91,6 +91,7 @@ fn no_image() -> Result<ImageRecord> {
         stored: Timestamp::now(),
         manifests: Vec::new(),
         v1: Default::default(),
+        annotations: Default::default(),
     })
 }
 

@@ -2,8 +2,8 @@
 
 use crate::error::{Context, Result};
 use crate::layer::{copy, inherit, shown, whiteout};
-use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, mkdirat, openat, statat};
-use std::collections::BTreeMap;
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, linkat, mkdirat, openat, statat};
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,14 +18,26 @@ pub(crate) fn flatten(layers: &[PathBuf], into: BorrowedFd<'_>) -> Result<()> {
     let open =
         |layer: &PathBuf| openat(CWD, layer, DIRECTORY, Mode::empty()).with_context(|| layer.display().to_string());
     let dirs = layers.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
-    let mut directories = vec![Vec::new()];
-    merge(dirs, into, &mut Vec::new(), &mut directories)?;
+    let mut merged = Merged {
+        root: into,
+        directories: vec![Vec::new()],
+        links: HashMap::new(),
+    };
+    merge(dirs, into, &mut Vec::new(), &mut merged)?;
     // Their times were changed by what was put into them.
-    inherit(into, &directories, layers)
+    inherit(into, &merged.directories, layers)
+}
+
+/// What was made so far.
+struct Merged<'a> {
+    root: BorrowedFd<'a>,
+    directories: Vec<Vec<u8>>,
+    /// Where a file with several names is: by its device and inode in the layer.
+    links: HashMap<(u64, u64), Vec<u8>>,
 }
 
 /// `dirs`: the same directory of each layer that has it, topmost first.
-fn merge(dirs: Vec<OwnedFd>, into: BorrowedFd<'_>, path: &mut Vec<u8>, all: &mut Vec<Vec<u8>>) -> Result<()> {
+fn merge(dirs: Vec<OwnedFd>, into: BorrowedFd<'_>, path: &mut Vec<u8>, all: &mut Merged<'_>) -> Result<()> {
     let mut names: BTreeMap<CString, Vec<usize>> = BTreeMap::new();
     for (n, dir) in dirs.iter().enumerate() {
         for entry in Dir::read_from(dir).with_context(|| shown(path))? {
@@ -53,7 +65,7 @@ fn one(
     name: &CString,
     into: BorrowedFd<'_>,
     path: &mut Vec<u8>,
-    all: &mut Vec<Vec<u8>>,
+    all: &mut Merged<'_>,
 ) -> Result<()> {
     let mut same = Vec::new();
     let mut hides = false;
@@ -77,15 +89,25 @@ fn one(
         }
         if removed {
             whiteout::make(into, name.to_bytes())?;
-        } else {
-            copy::entry((dir, name), (into, name), &copy::Options::default())?;
+            return Ok(());
+        }
+        let file = (stat.st_dev, stat.st_ino);
+        if let Some(first) = all.links.get(&file)
+            // A path that is too long for the kernel: two files are better than none.
+            && linkat(all.root, first.as_slice(), into, name.as_c_str(), AtFlags::empty()).is_ok()
+        {
+            return Ok(());
+        }
+        copy::entry((dir, name), (into, name), &copy::Options::default())?;
+        if stat.st_nlink > 1 {
+            all.links.insert(file, path.clone());
         }
         return Ok(());
     }
     mkdirat(into, name.as_c_str(), Mode::from_raw_mode(0o755))?;
     let made = openat(into, name.as_c_str(), DIRECTORY, Mode::empty())?;
     merge(same, made.as_fd(), path, all)?;
-    all.push(path.clone());
+    all.directories.push(path.clone());
     if hides {
         whiteout::make_opaque(made.as_fd())?;
     }

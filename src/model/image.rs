@@ -152,6 +152,9 @@ pub(crate) struct ImageRecord {
     /// What it is called at registries of 2013, base first; empty for most images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) v1: Vec<V1Record>,
+    /// Of the manifests that are made for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// One image of a chain as docker's first registries have them. The document is a blob in the store, byte for byte.

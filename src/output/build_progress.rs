@@ -232,11 +232,12 @@ impl Plain {
             },
             Change::Transfer { .. } | Change::Canceled => {}
             Change::Removed(container) => say(&compat::removing(container)),
-            Change::Cached { id } => {
-                say(compat::USING_CACHE);
-                say(&compat::arrow(id));
+            Change::Cached => say(compat::USING_CACHE),
+            Change::Done { id, .. } => {
+                if let Some(id) = id {
+                    say(&compat::arrow(id));
+                }
             }
-            Change::Done { id, .. } => say(&compat::arrow(id)),
             // main says what went wrong.
             Change::Failed(_) => {}
         }
@@ -376,7 +377,7 @@ impl Bars {
                 self.bar(state, step.stage).set_message(text);
             }
             Change::Running(_) | Change::Removed(_) => {}
-            Change::Cached { .. } => {
+            Change::Cached => {
                 self.say(&format!(" => CACHED {title}"));
                 self.end(state, step.stage);
             }
@@ -466,7 +467,7 @@ impl Progress for RawJson {
                 match change {
                     Change::Started => vertex["started"] = now().into(),
                     Change::Done { .. } => vertex["completed"] = now().into(),
-                    Change::Cached { .. } => {
+                    Change::Cached => {
                         vertex["cached"] = true.into();
                         vertex["completed"] = now().into();
                     }
@@ -555,15 +556,15 @@ mod tests {
         let took = Duration::ZERO;
         plain.event(Event::Plan(&plan));
         plain.event(at(0, 0, Change::Started));
-        plain.event(at(0, 0, Change::Done { id, took }));
+        plain.event(at(0, 0, Change::Done { id: Some(id), took }));
         plain.event(at(0, 1, Change::Started));
         plain.event(at(0, 1, Change::Running("fedcba9876543210")));
         plain.event(at(0, 1, out(b"hello\nwor")));
         plain.event(at(0, 1, out(b"ld\n")));
         plain.event(at(0, 1, Change::Removed("fedcba9876543210")));
-        plain.event(at(0, 1, Change::Done { id, took }));
+        plain.event(at(0, 1, Change::Done { id: None, took }));
         plain.event(at(0, 2, Change::Started));
-        plain.event(at(0, 2, Change::Cached { id }));
+        plain.event(at(0, 2, Change::Cached));
         let name = Reference::parse("x/y").unwrap().or_latest();
         plain.event(Event::Built {
             id: Some(id),
@@ -572,8 +573,8 @@ mod tests {
         assert_eq!(
             text(&plain),
             "Step 1/3 : FROM a\n ---> 0123456789ab\nStep 2/3 : RUN b\n ---> Running in fedcba987654\nhello\nworld\n\
-             Removing intermediate container fedcba987654\n ---> 0123456789ab\nStep 3/3 : CMD c\n ---> Using cache\n\
-             \u{20}---> 0123456789ab\nSuccessfully built 0123456789ab\nSuccessfully tagged x/y:latest\n"
+             Removing intermediate container fedcba987654\nStep 3/3 : CMD c\n ---> Using cache\n\
+             Successfully built 0123456789ab\nSuccessfully tagged x/y:latest\n"
         );
     }
 
@@ -618,10 +619,10 @@ mod tests {
                 },
                 Change::Removed("c"),
                 Change::Done {
-                    id: "i",
+                    id: Some("i"),
                     took: Duration::from_secs(1),
                 },
-                Change::Cached { id: "i" },
+                Change::Cached,
                 Change::Failed(&error),
                 Change::Canceled,
             ] {

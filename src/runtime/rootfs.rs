@@ -59,19 +59,7 @@ pub(crate) fn open(root: BorrowedFd<'_>, path: &Path, links: Links) -> Result<Ow
     } else {
         relative
     };
-    loop {
-        match rustix::fs::openat2(
-            root,
-            relative,
-            OFlags::PATH | OFlags::CLOEXEC,
-            Mode::empty(),
-            links.flags(),
-        ) {
-            // The kernel gave up after a rename elsewhere raced with the look-up (openat2(2), EAGAIN).
-            Err(Errno::AGAIN | Errno::INTR) => {}
-            other => return other,
-        }
-    }
+    crate::sys::tree::look_up(root, relative, OFlags::PATH, links.flags())
 }
 
 /// Opens `path` inside `root`, making what is missing: directories 0755, a file at the end if a file is wanted. What a

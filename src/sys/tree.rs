@@ -1,4 +1,4 @@
-//! Removes directory trees that a container has written: follows no symlink, enters no mount, needs a bounded number of
+//! Directory trees that a container has written: looks paths up in them, and removes them: follows no symlink, enters no mount, needs a bounded number of
 //! descriptors however deep the tree is, and goes on past what it can't remove.
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, openat2, renameat, unlinkat};
@@ -33,6 +33,25 @@ pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> io::Result<()> {
         Ok(()) | Err(Errno::NOENT) => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// openat2(2), again while the kernel gives up on a `..` because something was renamed or mounted elsewhere meanwhile
+/// (EAGAIN): not for ever, as whoever renames without pause must not keep anybody from going on.
+pub(crate) fn look_up<P: rustix::path::Arg + Copy>(
+    dir: BorrowedFd<'_>,
+    path: P,
+    flags: OFlags,
+    resolve: ResolveFlags,
+) -> rustix::io::Result<OwnedFd> {
+    const TRIES: u32 = 10_000;
+    let mut opened = Err(Errno::AGAIN);
+    for _ in 0..TRIES {
+        opened = openat2(dir, path, flags | OFlags::CLOEXEC, Mode::empty(), resolve);
+        if !matches!(opened, Err(Errno::AGAIN | Errno::INTR)) {
+            break;
+        }
+    }
+    opened
 }
 
 fn open_directory(dir: BorrowedFd<'_>, name: &CStr) -> rustix::io::Result<OwnedFd> {

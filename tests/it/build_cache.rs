@@ -131,3 +131,27 @@ fn it_outlives_its_image_and_goes_when_told() {
     assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 1);
     assert_eq!(fs::read_dir(host.root.join("cache/mounts")).unwrap().count(), 0);
 }
+
+#[test]
+fn elsewhere_it_is_the_same_image() {
+    let dockerfile = "FROM busybox\nRUN echo x > /x && mkdir /d && touch /d/y\nCOPY Dockerfile /z\nWORKDIR /w\n";
+    let ids: Vec<_> = (0..2)
+        .map(|n| {
+            let host = Host::busybox();
+            // The base is the same in both.
+            let archive = std::env::temp_dir().join(format!("barge-same-{}", std::process::id()));
+            let path = archive.display().to_string();
+            if n == 0 {
+                host.text("tag busybox base");
+                host.text(["save", "-o", &path, "base"]);
+            } else {
+                host.text(["load", "-q", "-i", &path]);
+                fs::remove_file(&archive).unwrap();
+            }
+            let flags = ["--network", "none", "--timestamp", "1700000000"];
+            build(&host, &flags, &dockerfile.replace("busybox", "base")).ok();
+            inspect(&host, "made")["Id"].clone()
+        })
+        .collect();
+    assert_eq!(ids[0], ids[1]);
+}

@@ -336,18 +336,21 @@ fn an_image_mount_killed_anywhere() {
 fn a_build_killed_anywhere() {
     use crate::build_run::{build, context, nothing_is_left};
     let dockerfile = "FROM busybox\nRUN echo one > /one\nCOPY Dockerfile /two\nRUN echo three > /three\nCMD [\"cat\", \"/one\", \"/three\"]\n";
+    let host = Host::busybox();
+    let dir = context(&host, dockerfile);
     for point in BUILD_POINTS
         .iter()
         .chain(["running-recorded", "exit-seen", "container-detached"].iter())
     {
-        let host = Host::busybox();
-        let dir = context(&host, dockerfile);
-        killed(&host, point, &format!("build -t made {}", dir.display()));
+        killed(&host, point, &format!("build --network none -t made {}", dir.display()));
         nothing_is_left(&host);
-        build(&host, &[], dockerfile).ok();
-        assert_eq!(host.text("run --rm made"), "one\nthree", "{point}");
-        nothing_is_left(&host);
+        build(&host, &["--network", "none"], dockerfile).ok();
+        assert_eq!(host.text("run --rm --net none made"), "one\nthree", "{point}");
+        // The next one begins anew.
+        host.text("rmi made");
+        host.text("builder prune -af");
     }
+    nothing_is_left(&host);
 }
 
 #[test]

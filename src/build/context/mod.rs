@@ -49,9 +49,8 @@ pub(crate) struct Context {
     memo: Memo,
     /// Under which the memo is kept; what is unpacked anew each time has none.
     key: Option<Digest>,
-    stage: Option<Stage>,
-    /// Why there is nothing in it.
-    missing: bool,
+    /// Holds what was unpacked.
+    _stage: Option<Stage>,
 }
 
 /// What a bind mount of a context shows: without what is ignored.
@@ -72,10 +71,7 @@ impl Context {
     pub(crate) fn empty(store: &Store) -> Result<Context> {
         let stage = store.stage()?;
         let root = open_root(stage.dir())?;
-        Ok(Context {
-            missing: true,
-            ..Context::staged(stage, root)
-        })
+        Ok(Context::staged(stage, root))
     }
 
     fn staged(stage: Stage, root: OwnedFd) -> Context {
@@ -84,8 +80,7 @@ impl Context {
             ignore: Ignore::default(),
             memo: Memo::default(),
             key: None,
-            stage: Some(stage),
-            missing: false,
+            _stage: Some(stage),
         }
     }
 
@@ -120,8 +115,7 @@ impl Context {
             ignore: Ignore::default(),
             memo,
             key: Some(key),
-            stage: None,
-            missing: false,
+            _stage: None,
         })
     }
 
@@ -133,11 +127,6 @@ impl Context {
             memo: Some(&self.memo),
             owners: Owners::Root,
         }
-    }
-
-    /// The Dockerfile came without any files.
-    pub(crate) fn is_missing(&self) -> bool {
-        self.missing
     }
 
     /// Keeps what is known of the files for the next build. Nothing depends on it.

@@ -214,7 +214,8 @@ impl Scope {
     }
 
     /// The value of a variable here.
-    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+    #[cfg(test)]
+    fn get(&self, name: &str) -> Option<&str> {
         let env = self.env.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str());
         env.or_else(|| self.arg(name))
     }

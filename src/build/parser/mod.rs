@@ -105,10 +105,6 @@ struct Arguments<'a> {
 }
 
 impl Arguments<'_> {
-    fn text(&self) -> &str {
-        &self.line.text[self.rest.clone()]
-    }
-
     fn word(&self, range: &Range<usize>) -> Word {
         self.line.word(range.clone())
     }

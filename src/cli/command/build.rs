@@ -1,8 +1,6 @@
 //! `build`: a Dockerfile and its context → an image.
 
-use crate::build::options::{
-    CacheOptions, Destination, Entitlement, Options, Output, RemoveContainers, Squash, TimeOptions,
-};
+use crate::build::options::{CacheOptions, Destination, Entitlement, Options, Output, Squash, TimeOptions};
 use crate::build::{self, expand, lint};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, value, whole_number};
 use crate::cli::build as values;
@@ -175,8 +173,8 @@ fn cache_flags(command: Command) -> Command {
             "Take nothing from the cache that is older",
         ))
         .arg(flag("layers", "Keep a layer for each step [default: true]"))
-        .arg(flag("rm", "Remove intermediate containers [default: true]"))
-        .arg(flag("force-rm", "Remove them also when the build fails"))
+        .arg(flag("rm", "Accepted: a step's container never outlives its step"))
+        .arg(flag("force-rm", "Accepted: as --rm"))
 }
 
 fn output_flags(command: Command) -> Command {
@@ -402,11 +400,6 @@ pub(super) fn options(m: &ArgMatches) -> Result<Options> {
         run: run_args(m)?,
         time,
         allow: m.texts("allow").map(str::parse::<Entitlement>).collect::<Result<_>>()?,
-        remove: match (m.switch("rm"), m.on("force-rm")) {
-            (_, true) => RemoveContainers::Always,
-            (Some(false), false) => RemoveContainers::Never,
-            _ => RemoveContainers::AfterSuccess,
-        },
         image_env: m
             .texts("env")
             .filter_map(|t| environment(t).transpose())
@@ -640,7 +633,7 @@ mod tests {
     fn the_words_of_2013() {
         let o = parsed(&["-t", "me/app:1", "-q", "-no-cache", "-rm=false", "."]).unwrap();
         assert_eq!(o.tags[0].to_string(), "me/app:1");
-        assert!(o.cache.ignore && o.remove == RemoveContainers::Never);
+        assert!(o.cache.ignore);
         assert_eq!(o.context, ContextPlace::Directory(".".into()));
         assert_eq!(parsed(&["-"]).unwrap().context, ContextPlace::Stdin);
         assert!(parsed(&[]).is_err());

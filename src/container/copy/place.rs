@@ -31,13 +31,7 @@ impl Base<'_> {
 
     fn open(self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
         let path: &[u8] = if path.is_empty() { b"/" } else { path };
-        loop {
-            match openat2(self.root, path, flags | OFlags::CLOEXEC, Mode::empty(), self.resolve()) {
-                // The kernel gave up after a rename elsewhere raced with the look-up (openat2(2)).
-                Err(Errno::AGAIN | Errno::INTR) => {}
-                opened => return opened,
-            }
-        }
+        crate::sys::tree::look_up(self.root, path, flags, self.resolve())
     }
 }
 

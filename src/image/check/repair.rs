@@ -356,6 +356,9 @@ fn rewrite_record(store: &Store, id: &ImageId, config: &[u8]) -> Result<()> {
         layers,
         stored: known.as_ref().map_or_else(Timestamp::now, |record| record.stored),
         manifests,
+        annotations: known
+            .as_ref()
+            .map_or_else(BTreeMap::new, |record| record.annotations.clone()),
         v1: known.map_or_else(Vec::new, |record| record.v1),
     };
     let held = store.lock_exclusive()?;

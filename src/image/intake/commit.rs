@@ -126,6 +126,7 @@ impl Intake<'_> {
             manifests: manifest_record(new).into_iter().collect(),
             parent: new.parent,
             v1: new.v1.iter().map(V1Document::record).collect(),
+            annotations: new.annotations.clone(),
         };
         let held = self.store.lock_shared()?;
         for layer in &record.layers {

@@ -22,7 +22,7 @@ use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::reference::Reference;
 use crate::store::{Claim, LayerBlob, LayerLock, LayerRecord, StagedFile, StagedLayer, Store};
 use commit::Waiting;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -76,6 +76,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) parent: Option<ImageId>,
     /// What it was called at a registry of 2013, base first.
     pub(crate) v1: &'a [V1Document<'a>],
+    /// Of the manifests that will be made for it.
+    pub(crate) annotations: BTreeMap<String, String>,
 }
 
 /// An image of a chain of 2013, and its document.

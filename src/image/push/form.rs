@@ -9,7 +9,6 @@ use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::image::ImageRecord;
 use crate::store::LayerBlob;
-use std::collections::BTreeMap;
 use std::str::FromStr;
 
 /// How layers are compressed that are not yet.
@@ -107,6 +106,8 @@ pub(super) fn choose(push: &Push<'_>, image: &ImageRecord) -> Result<Form> {
     let packing = push.options.packing.unwrap_or_default();
     let dialect = push.options.dialect.unwrap_or(match packing.compression {
         Compression::Zstd => Dialect::Oci,
+        // Docker's manifests have no annotations.
+        _ if !image.annotations.is_empty() => Dialect::Oci,
         Compression::Gzip | Compression::None => Dialect::Docker,
     });
     if dialect == Dialect::Docker && packing.compression == Compression::Zstd {
@@ -125,7 +126,7 @@ pub(super) fn choose(push: &Push<'_>, image: &ImageRecord) -> Result<Form> {
             dialect,
             config: Descriptor::of(config_type(dialect), &config),
             layers: Vec::new(),
-            annotations: BTreeMap::new(),
+            annotations: image.annotations.clone(),
         },
         bytes: Vec::new(),
         config,
@@ -157,7 +158,11 @@ fn as_it_came(push: &Push<'_>, image: &ImageRecord) -> Result<Option<(Vec<u8>, I
                 .options
                 .packing
                 .is_none_or(|packing| manifest.layers.iter().all(|l| is_of(l, packing.compression)));
-        if !asked || manifest.config.digest != image.id.0 || manifest.layers.len() != diffs.len() {
+        let annotated = image
+            .annotations
+            .iter()
+            .all(|(k, v)| manifest.annotations.get(k) == Some(v));
+        if !asked || !annotated || manifest.config.digest != image.id.0 || manifest.layers.len() != diffs.len() {
             continue;
         }
         let mut all = true;

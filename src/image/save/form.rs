@@ -15,7 +15,6 @@ use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
 use rustix::fs::{Mode, OFlags, open};
-use std::collections::BTreeMap;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -82,7 +81,7 @@ pub(super) fn form(store: &Store, image: &ImageRecord, wish: Wish) -> Result<For
             &config,
         ),
         layers: layers.iter().map(|layer| layer.descriptor.clone()).collect(),
-        annotations: BTreeMap::new(),
+        annotations: image.annotations.clone(),
     };
     let bytes = manifest.render()?;
     Ok(Formed {
@@ -119,6 +118,10 @@ fn as_it_came(store: &Store, image: &ImageRecord, config: &[u8], wish: Wish) -> 
         let fits = manifest.config.digest == image.id.0
             && manifest.layers.len() == diffs.len()
             && manifest.layers.iter().zip(diffs).all(|(layer, diff)| here(layer, diff))
+            && image
+                .annotations
+                .iter()
+                .all(|(k, v)| manifest.annotations.get(k) == Some(v))
             && (wish == Wish::AsItCame || is_docker(manifest.dialect));
         if !fits {
             continue;

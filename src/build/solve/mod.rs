@@ -1,40 +1,30 @@
 //! Executes the stages of a plan: one thread, which starts containers and waits for all of them at once. A stage goes on
 //! until its next RUN; then another one has its turn.
 
+mod run;
+mod wait;
+
+use crate::build::compat;
 use crate::build::copy::{self, Request, Verb};
 use crate::build::expand::{Globals, Scope};
 use crate::build::files;
-use crate::build::instruction::{
-    Dockerfile, Instruction, MountKind, Run, RunNetwork, RunSecurity, Script, Statement, Transfer,
-};
+use crate::build::instruction::{Dockerfile, Instruction, Statement, Transfer};
 use crate::build::layers::{LayerRef, Layers, Made, Top};
-use crate::build::mounts::{self, Preparation};
-use crate::build::options::{Entitlement, Options};
+use crate::build::options::Options;
 use crate::build::parser;
 use crate::build::plan::{self, Base, Plan};
-use crate::build::progress::{Change, Event, Outline, OutlineStage, Progress, StepNumber, Stream};
+use crate::build::progress::{Change, Event, Outline, OutlineStage, Progress, StepNumber};
 use crate::build::sources::{Outside, Source, Sources};
-use crate::build::stage::{Phase, Running, Slot, Stage};
+use crate::build::stage::{Phase, Slot, Stage};
 use crate::build::state::{Said, State};
-use crate::container::config::NetworkArg;
-use crate::container::step::{self, Said as Spoken};
-use crate::error::{Context as _, Error, Kind, Result};
-use crate::model::bytes::ByteString;
-use crate::model::container::{BuildStep, LogConfig, LogDriver};
+use crate::error::{Error, Kind, Result};
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
-use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
 use crate::store::{StepRecord, Store};
 use crate::sys;
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags};
-use rustix::io::Errno;
-use std::collections::BTreeSet;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
 use std::time::Instant;
 
 pub(crate) struct Solver<'a> {
@@ -118,7 +108,6 @@ impl<'a> Solver<'a> {
             let ignored = |name: &String| self.options.cache.ignore_stages.contains(name);
             self.slots.push(Slot {
                 index: planned.index,
-                name: stage.name.clone(),
                 platform: planned.platform.clone().unwrap_or_else(|| self.platform.clone()),
                 needs: planned.needs.clone(),
                 phase: Phase::Waiting,
@@ -224,12 +213,15 @@ impl<'a> Solver<'a> {
         if !triggers.is_empty() {
             self.pull_triggers(n, &triggers, &name)?;
         }
-        let id = stage.id.hex();
+        let id = stage
+            .base
+            .filter(|_| matches!(base, Base::Image(_) | Base::Context(_)))
+            .map(|id| id.0.hex());
         self.slots[n].stage = Some(stage);
         self.tell(
             number,
             Change::Done {
-                id: &id,
+                id: id.as_deref(),
                 took: began.elapsed(),
             },
         );
@@ -299,9 +291,7 @@ impl<'a> Solver<'a> {
 
     /// ONBUILD of a base: its instructions come before the stage's own.
     fn pull_triggers(&mut self, n: usize, triggers: &[String], base: &str) -> Result<()> {
-        let plural = if triggers.len() == 1 { "" } else { "s" };
-        let line = format!("# Executing {} build trigger{plural}", triggers.len());
-        self.progress.event(Event::Line(&line));
+        self.progress.event(Event::Line(&compat::triggers(triggers.len())));
         let statements = triggers
             .iter()
             .map(|t| parser::trigger(t, base))
@@ -334,33 +324,29 @@ impl<'a> Solver<'a> {
             Instruction::Workdir(_) => self.workdir(n, &statement)?,
             _ => self.meta(n, &statement)?,
         };
-        self.done(
-            n,
-            number,
-            Done {
-                cached,
-                began,
-                container: None,
-            },
-        )
+        let done = Done {
+            cached,
+            began,
+            container: None,
+        };
+        self.done(number, &done);
+        Ok(())
     }
 
-    fn done(&mut self, n: usize, number: StepNumber, done: Done) -> Result<()> {
-        let id = self.stage(n)?.id.hex();
+    fn done(&self, number: StepNumber, done: &Done) {
         if let Some(container) = &done.container {
             self.tell(number, Change::Removed(container));
         }
         match done.cached {
-            true => self.tell(number, Change::Cached { id: &id }),
+            true => self.tell(number, Change::Cached),
             false => self.tell(
                 number,
                 Change::Done {
-                    id: &id,
+                    id: None,
                     took: done.began.elapsed(),
                 },
             ),
         }
-        Ok(())
     }
 
     /// What the cache has for a step, if it may be used.
@@ -556,380 +542,6 @@ impl<'a> Solver<'a> {
         self.take_made(n, &said, Some(layer), (created, inputs))?;
         Ok(false)
     }
-
-    /// RUN: from the cache, or its container is started.
-    fn run(
-        &mut self,
-        n: usize,
-        number: StepNumber,
-        (statement, run): (&Statement, &Run),
-        began: Instant,
-    ) -> Result<()> {
-        self.allowed(statement, run)?;
-        let stage = self.stage(n)?;
-        let script = run.script();
-        let (words, file) = match &script {
-            Script::Exec(words) => (words.clone(), None),
-            Script::Shell(line) => {
-                let mut words = stage.state.shell();
-                words.push(line.clone());
-                (words, None)
-            }
-            Script::File { name, text } => (vec![format!("/dev/pipes/{name}")], Some((name.clone(), text.clone()))),
-        };
-        let args = stage.scope.run_args();
-        let env = stage.scope.run_env();
-        let shown = match &file {
-            Some((_, text)) => format!("{} {text}", stage.state.shell().join(" ")),
-            None => words.join(" "),
-        };
-        let said = Said::Run(match args.is_empty() {
-            true => shown.clone(),
-            false => {
-                let pairs: Vec<_> = args.iter().map(|(name, value)| format!("{name}={value}")).collect();
-                format!("|{} {} {shown}", pairs.len(), pairs.join(" "))
-            }
-        });
-        let config = &stage.state.image.config;
-        let (user, workdir) = (config.user.clone(), stage.state.workdir());
-        let env_key: Vec<String> = env.iter().map(|e| Digest::of(e.as_bytes()).hex()).collect();
-        let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
-        let mount_keys = mounts::key(run, &mut |from| self.source(from)).map_err(place)?;
-        let inputs = inputs(&serde_json::json!([
-            "run",
-            words,
-            file,
-            env_key,
-            user,
-            workdir,
-            mount_keys,
-            format!("{:?}", run.network),
-            format!("{:?}", run.security),
-        ]));
-        if let Some(found) = self.look_up(n, inputs)? {
-            self.take_cached(n, (&said, inputs), found)?;
-            return self.done(
-                n,
-                number,
-                Done {
-                    cached: true,
-                    began,
-                    container: None,
-                },
-            );
-        }
-        let top = self.stage(n)?.top;
-        let staged = self.layers.stage(top)?;
-        let id = Store::random_id()?;
-        self.store.mark_step(&staged.place().join("diff"), &id)?;
-        // Sources first: each may need a tree mounted.
-        let mut sources = Vec::new();
-        for mount in &run.mounts {
-            if let MountKind::Bind { from, .. } | MountKind::Cache { from, .. } = &mount.kind {
-                sources.push((from.clone(), self.source(from.as_deref()).map_err(place)?));
-            }
-        }
-        let preparation = Preparation {
-            store: self.store,
-            options: self.options,
-            layers: &self.layers,
-            staged: &staged,
-            id: &id,
-            workdir: &workdir,
-        };
-        let mut prepared = preparation
-            .mounts(run, &mut |from| {
-                let found = sources.iter().find(|(name, _)| name.as_deref() == from);
-                found
-                    .map(|(_, source)| source.clone())
-                    .ok_or_else(|| Error::other("a source is missing"))
-            })
-            .map_err(place)?;
-        if let Some((name, text)) = &file {
-            preparation.script(&mut prepared, name, text)?;
-        }
-        let places = preparation.places(&prepared.places)?;
-        let mut args = self.options.run.clone();
-        args.command = words.iter().map(|w| ByteString::from(w.clone())).collect();
-        args.entrypoint = Some(ByteString::default());
-        let proxies = self
-            .options
-            .proxies
-            .iter()
-            .map(|(name, value)| format!("{name}={value}").into());
-        args.env
-            .extend(proxies.filter(|p: &ByteString| !env.iter().any(|e| e.split_env().0 == p.split_env().0)));
-        args.env.extend(prepared.env.iter().cloned());
-        args.workdir = Some(workdir.clone().into());
-        args.user = Some(user);
-        args.auto_remove = true;
-        args.log = LogConfig {
-            driver: LogDriver::None,
-            ..LogConfig::default()
-        };
-        args.mounts.append(&mut prepared.mounts.clone());
-        args.mounts.sort_by_key(|m| m.target.components().count());
-        match run.network {
-            RunNetwork::Default => {}
-            RunNetwork::None => args.network = NetworkArg::None,
-            RunNetwork::Host => args.network = NetworkArg::Host,
-        }
-        if run.security == RunSecurity::Insecure {
-            args.security.privileged = true;
-        }
-        let (layers, above) = self.layers.parts(top);
-        let build = BuildStep {
-            above,
-            upper: staged.place().join("diff"),
-            places,
-            trees: prepared.trees.clone(),
-        };
-        let image = self.step_image(n, env, layers)?;
-        let created = self.created();
-        let made = Made {
-            inputs: vec![inputs],
-            created,
-            description: said.text().to_owned(),
-            latest: self.latest(),
-        };
-        sys::stop_point("step-prepared");
-        let step = step::create(self.store, &args, &image, &build, &id)?;
-        sys::stop_point("step-created");
-        let step = step.start(self.store).map_err(|e| failed(statement, &shown, &e))?;
-        self.tell(number, Change::Running(id.as_str()));
-        self.slots[n].phase = Phase::Running(Box::new(Running {
-            number,
-            statement: statement.clone(),
-            step,
-            staged,
-            said,
-            made,
-            shown,
-            began,
-            prepared,
-            exit: None,
-        }));
-        Ok(())
-    }
-
-    /// As much of an image as a step's container is made from.
-    fn step_image(
-        &mut self,
-        n: usize,
-        env: Vec<ByteString>,
-        layers: Vec<crate::model::id::ChainId>,
-    ) -> Result<ImageRecord> {
-        let stage = self.stage(n)?;
-        let mut config = stage.state.image.clone();
-        config.history.clear();
-        config.config = crate::model::image::RunDefaults {
-            env,
-            ..Default::default()
-        };
-        Ok(ImageRecord {
-            id: stage.base.unwrap_or(ImageId(stage.id)),
-            config,
-            parent: None,
-            layers,
-            size: 0,
-            stored: Timestamp::now(),
-            manifests: Vec::new(),
-            v1: Vec::new(),
-        })
-    }
-
-    fn allowed(&self, statement: &Statement, run: &Run) -> Result<()> {
-        let has = |what| self.options.allow.contains(&what);
-        let missing = |what: &str, name: &str| {
-            let e = statement.place.error(format!("{what} is not allowed"));
-            Err(e.with_hint(format!("allow it: --allow {name}")))
-        };
-        match (run.network, run.security) {
-            (RunNetwork::Host, _) if !has(Entitlement::NetworkHost) => missing("--network=host", "network.host"),
-            (_, RunSecurity::Insecure) if !has(Entitlement::SecurityInsecure) => {
-                missing("--security=insecure", "security.insecure")
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until a container says something, a layer is hashed, or a person wants the end.
-    fn wait(&mut self) -> Result<()> {
-        let signals = Signals::open()?;
-        let running: Vec<usize> = (0..self.slots.len())
-            .filter(|n| matches!(self.slots[*n].phase, Phase::Running(_)))
-            .collect();
-        let hashing: Vec<LayerRef> = self.layers.fds().map(|(layer, _)| layer).collect();
-        let (spoken, hashed, asked) = {
-            let sockets = running.iter().filter_map(|n| match &self.slots[*n].phase {
-                Phase::Running(running) => Some(running.step.fd()),
-                _ => None,
-            });
-            let tasks = self.layers.fds().map(|(_, fd)| fd);
-            let own = signals.fd.as_fd();
-            let all: Vec<_> = sockets.chain(tasks).chain([own]).collect();
-            let mut fds: Vec<_> = all
-                .iter()
-                .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
-                .collect();
-            match rustix::event::poll(&mut fds, None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(e) => return Err(e).context("poll"),
-            }
-            let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            let (of_running, rest) = ready.split_at(running.len());
-            let (of_hashing, of_signals) = rest.split_at(hashing.len());
-            let pick = |from: &[usize], which: &[bool]| -> Vec<usize> {
-                from.iter()
-                    .zip(which)
-                    .filter(|(_, ready)| **ready)
-                    .map(|(n, _)| *n)
-                    .collect()
-            };
-            let hashed: Vec<LayerRef> = hashing
-                .iter()
-                .zip(of_hashing)
-                .filter(|(_, ready)| **ready)
-                .map(|(layer, _)| *layer)
-                .collect();
-            (pick(&running, of_running), hashed, of_signals.contains(&true))
-        };
-        if asked {
-            let signal = signals.read()?;
-            return Err(Error::status(u8::try_from(128 + signal).unwrap_or(255)));
-        }
-        for layer in hashed {
-            self.layers.hashed(layer)?;
-        }
-        for n in spoken {
-            self.listen(n)?;
-        }
-        Ok(())
-    }
-
-    fn listen(&mut self, n: usize) -> Result<()> {
-        let Phase::Running(running) = &mut self.slots[n].phase else {
-            return Ok(());
-        };
-        let number = running.number;
-        let mut exit = None;
-        for said in running.step.read()? {
-            let (stream, bytes) = match &said {
-                Spoken::Stdout(bytes) => (Stream::Stdout, bytes),
-                Spoken::Stderr(bytes) => (Stream::Stderr, bytes),
-                Spoken::Exit(code) => {
-                    exit = Some(*code);
-                    continue;
-                }
-            };
-            let change = Change::Output { stream, bytes };
-            self.progress.event(Event::Step { step: number, change });
-        }
-        running.exit = exit;
-        match exit {
-            None => Ok(()),
-            Some(code) => self.ended(n, code),
-        }
-    }
-
-    fn ended(&mut self, n: usize, code: u8) -> Result<()> {
-        let Phase::Running(running) = std::mem::replace(&mut self.slots[n].phase, Phase::Ready) else {
-            return Ok(());
-        };
-        let running = *running;
-        let number = running.number;
-        if code != 0 {
-            let message = format!(
-                "The command '{}' returned a non-zero code: {code}",
-                crate::build::state::printable(&running.shown)
-            );
-            let e = Error::new(Kind::Step(code), message);
-            let e = e.with_hint_of(&running.statement.place.error(""));
-            self.tell(number, Change::Failed(&e));
-            return Err(e);
-        }
-        sys::stop_point("step-ended");
-        let targets: Vec<PathBuf> = running.targets().cloned().collect();
-        let top = self.stage(n)?.top;
-        files::remove_places(&self.layers.dirs(top), &running.staged, &targets)?;
-        let container = running.step.id.short().to_owned();
-        let (created, key) = (running.made.created, running.made.inputs[0]);
-        let layer = self.layers.take(top, running.staged, running.made)?;
-        self.take_made(n, &running.said, Some(layer), (created, key))?;
-        let done = Done {
-            cached: false,
-            began: running.began,
-            container: Some(container),
-        };
-        self.done(n, number, done)
-    }
-
-    /// Ends what runs, and waits until nothing is left of it.
-    fn stop_all(&mut self) -> Result<()> {
-        let mut result = Ok(());
-        for slot in &mut self.slots {
-            let Phase::Running(running) = std::mem::replace(&mut slot.phase, Phase::Done) else {
-                continue;
-            };
-            let mut running = *running;
-            if running.exit.is_some() {
-                continue;
-            }
-            let mut end = || -> Result<()> {
-                running.step.kill()?;
-                loop {
-                    if running.step.read()?.iter().any(|said| matches!(said, Spoken::Exit(_))) {
-                        return Ok(());
-                    }
-                }
-            };
-            result = result.and(end());
-            self.progress.event(Event::Step {
-                step: running.number,
-                change: Change::Canceled,
-            });
-        }
-        result
-    }
-
-    /// A stage that was built, by its index.
-    pub(crate) fn pulls_always(&self) -> bool {
-        self.sources.pulls_always()
-    }
-
-    pub(crate) fn used_stages(&self) -> BTreeSet<usize> {
-        self.slots.iter().map(|slot| slot.index).collect()
-    }
-}
-
-/// Signals that ask the build to end: looked at while it waits, and as deadly as to any program while it works, since
-/// then nothing can be left that the next command would not clear away.
-struct Signals {
-    fd: SignalFd,
-    before: SigSet,
-}
-
-impl Signals {
-    fn open() -> Result<Signals> {
-        let mut mask = SigSet::empty();
-        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
-            mask.add(signal);
-        }
-        let before = mask.thread_swap_mask(nix::sys::signal::SigmaskHow::SIG_BLOCK)?;
-        let fd = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)?;
-        Ok(Signals { fd, before })
-    }
-
-    fn read(&self) -> Result<i32> {
-        let info = self.fd.read_signal().context("read a signal")?;
-        Ok(info.map_or(libc::SIGTERM, |info| info.ssi_signo.cast_signed()))
-    }
-}
-
-impl Drop for Signals {
-    fn drop(&mut self) {
-        let _ = self.before.thread_set_mask();
-    }
 }
 
 /// The digest of what goes into a step.
@@ -954,18 +566,4 @@ fn transfer_text(verb: Verb, request: &Request, content: &Digest) -> String {
         _ => "multi",
     };
     format!("{keyword} {chown}{kind}:{} in {} ", content.hex(), request.dest)
-}
-
-/// A program that could not be started.
-fn failed(statement: &Statement, shown: &str, error: &Error) -> Error {
-    let code = match error.kind() {
-        Kind::CannotExecute => 126,
-        Kind::CommandNotFound => 127,
-        _ => return statement.place.error(error).with_hint_of(error),
-    };
-    let shown = crate::build::state::printable(shown);
-    Error::new(
-        Kind::Step(code),
-        format!("The command '{shown}' returned a non-zero code: {code}: {error}"),
-    )
 }

@@ -63,7 +63,7 @@ pub(crate) fn export_tree(output: &Output, root: BorrowedFd<'_>, epoch: Option<i
                     user: rustix::process::geteuid().as_raw(),
                     group: rustix::process::getegid().as_raw(),
                 },
-                merge: true,
+                there: copy::There::Merge,
                 mounts: layer::Mounts::Refuse,
                 ..copy::Options::default()
             };

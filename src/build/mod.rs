@@ -48,6 +48,7 @@ mod task;
 mod url;
 mod words;
 
+use crate::container::driver;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::model::digest::Digest;
@@ -75,6 +76,7 @@ pub(crate) struct Built {
 
 /// Builds what the options ask for. When it returns, the image survives a power cut.
 pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Built> {
+    driver::needs_overlay(store, "build")?;
     if options.platforms.len() > 1
         && options
             .outputs

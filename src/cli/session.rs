@@ -5,7 +5,9 @@ use crate::cli::console::{self, Console};
 use crate::cli::names;
 use crate::cli::settings::{Origin, Settings};
 use crate::container::config::{NetworkArg, RunArgs};
+use crate::container::driver;
 use crate::error::{Error, Result};
+use crate::model::driver::Driver;
 use crate::model::id::ContainerId;
 use crate::store::Store;
 use clap::ArgMatches;
@@ -23,6 +25,8 @@ pub(crate) struct Session {
     pub(crate) debug: bool,
     root: PathBuf,
     run_root: PathBuf,
+    /// What the store's containers are to be made with, if anybody said so.
+    driver: Option<Driver>,
     /// `-b`: what stands for the default network.
     bridge: Option<String>,
     /// `--dns`, `--dns-search` and `--dns-option`, before the command.
@@ -43,6 +47,7 @@ impl Session {
             debug: m.on("debug"),
             root: directory(m.raw("root"), "BARGE_ROOT", ROOT)?,
             run_root: directory(m.raw("run-root"), "BARGE_RUN_ROOT", RUN_ROOT)?,
+            driver: m.text("storage-driver").map(Driver::parse).transpose()?,
             bridge: bridge(m.text("bridge"), std::env::var("BARGE_BRIDGE").ok())?,
             dns: dns(m.texts("dns"), std::env::var("BARGE_DNS").ok())?,
             dns_search: m.texts("dns-search").map(names::domain).collect::<Result<_>>()?,
@@ -59,6 +64,7 @@ impl Session {
             debug: false,
             root: PathBuf::from(ROOT),
             run_root: PathBuf::from(RUN_ROOT),
+            driver: None,
             bridge: None,
             dns: Vec::new(),
             dns_search: Vec::new(),
@@ -105,7 +111,11 @@ impl Session {
             return Err(Error::other("only root can do this").with_hint("try it with sudo"));
         }
         let store = Store::open(self.root.clone(), self.run_root.clone())?;
-        Ok(store.with_notice(|text| console::say(&format!("barge: {text}\n"))))
+        let store = store.with_notice(|text| console::say(&format!("barge: {text}\n")));
+        if self.driver.is_some() {
+            driver::settle(&store, self.driver)?;
+        }
+        Ok(store)
     }
 
     /// Does something to each container named, whatever becomes of the others. What worked is said by its name as

@@ -6,13 +6,14 @@
 //! `SOURCE_DATE_EPOCH` times are earlier.
 
 use crate::container::freeze::Freeze;
-use crate::container::{start, view};
+use crate::container::{diff, start, view};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::commit::{Described, Draft, draft};
 use crate::image::intake::{Intake, LayerSource};
 use crate::image::progress::Silent;
 use crate::layer::{self, pack};
 use crate::model::container::ContainerConfig;
+use crate::model::driver::Driver;
 use crate::model::event::Event;
 use crate::model::id::{ChainId, ContainerId, DiffId, ImageId};
 use crate::store::{ContainerLock, LayerRecord, StagedLayer, Store};
@@ -103,7 +104,8 @@ fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
 fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
     // Of a container with a limit, what it has written stays counted as its own.
     let limited = store.config(id)?.quota.is_some();
-    if limited || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
+    let copied = store.driver()? == Some(Driver::Copy);
+    if limited || copied || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
         return Ok(None);
     }
     // As it is now that nobody else changes it.
@@ -160,16 +162,27 @@ fn copy(
     draft: Draft,
     intake: &Intake<'_>,
 ) -> Result<ImageId> {
-    let upper = open_directory(&store.upper_dir(&config.id))?;
+    let only = match store.driver()? {
+        Some(Driver::Copy) => Some(diff::of_copy(store, config)?),
+        _ => None,
+    };
+    let upper = match (&only, store.tree_dir(&config.id)) {
+        (Some(_), tree) if tree.exists() => open_directory(&tree)?,
+        _ => open_directory(&store.upper_dir(&config.id))?,
+    };
     let options = pack::Options {
         record: None,
         root: has_own_root(store, config, &upper)?,
         epoch: pack::source_date_epoch()?,
+        only: only.as_ref(),
         ..pack::Options::default()
     };
     let staged = store.stage_layer()?;
     sys::stop_point("frozen");
-    let copied = pipe(&staged, |out| pack::write(upper.as_fd(), out, &options));
+    let copied = pipe(&staged, |out| match only {
+        Some(_) => pack::export(upper.as_fd(), out, &options),
+        None => pack::write(upper.as_fd(), out, &options),
+    });
     drop(frozen);
     let (members, unpacked) = copied.map_err(|e| view::or_gone(store, &config.id, e))?;
     let mut layers = diff_ids(store, config)?;

@@ -1,10 +1,11 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
 use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg};
-use crate::container::{devices, remove};
+use crate::container::{devices, driver, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
 use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement, RootSource};
+use crate::model::driver::Driver;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::idmap::{self, IdMap, Range};
 use crate::model::image::{ImageConfig, ImageRecord};
@@ -39,6 +40,12 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
     let has_image = args.root.is_default();
     if has_image {
         image::provide(store, &args.image)?;
+    }
+    let driver = driver::settle(store, None)?;
+    if driver == Driver::Copy && args.quota.is_some() {
+        return Err(Error::usage(
+            "--storage-opt size is for what a container writes over an image: not with the storage driver copy",
+        ));
     }
     // What a dead removal left may include volumes, which need the lock that is taken next.
     store.sweep_left_overs()?;

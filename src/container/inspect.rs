@@ -6,6 +6,7 @@ use crate::container::{list, network, port};
 use crate::error::{Context, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, LogDriver, NetworkMode, RestartPolicy};
+use crate::model::driver::Driver;
 use crate::model::id::ContainerId;
 use crate::model::idmap::Range;
 use crate::model::mount::{Mount, Source};
@@ -29,6 +30,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
     if let Status::Damaged(why) = &status {
         return Err(Error::other(format!("inspect {}: {why}", id.short())));
     }
+    let driver = store.driver()?.unwrap_or(Driver::Overlay);
     let (running, restarts) = match &status {
         Status::Running(live) => (matches!(live.phase, Phase::Running { .. }), live.restarts),
         Status::Exited(exit) => (false, exit.restarts),
@@ -60,14 +62,14 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "LogPath": log.map(|path| path.display().to_string()).unwrap_or_default(),
         "Name": format!("/{}", config.name),
         "RestartCount": restarts,
-        "Driver": "overlay2",
+        "Driver": driver.docker_name(),
         "Platform": "linux",
         "MountLabel": "",
         "ProcessLabel": "",
         "AppArmorProfile": config.security.apparmor.clone().unwrap_or_default(),
         "ExecIDs": null,
         "HostConfig": host_config(&config),
-        "GraphDriver": graph_driver(store, &config, &status),
+        "GraphDriver": graph_driver(store, driver, &config, &status),
     });
     // Docker leaves it out where there is none; templates ask for it all the same.
     let health = config
@@ -345,7 +347,7 @@ pub(crate) fn network_mode(network: &NetworkMode) -> String {
 
 /// Docker's overlay2 has the lower directories top first. The merged tree is mounted in the monitor's own namespace;
 /// while the container runs, it is also its root.
-fn graph_driver(store: &Store, config: &ContainerConfig, status: &Status) -> Value {
+fn graph_driver(store: &Store, driver: Driver, config: &ContainerConfig, status: &Status) -> Value {
     let dir = store.container_dir(&config.id);
     let lower = config
         .image
@@ -360,6 +362,11 @@ fn graph_driver(store: &Store, config: &ContainerConfig, status: &Status) -> Val
         },
         _ => String::new(),
     };
+    if driver == Driver::Copy {
+        // Docker's vfs says nothing of its directories.
+        let tree = store.tree_dir(&config.id).display().to_string();
+        return json!({ "Data": { "MergedDir": merged, "UpperDir": tree }, "Name": driver.docker_name() });
+    }
     json!({
         "Data": {
             "LowerDir": lower.collect::<Vec<_>>().join(":"),
@@ -367,7 +374,7 @@ fn graph_driver(store: &Store, config: &ContainerConfig, status: &Status) -> Val
             "UpperDir": dir.join("upper").display().to_string(),
             "WorkDir": dir.join("work").display().to_string(),
         },
-        "Name": "overlay2",
+        "Name": driver.docker_name(),
     })
 }
 

@@ -1,11 +1,13 @@
 //! Which containers `ps` shows, and what there is to know of each. How it looks is the command's business.
 
+use crate::container::diff;
 use crate::container::filter::Filters;
 use crate::container::status::{status, status_without_monitor};
 use crate::error::{Context, Result};
 use crate::layer;
 use crate::model::bytes::ByteString;
 use crate::model::container::{ImageUse, NetworkMode};
+use crate::model::driver::Driver;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::mount::Mount;
 use crate::model::state::{Phase, Status};
@@ -204,10 +206,15 @@ fn with_status(store: &Store, id: ContainerId, status: Status) -> Option<Entry> 
 
 /// What a container takes on disk, its image included.
 pub(crate) fn size(store: &Store, id: &ContainerId, image: &ImageId) -> Result<Size> {
-    let upper = store.container_dir(id).join("upper");
-    let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
-    let fd = rustix::fs::open(&upper, flags, rustix::fs::Mode::empty()).context("open upper")?;
-    let own = layer::size(std::os::fd::AsFd::as_fd(&fd))?;
+    let own = match store.driver()? {
+        Some(Driver::Copy) => diff::size_in_copy(store, id)?,
+        _ => {
+            let upper = store.upper_dir(id);
+            let flags = rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC;
+            let fd = rustix::fs::open(&upper, flags, rustix::fs::Mode::empty()).context("open upper")?;
+            layer::size(std::os::fd::AsFd::as_fd(&fd))?
+        }
+    };
     // The image may have been removed by force.
     let image = store.image(image).map_or(0, |record| record.size);
     Ok(Size {

@@ -11,6 +11,7 @@ pub(crate) mod create;
 pub(crate) mod detach;
 mod devices;
 pub(crate) mod diff;
+pub(crate) mod driver;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;

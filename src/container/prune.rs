@@ -36,7 +36,7 @@ pub(crate) fn containers(store: &Store, filters: &Filters) -> Result<Reclaimed> 
         if matches!(entry.status, Status::Running(_)) || !filters.matches(entry.created, labels) {
             continue;
         }
-        let bytes = bytes_below(&store.container_dir(&entry.id).join("upper"));
+        let bytes = bytes_below(&store.upper_dir(&entry.id)) + bytes_below(&store.tree_dir(&entry.id));
         match remove(store, &entry.id, remove::Options::default()) {
             Ok(()) => {
                 reclaimed.names.push(entry.id.to_string());

@@ -3,6 +3,7 @@
 use crate::container::status::{self, Seen};
 use crate::error::{Context as _, Error, Result};
 use crate::model::container::{ContainerConfig, RootSource};
+use crate::model::driver::Driver;
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::model::state::{Phase, ProcessRef, Status};
@@ -14,6 +15,8 @@ use rustix::fs::{Mode, OFlags, openat};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
 
 /// A root, and what is only seen in it.
 pub(super) struct View {
@@ -36,7 +39,15 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
     if let RootSource::Directory(dir) = &config.root {
         own = vec![dir.clone()];
     }
-    let is_own = |path: &str| own.iter().any(|dir| dir.join(path).symlink_metadata().is_ok());
+    let is_copy = store.driver()? == Some(Driver::Copy) && !matches!(config.root, RootSource::Directory(_));
+    let copy = match is_copy {
+        true => Some((store.mount_points()?, store.tree_dir(id))),
+        false => None,
+    };
+    let is_own = |path: &str| {
+        let in_copy = |(ours, tree): &(PathBuf, PathBuf)| differ(&ours.join(path), &tree.join(path));
+        own.iter().any(|dir| dir.join(path).symlink_metadata().is_ok()) || copy.as_ref().is_some_and(in_copy)
+    };
     let placeholders = Store::mount_point_paths()
         .filter(|path| !is_own(path))
         .map(|path| path.as_bytes().to_vec())
@@ -49,6 +60,23 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
         placeholders,
         ids,
     })
+}
+
+/// Whether the container has made another file or directory in the place of ours, which its copy has too.
+fn differ(ours: &Path, there: &Path) -> bool {
+    let of = |path: &Path| {
+        let stat = path.symlink_metadata().ok()?;
+        let length = if stat.is_dir() { 0 } else { stat.len() };
+        Some((
+            stat.mode(),
+            stat.uid(),
+            stat.gid(),
+            length,
+            stat.mtime(),
+            stat.mtime_nsec(),
+        ))
+    };
+    of(there).is_some_and(|there| Some(there) != of(ours))
 }
 
 /// The first process of a container that runs.

@@ -33,6 +33,7 @@ impl fmt::Display for Change {
 pub(crate) type Changes = BTreeMap<Vec<u8>, Change>;
 
 const PLACE: OFlags = OFlags::PATH.union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+const READ: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_XDEV);
@@ -81,6 +82,78 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Chang
     Ok(changes)
 }
 
+/// What a full tree, made as a copy of `lowers`, base first, differs from them in: by kind, mode, owner, size, time and
+/// where links lead.
+pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Changes> {
+    let open = |lower: &PathBuf| {
+        let opened = openat(CWD, lower, PLACE | OFlags::DIRECTORY, Mode::empty());
+        opened.with_context(|| lower.display().to_string())
+    };
+    let lowers = lowers.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
+    let mut changes = Changes::new();
+    gone(
+        &mut changes,
+        b"",
+        openat(tree, c".", READ, Mode::empty())?.as_fd(),
+        &lowers,
+    )?;
+    walk_sorted(tree, &mut |step| match step {
+        Step::Entry { dir, name, path, .. } => {
+            let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(()),
+                result => result.with_context(|| shown(path))?,
+            };
+            match below(&changes, path, &lowers).with_context(|| shown(path))? {
+                None => add(&mut changes, path, Change::Added),
+                Some(old) if unchanged(&old, &stat) => {}
+                Some(_) => add(&mut changes, path, Change::Changed),
+            }
+            Ok(())
+        }
+        Step::Enter { dir, name, path } => {
+            let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(()),
+                result => result.with_context(|| shown(path))?,
+            };
+            let old = below(&changes, path, &lowers).with_context(|| shown(path))?;
+            match &old {
+                None => add(&mut changes, path, Change::Added),
+                Some(old) if same(old, &stat) => {}
+                Some(_) => add(&mut changes, path, Change::Changed),
+            }
+            if old.is_some_and(|old| FileType::from_raw_mode(old.st_mode) == FileType::Directory) {
+                let inside = openat(dir, name, READ | OFlags::NOFOLLOW, Mode::empty())?;
+                gone(&mut changes, path, inside.as_fd(), &lowers).with_context(|| shown(path))?;
+            }
+            Ok(())
+        }
+        Step::Leave { .. } => Ok(()),
+    })?;
+    Ok(changes)
+}
+
+/// What the layers below have in the directory `path` and `dir` has not.
+fn gone(changes: &mut Changes, path: &[u8], dir: BorrowedFd<'_>, lowers: &[OwnedFd]) -> Result<()> {
+    let mut missing = Changes::new();
+    hidden(&mut missing, path, lowers)?;
+    for (path, change) in missing {
+        let name = path.rsplit(|b| *b == b'/').next().unwrap_or(&path);
+        if change == Change::Deleted && matches!(statat(dir, name, AtFlags::SYMLINK_NOFOLLOW), Err(Errno::NOENT)) {
+            add(changes, &path, Change::Deleted);
+        }
+    }
+    Ok(())
+}
+
+/// Whether anything but a directory is as it was.
+fn unchanged(a: &Stat, b: &Stat) -> bool {
+    let of = |s: &Stat| {
+        let who = (s.st_mode, s.st_uid, s.st_gid, s.st_rdev);
+        (who, s.st_size, s.st_mtime, s.st_mtime_nsec)
+    };
+    of(a) == of(b)
+}
+
 /// The changes of a layer and of another on top of it, as those of one.
 pub(crate) fn compose(mut earlier: Changes, later: Changes) -> Changes {
     for (path, change) in later {
@@ -126,7 +199,7 @@ fn below(changes: &Changes, path: &[u8], lowers: &[OwnedFd]) -> Result<Option<St
         match openat2(lower, path, PLACE, Mode::empty(), INSIDE) {
             Ok(found) => {
                 let stat = fstat(&found)?;
-                return Ok((!whiteout::is_one(&stat)).then_some(stat));
+                return Ok((!whiteout::hides_open(&found, &stat)?).then_some(stat));
             }
             // A link at the end of the path.
             Err(Errno::LOOP) => {
@@ -153,8 +226,8 @@ fn below(changes: &Changes, path: &[u8], lowers: &[OwnedFd]) -> Result<Option<St
 fn hidden(changes: &mut Changes, path: &[u8], lowers: &[OwnedFd]) -> Result<()> {
     let mut seen = BTreeSet::new();
     for lower in lowers {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let dir = match openat2(lower, path, flags, Mode::empty(), INSIDE) {
+        let here = if path.is_empty() { b"." } else { path };
+        let dir = match openat2(lower, here, READ, Mode::empty(), INSIDE) {
             Ok(dir) => dir,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) if hides(lower, path)? => break,
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
@@ -167,7 +240,12 @@ fn hidden(changes: &mut Changes, path: &[u8], lowers: &[OwnedFd]) -> Result<()> 
             }
             let stat = statat(&dir, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             if !whiteout::hides(dir.as_fd(), name.to_bytes(), &stat)? {
-                add(changes, &[path, b"/", name.to_bytes()].concat(), Change::Deleted);
+                let parent = if path.is_empty() {
+                    Vec::new()
+                } else {
+                    [path, b"/"].concat()
+                };
+                add(changes, &[&parent, name.to_bytes()].concat(), Change::Deleted);
             }
         }
         if whiteout::is_opaque(dir.as_fd(), b"")? {

@@ -7,8 +7,9 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::{self, Xattr};
-use crate::layer::{set_mode, shown};
+use crate::layer::{set_mode, shown, whiteout};
 use crate::model::idmap::{IdMap, NOBODY};
+use crate::sys;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chownat,
     copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
@@ -49,9 +50,19 @@ pub(crate) struct Options<'a> {
     pub(crate) to: Option<&'a IdMap>,
     /// What is mounted in the source belongs to it.
     pub(crate) mounts: Mounts,
-    /// The destination may have something already: directories are merged, files replaced, and nothing takes the place
-    /// of the other.
-    pub(crate) merge: bool,
+    pub(crate) there: There,
+}
+
+/// What a copy does with what is there already.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum There {
+    /// Nothing is.
+    #[default]
+    Nothing,
+    /// Directories are merged, files replaced, and nothing takes the place of the other.
+    Merge,
+    /// It is what lower layers have, and the source is the layer above, whose marks hide some of it.
+    Lowers,
 }
 
 /// Copies what is in `source` into the empty directory `dest`, which also gets the owner, mode, times and attributes of
@@ -62,6 +73,21 @@ pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>, options: &Optio
     let stat = fstat(source)?;
     copy.finish_directory(source, c"", &stat, dest)?;
     Ok(copy.bytes)
+}
+
+/// Copies a stack of layers, base first, into the empty directory `dest`: what overlayfs would show. The bytes of files.
+pub(crate) fn stack(layers: &[std::path::PathBuf], dest: BorrowedFd<'_>) -> Result<u64> {
+    let options = Options {
+        there: There::Lowers,
+        ..Options::default()
+    };
+    let mut bytes = 0;
+    for layer in layers {
+        let said = || layer.display().to_string();
+        let source = rustix::fs::open(layer, DIRECTORY, Mode::empty()).with_context(said)?;
+        bytes += tree(source.as_fd(), dest, &options).with_context(said)?;
+    }
+    Ok(bytes)
 }
 
 /// Copies what is in `source` into `dest`, which itself stays as it is. The bytes of files.
@@ -94,7 +120,7 @@ pub(crate) fn directory(
     (dest, as_name): (BorrowedFd<'_>, &CStr),
     options: &Options<'_>,
 ) -> Result<u64> {
-    make_directory(dest, as_name, options.merge)?;
+    make_directory(dest, as_name, options.there)?;
     let into = openat(dest, as_name, DIRECTORY, Mode::empty())?;
     tree(source, into.as_fd(), options)
 }
@@ -125,11 +151,11 @@ pub(crate) fn give(path: &std::path::Path, (user, group): (u32, u32)) -> Result<
     change(top.as_fd(), c"", AtFlags::EMPTY_PATH)
 }
 
-fn make_directory(dest: BorrowedFd<'_>, name: &CStr, merge: bool) -> Result<()> {
+fn make_directory(dest: BorrowedFd<'_>, name: &CStr, there: There) -> Result<()> {
     match mkdirat(dest, name, Mode::from(0o700)) {
-        Err(Errno::EXIST) if merge => {
-            let there = statat(dest, name, AtFlags::SYMLINK_NOFOLLOW)?;
-            match FileType::from_raw_mode(there.st_mode) {
+        Err(Errno::EXIST) if there != There::Nothing => {
+            let found = statat(dest, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            match FileType::from_raw_mode(found.st_mode) {
                 FileType::Directory => Ok(()),
                 _ => Err(Error::other("cannot overwrite a file with a directory")),
             }
@@ -162,9 +188,9 @@ impl<'a> Copy<'a> {
         let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
         Ok(Copy {
             options,
-            resolve: match options.merge {
-                true => resolve,
-                false => resolve | ResolveFlags::NO_XDEV,
+            resolve: match options.there {
+                There::Merge => resolve,
+                There::Nothing | There::Lowers => resolve | ResolveFlags::NO_XDEV,
             },
             root,
             root_id: (stat.st_dev, stat.st_ino),
@@ -180,11 +206,22 @@ impl<'a> Copy<'a> {
         let mounts = self.options.mounts;
         walk_in(Order::Any, mounts, source, &mut |step| match step {
             Step::Entry { dir, name, kind, path } => {
+                if self.options.there == There::Lowers && self.covers(dir, name).with_context(|| shown(path))? {
+                    return Ok(());
+                }
                 self.entry((dir, name), kind, name, path).with_context(|| shown(path))
             }
             Step::Enter { dir, name, path } => self.enter(dir, name).with_context(|| shown(path)),
             Step::Leave { dir, name, path } => self.leave(dir, name, path).with_context(|| shown(path)),
         })
+    }
+
+    /// Takes away what lower layers have where this one has something else than a directory. Whether that is all, since
+    /// it only says that the name is gone.
+    fn covers(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
+        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        sys::tree::remove(self.at.as_fd(), name)?;
+        whiteout::hides(dir, name.to_bytes(), &stat)
     }
 
     /// What stands at `path` below the root goes to `as_name` of the directory that is being filled.
@@ -253,7 +290,8 @@ impl<'a> Copy<'a> {
     /// Makes something in the place of what has that name already, if that may be.
     fn anew<T>(&self, name: &CStr, make: impl Fn(BorrowedFd<'_>) -> Result<T, Errno>) -> Result<T, Blocked> {
         match make(self.at.as_fd()) {
-            Err(Errno::EXIST) if self.options.merge => match unlinkat(&self.at, name, AtFlags::empty()) {
+            Err(Errno::EXIST) if self.options.there == There::Merge => match unlinkat(&self.at, name, AtFlags::empty())
+            {
                 Err(Errno::ISDIR) => Err(Blocked::ByDirectory),
                 Err(Errno::NOENT) | Ok(()) => make(self.at.as_fd()).map_err(Blocked::By),
                 Err(e) => Err(Blocked::By(e)),
@@ -375,10 +413,17 @@ impl<'a> Copy<'a> {
         if (stat.st_dev, stat.st_ino) == self.root_id {
             return Err(Error::usage("cannot copy a directory into itself"));
         }
-        make_directory(self.at.as_fd(), name, self.options.merge)?;
-        self.at = match self.options.merge {
-            true => openat(&self.at, name, DIRECTORY, Mode::empty())?,
-            false => open_dir(self.at.as_fd(), name)?,
+        if self.options.there == There::Lowers {
+            let below = statat(&self.at, name, AtFlags::SYMLINK_NOFOLLOW);
+            let is_directory = below.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+            if !is_directory || whiteout::is_opaque(dir, name.to_bytes())? {
+                sys::tree::remove(self.at.as_fd(), name)?;
+            }
+        }
+        make_directory(self.at.as_fd(), name, self.options.there)?;
+        self.at = match self.options.there {
+            There::Merge => openat(&self.at, name, DIRECTORY, Mode::empty())?,
+            There::Nothing | There::Lowers => open_dir(self.at.as_fd(), name)?,
         };
         Ok(())
     }
@@ -399,6 +444,12 @@ impl<'a> Copy<'a> {
         let (user, group) = self.owner(stat)?;
         fchown(to, Some(user), Some(group))?;
         fchmod(to, mode(stat))?;
+        if self.options.there == There::Lowers {
+            // A directory has the attributes that the topmost layer gives it, and no others.
+            for old in xattr::all(to, b"")? {
+                xattr::remove(to, &old.name)?;
+            }
+        }
         attributes(dir, name, to, c"")?;
         Ok(futimens(to, &times(stat))?)
     }

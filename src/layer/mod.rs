@@ -3,6 +3,7 @@
 pub(crate) mod changes;
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod driver;
 pub(crate) mod gzip;
 pub(crate) mod listing;
 pub(crate) mod overlay;

@@ -70,6 +70,15 @@ pub(crate) fn mount(overlay: &Overlay) -> Result<OwnedFd> {
         .context("mount overlay")
 }
 
+/// Why this kernel, or the filesystem of `overlay`, can't stack anything; `None` if the mount works
+/// or fails for any other reason.
+pub(crate) fn refused(overlay: &Overlay) -> Option<String> {
+    match choose(stack(overlay).0.len()).and_then(|way| detached(overlay, way)) {
+        Err(errno @ (Errno::NODEV | Errno::INVAL | Errno::OPNOTSUPP)) => Some(explain(overlay, errno).to_string()),
+        _ => None,
+    }
+}
+
 /// Mounts the stack on `target`, by mount(2): for a sandbox that forbids the newer calls.
 pub(crate) fn mount_at(overlay: &Overlay, target: &Path) -> Result<()> {
     check(overlay)?;
@@ -259,7 +268,7 @@ fn explain(overlay: &Overlay, errno: Errno) -> Error {
         Errno::LOOP => Error::other("two directories of the stack are the same, or one is inside another"),
         Errno::BUSY => Error::other(format!("{} is in use by another mount", overlay.upper.display())),
         Errno::NOSPC => Error::from(errno).with_hint("the disk is full, or fs.mount-max is reached"),
-        Errno::INVAL if upper.is_some_and(|(u, _)| on_overlay(u)) => Error::other(format!(
+        Errno::INVAL | Errno::OPNOTSUPP if upper.is_some_and(|(u, _)| on_overlay(u)) => Error::other(format!(
             "upper filesystem not supported: {} is on an overlay itself",
             overlay.upper.display()
         ))

@@ -13,6 +13,7 @@
 
 use crate::error::{Context, Error, Result};
 use crate::layer::archive::Kind;
+use crate::layer::changes::{Change, Changes};
 use crate::layer::header::{self, Entry};
 use crate::layer::pax::Time;
 use crate::layer::stream::BLOCK;
@@ -48,6 +49,8 @@ pub(crate) struct Options<'a> {
     pub(crate) epoch: Option<i64>,
     /// Paths that are left out; nothing but what is left out may be in them.
     pub(crate) without: BTreeSet<Vec<u8>>,
+    /// The tree is a full one, of which only this is wanted.
+    pub(crate) only: Option<&'a Changes>,
     /// What is mounted in the tree belongs to it.
     pub(crate) mounts: Mounts,
     /// Whose numbers the owners are seen in, where they are not the image's own.
@@ -233,14 +236,24 @@ impl<'a> Packer<'a> {
             self.marker(b".wh..wh..opq")?;
         }
         walk_in(Order::Sorted, self.options.mounts, dir, &mut |step| match step {
-            Step::Entry { path, .. } | Step::Enter { path, .. } if self.options.without.contains(path) => Ok(()),
+            Step::Entry { path, .. } | Step::Enter { path, .. } if self.leaves_out(path) => Ok(()),
             Step::Entry { dir, name, path, .. } => self.entry(dir, name, path).with_context(|| shown(path)),
             Step::Enter { dir, name, path } => {
                 let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).with_context(|| shown(path))?;
                 self.directory(dir, name, path, &stat).with_context(|| shown(path))
             }
             Step::Leave { .. } => Ok(()),
-        })
+        })?;
+        let removed = self.options.only.into_iter().flatten();
+        for (path, _) in removed.filter(|(_, change)| **change == Change::Deleted) {
+            let name = path.iter().rposition(|b| *b == b'/').map_or(0, |cut| cut + 1);
+            self.marker(&[&path[..name], b".wh.", &path[name..]].concat())?;
+        }
+        Ok(())
+    }
+
+    fn leaves_out(&self, path: &[u8]) -> bool {
+        self.options.without.contains(path) || self.options.only.is_some_and(|only| !only.contains_key(path))
     }
 
     /// The two blocks of zeros, and what is still on its way.
@@ -292,7 +305,7 @@ impl<'a> Packer<'a> {
                 return Ok(());
             }
         };
-        if name.to_bytes().starts_with(b".wh.") && self.marks == Marks::Overlay {
+        if name.to_bytes().starts_with(b".wh.") && (self.marks == Marks::Overlay || self.options.only.is_some()) {
             return Err(Error::other(
                 "has a name that stands for a removed file in an image's layer",
             ));

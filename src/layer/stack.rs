@@ -88,7 +88,7 @@ fn look(layers: &[OwnedFd], path: &[u8]) -> Result<Seen> {
                 let stat = fstat(&found)?;
                 let kind = FileType::from_raw_mode(stat.st_mode);
                 return Ok(match kind {
-                    _ if whiteout::is_one(&stat) => Seen::Nothing,
+                    _ if whiteout::hides_open(&found, &stat)? => Seen::Nothing,
                     FileType::Symlink => Seen::Link(readlinkat(&found, c"", Vec::new())?.into_bytes()),
                     kind => Seen::Kind(kind),
                 });

@@ -167,7 +167,7 @@ impl<T> Tree<T> {
                 Ok(target) => Ok(Err(target.into_bytes())),
                 Err(Errno::INVAL) => {
                     let stat = statat(&at.fd, name, AtFlags::SYMLINK_NOFOLLOW).with_context(said)?;
-                    if !whiteout::is_one(&stat) {
+                    if !whiteout::hides(at.fd.as_fd(), name, &stat).with_context(said)? {
                         return Err(Error::from(Errno::NOTDIR)).with_context(said);
                     }
                     // Removed from below, and made anew: what is below stays hidden.

@@ -353,11 +353,12 @@ impl Unpacker<'_> {
                     if self.onto.keeps_kinds() {
                         return Err(Error::other("cannot overwrite a file with a directory"));
                     }
+                    let removed = whiteout::hides(directory.fd(), name, &stat)?;
                     self.tree
                         .clear(directory, name, stream.recorder.as_mut())
                         .context("replace")?;
                     let made = self.tree.make(directory, name)?;
-                    if whiteout::is_one(&stat) {
+                    if removed {
                         whiteout::make_opaque(made.fd())?;
                     }
                 }

@@ -3,10 +3,12 @@
 
 use crate::error::{Context, Result};
 use crate::layer::xattr;
-use rustix::fs::{FileType, Mode, Stat, XattrFlags, mknodat, setxattr};
+use rustix::fs::{
+    AtFlags, FileType, Mode, OFlags, Stat, XattrFlags, fsetxattr, getxattr, mknodat, openat, setxattr, unlinkat,
+};
 use rustix::io::Errno;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
 const OPAQUE: &str = "trusted.overlay.opaque";
 const OPAQUE_NAME: &CStr = c"trusted.overlay.opaque";
@@ -40,13 +42,35 @@ pub(super) fn meaning(name: &[u8]) -> Meaning<'_> {
 /// AUFS keeps the files of its hard links here, and old layers link to them.
 pub(super) const LINKED_FILES: &[u8] = b".wh..wh.plnk";
 
-/// Marks `name` as removed; `EEXIST` where this layer has it.
+/// Marks `name` as removed; `EEXIST` where this layer has it. An overlay takes no such device (ovl_mknod in
+/// fs/overlayfs), and has the other mark since Linux 6.7.
 pub(super) fn make(dir: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0)
+    match mknodat(dir, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM) => {}
+        made => return made,
+    }
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = openat(dir, name, flags, Mode::empty())?;
+    fsetxattr(&file, REMOVED, b"y", XattrFlags::empty()).inspect_err(|_| {
+        let _ = unlinkat(dir, name, AtFlags::empty());
+    })
 }
 
-pub(super) fn is_one(stat: &Stat) -> bool {
+fn is_one(stat: &Stat) -> bool {
     FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice && stat.st_rdev == 0
+}
+
+/// The same as [`hides`], of what is open as a place.
+pub(super) fn hides_open(place: &OwnedFd, stat: &Stat) -> Result<bool> {
+    if is_one(stat) || FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile || stat.st_size != 0 {
+        return Ok(is_one(stat));
+    }
+    let path = format!("/proc/self/fd/{}", place.as_raw_fd());
+    match getxattr(path, REMOVED, &mut [0; 16]) {
+        Ok(_) | Err(Errno::RANGE) => Ok(true),
+        Err(Errno::NODATA | Errno::NOTSUP) => Ok(false),
+        Err(e) => Err(e).with_context(|| format!("read {}", REMOVED.to_string_lossy())),
+    }
 }
 
 /// Whether an entry of a layer stands for a removed name, in either of overlayfs' ways.

@@ -1,7 +1,7 @@
 //! Extended attributes of anything that has a name, symbolic links and devices included.
 
 use crate::error::{Context, Error, Result};
-use rustix::fs::{XattrFlags, fgetxattr, flistxattr, lgetxattr, llistxattr, lsetxattr};
+use rustix::fs::{XattrFlags, fgetxattr, flistxattr, lgetxattr, llistxattr, lremovexattr, lsetxattr};
 use rustix::io::Errno;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -69,6 +69,17 @@ pub(crate) fn set(dir: BorrowedFd<'_>, name: &[u8], xattr: &Xattr) -> Result<()>
         // Of user attributes only files and directories may have some.
         Err(Errno::PERM) if xattr.name.to_bytes().starts_with(b"user.") => Ok(()),
         result => result.with_context(|| format!("set {}", xattr.name.to_string_lossy())),
+    }
+}
+
+/// Takes one from a directory. What the machine's policy needs there stays.
+pub(crate) fn remove(dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
+    if OF_THE_MACHINE.contains(&name) {
+        return Ok(());
+    }
+    match lremovexattr(path(dir, b""), name) {
+        Err(Errno::NODATA) => Ok(()),
+        result => result.with_context(|| format!("remove {}", name.to_string_lossy())),
     }
 }
 

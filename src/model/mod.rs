@@ -4,6 +4,7 @@ pub(crate) mod bytes;
 pub(crate) mod cdi;
 pub(crate) mod container;
 pub(crate) mod digest;
+pub(crate) mod driver;
 pub(crate) mod event;
 pub(crate) mod fields;
 pub(crate) mod health;

@@ -2,22 +2,24 @@
 //! who reads or changes the files of a container that does not run.
 
 use crate::error::{Context as _, Error, Result};
+use crate::layer::copy;
 use crate::layer::overlay::{self, Overlay};
 use crate::model::container::{ContainerConfig, RootSource};
+use crate::model::driver::Driver;
 use crate::model::idmap::IdMap;
 use crate::model::mount::Propagation;
 use crate::monitor::volumes;
 use crate::runtime::plan::{self, Attachment};
 use crate::runtime::prepare;
 use crate::runtime::rootfs::{self, Links};
-use crate::store::Store;
+use crate::store::{Durability, Store};
 use crate::sys;
 use nix::sched::CloneFlags;
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a root is mounted for.
 #[derive(Debug, Clone, Copy)]
@@ -53,6 +55,10 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     if let RootSource::Directory(dir) = &config.root {
         return directory(dir, access, users).with_context(|| format!("mount the root {}", dir.display()));
     }
+    if store.driver()? == Some(Driver::Copy) {
+        let tree = copied(store, config)?;
+        return directory(&tree, access, users).context("mount the container's copy of its image");
+    }
     let overlay = stack(store, config, access)?;
     if let Some((users, ids)) = users.zip(config.namespaces.user.as_ref()) {
         return mapped(&overlay, &store.container_dir(&config.id), users, ids).context("mount the root");
@@ -60,6 +66,30 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     overlay::mount(&overlay)
         .or_else(|first| by_old_call(&overlay, &store.container_dir(&config.id)).map_err(|_| first))
         .context("mount the root")
+}
+
+/// The container's copy of its image, made where there is none yet: in one rename, so that a reader may make it as well
+/// as a start, and a crash leaves nothing half copied. The places that the engine mounts on come first, as in a stack.
+fn copied(store: &Store, config: &ContainerConfig) -> Result<PathBuf> {
+    let tree = store.tree_dir(&config.id);
+    if tree.exists() {
+        return Ok(tree);
+    }
+    if config.build.is_some() {
+        return Err(Error::other("build: not with the storage driver copy"));
+    }
+    let mut layers = vec![store.mount_points()?];
+    layers.extend(store.lower_dirs(config));
+    let stage = store.stage()?;
+    copy::stack(&layers, stage.dir()).context("copy the image")?;
+    sys::stop_point("image-copied");
+    let durability = match config.auto_remove {
+        true => Durability::Volatile,
+        false => Durability::Synced,
+    };
+    store.place_tree(&config.id, stage, durability)?;
+    sys::stop_point("copy-placed");
+    Ok(tree)
 }
 
 fn directory(dir: &Path, access: Access<'_>, users: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {

@@ -3,6 +3,7 @@
 //! ```text
 //! /var/lib/barge/                 the root (-g)
 //!   format                        layout version; written last, so its presence means that everything below exists
+//!   driver                        what makes the containers' roots: overlay or copy (driver.rs)
 //!   lock                          flock: shared while a writer adds references, exclusive while something is dropped
 //!   tags.lock                     flock: around a change of tags.json
 //!   blobs/sha256/<hex>            image configurations, manifests and layers as they came
@@ -10,7 +11,7 @@
 //!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size, blobs}  tar-record (what rebuilds its tar)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag or digest → images, one per platform
-//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  log.json*  layer/ (while a
+//!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  tree/ (a copy)  log.json*  layer/ (while a
 //!                                 commit makes one of upper/, adopt.rs); the directory
 //!                                 itself is flocked by whoever changes the container
 //!   names/<name>                  symlink → ../containers/<id>; the directory itself is flocked around a change
@@ -46,6 +47,7 @@ mod claims;
 mod container_mounts;
 mod containers;
 mod downloads;
+mod driver;
 mod event_tail;
 pub(crate) mod events;
 pub(crate) mod file;

@@ -20,6 +20,7 @@ mod cdi;
 mod check;
 mod commit;
 mod concurrency;
+mod copies;
 mod cp;
 mod crash;
 mod drivers;

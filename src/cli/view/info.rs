@@ -4,6 +4,7 @@ use crate::cli::view::advice::{Facts, advice, remedy};
 use crate::cli::{COMMIT, VERSION};
 use crate::container::list::{self, Selection};
 use crate::error::Result;
+use crate::model::driver::Driver;
 use crate::output::units;
 use crate::runtime::cgroup::{Controller, Host, Version};
 use crate::store::Store;
@@ -109,7 +110,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "ContainersStopped": containers.len() - running - paused,
         "Images": store.image_ids()?.len(),
         "ServerVersion": VERSION,
-        "Driver": "overlay2",
+        "Driver": store.driver()?.unwrap_or(Driver::Overlay).docker_name(),
         "LoggingDriver": "json-file",
         "CgroupDriver": crate::runtime::cgroup::place::manager(&host),
         "CgroupVersion": cgroup_version(&host),

@@ -8,7 +8,7 @@ mod plan;
 
 use crate::container::whole::{self, Whole};
 use crate::error::{Context as _, Error, Result};
-use crate::layer::copy::{Options, Owner};
+use crate::layer::copy::{Options, Owner, There};
 use crate::layer::{self, Mounts, Onto, compress, copy, pack};
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
@@ -346,7 +346,7 @@ impl Side {
             from: self.ids(),
             to: destination.ids(),
             mounts: Mounts::Enter,
-            merge: true,
+            there: There::Merge,
         };
         let dest = into.fd.as_fd();
         let copied = match from {

@@ -5,6 +5,7 @@ mod fuzz;
 mod hostile;
 mod packed;
 mod round_trip;
+mod stacks;
 mod trees;
 mod verified;
 

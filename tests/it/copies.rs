@@ -1,0 +1,94 @@
+//! The storage driver copy: a container's files are a full copy of its image.
+
+use crate::support::{Host, wait_until};
+
+fn host() -> Host {
+    let host = Host::busybox();
+    host.run("--storage-driver copy ps").ok();
+    host
+}
+
+#[test]
+fn a_container_lives_on_a_copy() {
+    let host = host();
+    let script = "echo new > /new; rm -f /etc/group; trap exit TERM; while :; do sleep 0.1; done";
+    host.run(["run", "-d", "--name", "c", "busybox", "sh", "-c", script])
+        .ok();
+    host.run("exec c mkdir -p /d").ok();
+    host.run("exec c chown 7:8 /d").ok();
+    wait_until("what it writes", || host.run("exec c test -e /new").code == 0);
+    let told = host.text("diff c");
+    for line in ["A /new", "A /d", "D /etc/group", "C /etc"] {
+        assert!(told.lines().any(|l| l == line), "{line}: {told}");
+    }
+    assert_eq!(told.lines().count(), 4, "{told}");
+    // Of one that runs, and of one that does not; the copy stays through a restart.
+    for name in ["running", "stopped"] {
+        host.run(format!("commit c {name}")).ok();
+        assert_eq!(host.text(format!("run --rm {name} stat -c %u:%g /d")), "7:8");
+        assert_eq!(host.text(format!("run --rm {name} cat /new")), "new");
+        host.run(format!("run --rm {name} test -e /etc/group")).fails(1);
+        host.run("restart -t 5 c").ok();
+        wait_until("the start", || host.run("exec c test -d /d").code == 0);
+        host.run("stop -t 5 c").ok();
+    }
+    let got = host.scratch().join("got");
+    host.run(format!("cp c:/new {}", got.display())).ok();
+    assert_eq!(std::fs::read_to_string(&got).unwrap(), "new\n");
+    std::fs::write(&got, "put").unwrap();
+    host.run(format!("cp {} c:/d/put", got.display())).ok();
+    assert!(host.text("diff c").contains("A /d/put"));
+    let tar = host.scratch().join("c.tar");
+    host.run(format!("export -o {} c", tar.display())).ok();
+    let list = std::process::Command::new("tar").arg("tf").arg(&tar).output().unwrap();
+    let list = String::from_utf8(list.stdout).unwrap();
+    assert!(list.lines().any(|l| l == "d/put"), "{list}");
+    assert!(!list.lines().any(|l| l.starts_with("etc/resolv.conf")), "{list}");
+    assert_eq!(host.text("inspect -f {{.Driver}}/{{.GraphDriver.Name}} c"), "vfs/vfs");
+    host.run("rm c").ok();
+    // One that has never run has nothing of its own, and can be read and written to.
+    host.run("create --name never busybox true").ok();
+    assert_eq!(host.text("diff never"), "");
+    host.run(format!("cp never:/etc/passwd {}", got.display())).ok();
+    host.run(format!("cp {} never:/own", got.display())).ok();
+    assert_eq!(host.text("diff never"), "A /own");
+    host.run("start -a never").ok();
+    host.run("run --rm --userns auto busybox test -O /etc/passwd").ok();
+    host.run("run --rm --read-only busybox touch /x").fails(1);
+    host.run("rm never").ok();
+}
+
+#[test]
+fn a_root_keeps_its_driver() {
+    let host = host();
+    host.run("--storage-driver overlay ps")
+        .fails(1)
+        .says(&["made with copy"]);
+    host.run("--storage-driver zfs ps")
+        .fails(125)
+        .says(&["want overlay or copy"]);
+    host.run("run --rm --storage-opt size=5M busybox true")
+        .fails(125)
+        .says(&["driver copy"]);
+    host.run("--storage-driver vfs run --rm busybox true").ok();
+    let other = Host::busybox();
+    other.run("run --rm busybox true").ok();
+    other.run("-s copy ps").fails(1).says(&["made with overlay"]);
+    other.run("-s overlay2 ps").ok();
+    assert_eq!(other.text("info -f {{.Driver}}"), "overlay2");
+}
+
+#[test]
+fn killed_while_an_image_is_copied() {
+    for point in ["image-copied", "copy-placed"] {
+        let host = host();
+        host.run("create --name c busybox echo whole").ok();
+        let killed = host.barge("start -a c").env("BARGE_STOP_AT", point).run();
+        assert_ne!(killed.code, 0, "{point}");
+        assert_eq!(host.text("start -a c"), "whole", "{point}");
+        assert_eq!(host.text("diff c"), "", "{point}");
+        host.run("rm c").ok();
+        // Whoever makes something next takes away what was half copied.
+        host.run("run --rm busybox true").ok();
+    }
+}

@@ -143,7 +143,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
             },
         )?;
         let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
-        let mut solver = Solver::new(store, options, progress, &dockerfile, sources, platform.clone())?;
+        let mut solver = Solver::new(store, options, progress, (&dockerfile, platform.clone()), sources)?;
         let mut target = solver.solve(&plan, &globals)?;
         unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
         let created = options.time.created.unwrap_or_else(Timestamp::now);

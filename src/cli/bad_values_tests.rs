@@ -22,10 +22,7 @@ fn error_of(path: &[&str], flag: String) -> Option<Error> {
     let mut parser = tree::parser(path).unwrap();
     parser.build();
     let words = [vec![flag.into()], positionals(&parser)].concat();
-    match parse(path, &words) {
-        Err(e) => Some(e),
-        Ok(Parsed::Help(_) | Parsed::Typed(_)) => None,
-    }
+    parse(path, &words).err()
 }
 
 fn clear(path: &[&str], typed: &str, e: &Error) {

@@ -53,7 +53,7 @@ fn merge(dirs: Vec<OwnedFd>, into: BorrowedFd<'_>, path: &mut Vec<u8>, all: &mut
             path.push(b'/');
         }
         path.extend_from_slice(name.to_bytes());
-        one(&dirs, &which, &name, into, path, all).with_context(|| shown(path))?;
+        one(&dirs, (&name, &which), into, path, all).with_context(|| shown(path))?;
         path.truncate(length);
     }
     Ok(())
@@ -61,8 +61,7 @@ fn merge(dirs: Vec<OwnedFd>, into: BorrowedFd<'_>, path: &mut Vec<u8>, all: &mut
 
 fn one(
     dirs: &[OwnedFd],
-    which: &[usize],
-    name: &CString,
+    (name, which): (&CString, &[usize]),
     into: BorrowedFd<'_>,
     path: &mut Vec<u8>,
     all: &mut Merged<'_>,

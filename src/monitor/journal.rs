@@ -275,7 +275,7 @@ mod tests {
             journal.record(Stream::Stdout, format!("{n:03}\n").as_bytes());
         }
         let dropped = journal.dropped;
-        assert!(dropped > 0 && dropped % 4 == 0);
+        assert!(dropped > 0 && dropped.is_multiple_of(4));
         take(&server);
         take(&server);
         journal.record(Stream::Stdout, b"last\n");

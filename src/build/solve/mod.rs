@@ -56,9 +56,8 @@ impl<'a> Solver<'a> {
         store: &'a Store,
         options: &'a Options,
         progress: &'a dyn Progress,
-        dockerfile: &'a Dockerfile,
+        (dockerfile, platform): (&'a Dockerfile, Platform),
         sources: Sources<'a>,
-        platform: Platform,
     ) -> Result<Solver<'a>> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         Ok(Solver {
@@ -240,7 +239,7 @@ impl<'a> Solver<'a> {
             Base::Scratch => {
                 let state = State::scratch(platform);
                 return Ok((
-                    self.fresh(state, None, None, globals, Digest::of(b"scratch")),
+                    Self::fresh(state, None, None, globals, Digest::of(b"scratch")),
                     Vec::new(),
                     "scratch".into(),
                 ));
@@ -272,7 +271,7 @@ impl<'a> Solver<'a> {
             Outside::Image(record) => {
                 let top = self.layers.found(&record.layers)?;
                 let (state, triggers) = State::of(&record.config);
-                let stage = self.fresh(state, top, Some(record.id), globals, record.id.0);
+                let stage = Self::fresh(state, top, Some(record.id), globals, record.id.0);
                 Ok((stage, triggers, name.clone()))
             }
             Outside::Context(_) | Outside::Stage(_) => Err(Error::other(format!(
@@ -281,7 +280,7 @@ impl<'a> Solver<'a> {
         }
     }
 
-    fn fresh(&self, state: State, top: Top, base: Option<ImageId>, globals: &Globals, id: Digest) -> Stage {
+    fn fresh(state: State, top: Top, base: Option<ImageId>, globals: &Globals, id: Digest) -> Stage {
         Stage {
             scope: Scope::stage(globals, &state.image.config.env),
             base_history: state.image.history.len(),

@@ -275,7 +275,8 @@ mod tests {
         let unit = || Ok(Place::Unit("system.slice/web.service".into()));
         let scope = |slice: &str| Ok(Place::Scope(slice.to_owned()));
         use CgroupMode::{Disabled, Enabled, Split};
-        let table: [(CgroupMode, Option<&str>, &Around, Result<Place, &str>); 17] = [
+        type Row<'a> = (CgroupMode, Option<&'a str>, &'a Around, Result<Place, &'a str>);
+        let table: [Row<'_>; 17] = [
             (Enabled, None, &on_systemd, scope("system.slice")),
             (Enabled, None, &in_unit, unit()),
             (Enabled, None, &in_company, scope("system.slice")),

@@ -303,9 +303,7 @@ mod tests {
         assert_eq!(
             body.bytes,
             b"\x02\0\0\0ab\0\0\x18\0\0\0\0\0\0\0\x04\0\0\0PIDs\0\x02au\0\0\0\0\x04\0\0\0\x07\0\0\0\0\0\0\0\0\0\0\0"
-                .iter()
-                .copied()
-                .collect::<Vec<_>>()
+                .to_vec()
         );
     }
 

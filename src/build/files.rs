@@ -36,6 +36,31 @@ pub(crate) fn make_directory(below: &[PathBuf], path: &str, staged: &StagedLayer
     Ok(true)
 }
 
+/// After `--link`, whose files are put into an empty directory: on the way to `dest`, what is a directory in the tree too
+/// stays as it is there. What the tree has a link for is another directory now.
+pub(crate) fn keep_directories(below: &[PathBuf], dest: &str, staged: &StagedLayer) -> Result<()> {
+    let diff = staged.diff()?;
+    let mut walked: Vec<u8> = Vec::new();
+    let mut known = Vec::new();
+    for name in dest.bytes().collect::<Vec<_>>().split(|b| *b == b'/') {
+        if name.is_empty() {
+            continue;
+        }
+        if !walked.is_empty() {
+            walked.push(b'/');
+        }
+        walked.extend_from_slice(name);
+        let made = rustix::fs::statat(&diff, walked.as_slice(), rustix::fs::AtFlags::SYMLINK_NOFOLLOW);
+        let is_directory = made.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
+        let place = stack::find(below, &walked)?;
+        if !is_directory || place.kind != Some(FileType::Directory) || place.path != walked {
+            break;
+        }
+        known.push(walked.clone());
+    }
+    layer::inherit(diff.as_fd(), &known, below)
+}
+
 /// Where a directory is to be made, without links; `None` if there is one.
 fn resolve(below: &[PathBuf], path: &str) -> Result<Option<Vec<u8>>> {
     let mut path = path.as_bytes().to_vec();

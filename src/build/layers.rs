@@ -53,8 +53,9 @@ enum State {
     /// In the store, and claimed.
     Placed(ChainId),
     Hashing {
-        staged: StagedLayer,
+        /// Dropped first: it writes into the other one.
         task: Task,
+        staged: StagedLayer,
         made: Made,
     },
     /// `None`: it changed nothing.

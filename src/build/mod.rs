@@ -148,13 +148,13 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
         let created = options.time.created.unwrap_or_else(Timestamp::now);
         finish::decorate(&mut target, options, created);
+        // An output that fails takes no finished step with it.
+        solver.layers.place(target.top)?;
         for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
             let root = solver.layers.view(target.top)?;
             export::export_tree(output, root.as_fd(), options.time.created.map(Timestamp::as_second))?;
         }
         if !wants_image(options) {
-            // What is cached is the result, and whatever else is made of it.
-            solver.layers.place(target.top)?;
             continue;
         }
         let kept = finish::Kept {

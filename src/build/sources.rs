@@ -5,7 +5,7 @@ use crate::build::copy::Tree;
 use crate::build::layers::{Layers, Top, View};
 use crate::build::options::{NamedContext, NamedPlace, Options};
 use crate::build::progress::{Event, Progress};
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::image;
 use crate::image::pull::Wanted;
 use crate::model::image::ImageRecord;
@@ -13,6 +13,7 @@ use crate::model::platform::Platform;
 use crate::store::Store;
 use std::collections::BTreeMap;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 use std::rc::Rc;
 
 /// Files that a step reads.
@@ -89,6 +90,12 @@ impl<'a> Sources<'a> {
         match &named.place {
             NamedPlace::Image(image) => Ok(Outside::Image(Box::new(self.image(image, platform)?))),
             NamedPlace::Stage(stage) => Ok(Outside::Stage(stage.clone())),
+            NamedPlace::OciLayout { dir, select } => {
+                let record = self.layout(dir, select.as_deref(), platform);
+                Ok(Outside::Image(Box::new(record.with_context(|| {
+                    format!("--build-context {name}: {}", dir.display())
+                })?)))
+            }
             place => match context::open_named(self.store, place, &self.options.access)? {
                 Some(context) => {
                     let context = Rc::new(context);
@@ -114,6 +121,20 @@ impl<'a> Sources<'a> {
             access: self.options.access.clone(),
         };
         let record = image::pull::ensure(self.store, name, &wanted, &Pulling(self.progress))?;
+        self.images.insert(key, record.clone());
+        Ok(record)
+    }
+
+    /// Out of a layout; for the store it has no name, and the next `image prune` takes it if nothing was made of it.
+    fn layout(&mut self, dir: &Path, select: Option<&str>, platform: Option<&Platform>) -> Result<ImageRecord> {
+        let platform = platform.cloned().unwrap_or_else(Platform::host);
+        let text = format!("oci-layout://{}{}", dir.display(), select.unwrap_or_default());
+        let key = (text, Some(platform.clone()));
+        if let Some(record) = self.images.get(&key) {
+            return Ok(record.clone());
+        }
+        let id = image::load::one_of_layout(self.store, dir, select, &platform, &Pulling(self.progress))?;
+        let record = self.store.image(&id)?;
         self.images.insert(key, record.clone());
         Ok(record)
     }

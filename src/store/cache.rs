@@ -205,6 +205,9 @@ impl Store {
         if sys::process::boot_id().ok().as_ref() != Some(&step.boot_id) {
             return Ok(false);
         }
+        if step.layer.is_some() && !(stage.join("diff").is_dir() && stage.join(RECORD).exists()) {
+            return Ok(false);
+        }
         let top = match &step.parent {
             StepParent::Top(top) => *top,
             StepParent::Staged(name) => {
@@ -242,7 +245,7 @@ impl Store {
             let place = self.layers_root().join(record.chain_id().hex());
             match std::fs::rename(stage, &place) {
                 Err(e) if !place.exists() => return Err(e).with_context(|| format!("rename to {}", place.display())),
-                Err(_) => staging::remove_path(stage)?,
+                Err(_) => discard(stage)?,
                 Ok(()) => file::sync_dir(&self.layers_root())?,
             }
         } else {
@@ -274,6 +277,21 @@ pub(super) fn clean(stage: &Path) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Removes a staging directory, what says that its step is done before everything else: half of a layer is none.
+pub(super) fn discard(stage: &Path) -> Result<()> {
+    match std::fs::remove_file(stage.join(FINISHED)) {
+        Err(e)
+            if !matches!(
+                e.kind(),
+                std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory
+            ) =>
+        {
+            Err(e).with_context(|| format!("remove {}", stage.display()))
+        }
+        _ => staging::remove_path(stage),
+    }
 }
 
 /// Leaves word that the step is done, in the staging directory of its layer.

@@ -5,6 +5,7 @@
 //! Between making an entry and locking it, a sweeper may take it away; so whoever locks one, maker or sweeper, looks
 //! afterwards whether it is still in place.
 
+use super::cache;
 use super::{Durability, Store, file, lock, random};
 use crate::error::{Context, Error, Result};
 use crate::sys::tree;
@@ -69,7 +70,7 @@ impl Drop for Stage {
     fn drop(&mut self) {
         if !self.committed {
             // What can't be deleted now is swept by a later command.
-            let _ = remove_path(&self.path);
+            let _ = cache::discard(&self.path);
         }
     }
 }
@@ -227,7 +228,7 @@ impl Store {
         }
         // A container that was being removed takes its volumes along; if they can't go now, it stays to say so.
         if self.drop_rest_of(path)? {
-            remove_path(path)?;
+            cache::discard(path)?;
         }
         Ok(true)
     }

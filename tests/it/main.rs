@@ -14,6 +14,8 @@
 mod archives;
 mod bad_input;
 mod build_cache;
+mod build_context;
+mod build_copy;
 mod build_language;
 mod build_run;
 mod cdi;

@@ -124,7 +124,7 @@ impl Request {
     }
 
     /// Where it goes: absolute, and whether it says that this is a directory.
-    fn destination(&self) -> (String, bool) {
+    pub(crate) fn destination(&self) -> (String, bool) {
         let dest = self.dest.as_str();
         let directory = dest.is_empty() || dest == "." || dest.ends_with('/') || dest.ends_with("/.");
         let whole = match dest.starts_with('/') {

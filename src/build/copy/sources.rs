@@ -116,7 +116,11 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
     if !has_wildcards(&path) {
         let found = one(from, source)?;
         let name = path.rsplit('/').next().unwrap_or_default().as_bytes().to_vec();
-        parts.extend(part(request, from, &found, name, &filter)?);
+        let part = part(request, from, &found, name, &filter)?;
+        if part.as_ref().is_some_and(|p| is_ignored(request, from, &found, p)) {
+            return Err(missing(source, from, &found));
+        }
+        parts.extend(part);
         return Ok(());
     }
     for path in expand(from, &path)? {
@@ -125,9 +129,18 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
             return Err(missing(&shown(&path), from, &found));
         }
         let name = path.rsplit(|b| *b == b'/').next().unwrap_or_default().to_vec();
-        parts.extend(part(request, from, &found, name, &filter)?);
+        let part = part(request, from, &found, name, &filter)?;
+        parts.extend(part.filter(|p| !is_ignored(request, from, &found, p)));
     }
     Ok(())
+}
+
+/// An ignored directory, and nothing in it is excepted from that.
+fn is_ignored(request: &Request, from: &Tree<'_>, found: &Found, part: &Part) -> bool {
+    !part.scan.single
+        && part.scan.entries.is_empty()
+        && request.exclude.is_empty()
+        && from.ignore.is_some_and(|i| i.ignores(&found.path()))
 }
 
 /// `None` if it is left out.

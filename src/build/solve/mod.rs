@@ -523,9 +523,23 @@ impl<'a> Solver<'a> {
         }
         let created = self.created();
         let staged = self.layers.stage(top)?;
-        let root = self.layers.writable(top, &staged)?;
-        let content = selected.write(root.as_fd(), root.as_fd()).map_err(place)?;
-        drop(root);
+        let content = match transfer.link {
+            // Whatever the tree is: its links are not followed, and a file goes where it has a directory.
+            true => {
+                let names = self.layers.view(top)?;
+                let written = selected.write(staged.diff()?.as_fd(), names.as_fd());
+                let kept = |content| {
+                    let (dest, _) = request.destination();
+                    files::keep_directories(&self.layers.dirs(top), &dest, &staged).map(|()| content)
+                };
+                written.and_then(kept)
+            }
+            false => {
+                let root = self.layers.writable(top, &staged)?;
+                selected.write(root.as_fd(), root.as_fd())
+            }
+        }
+        .map_err(place)?;
         sys::stop_point("files-copied");
         let inputs = about(&content);
         let said = Said::Files(transfer_text(verb, &request, &content));

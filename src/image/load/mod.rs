@@ -113,6 +113,28 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
     Ok(loaded)
 }
 
+/// One image of an OCI layout, for the platform, as `FROM` takes it: it gets no name. `select` is `:TAG` or `@DIGEST`.
+pub(crate) fn one_of_layout(
+    store: &Store,
+    dir: &std::path::Path,
+    select: Option<&str>,
+    platform: &Platform,
+    progress: &dyn Progress,
+) -> Result<ImageId> {
+    check_policy_of_files("oci")?;
+    let archive = Archive::open(store, &Input::Path(dir.to_owned()))?;
+    let mut planned = choose(layout::plan_one(&archive, select)?, std::slice::from_ref(platform))?;
+    let ranked = |image: &Planned| platform.rank(&image.platform()).unwrap_or(usize::MAX);
+    planned.sort_by_key(ranked);
+    planned.truncate(1);
+    planned.iter_mut().for_each(|image| image.names.clear());
+    let intake = Intake::new(store, progress)?;
+    unpack(&intake, &archive, &planned, progress)?;
+    let loaded = finish(&intake, &planned)?;
+    let first = loaded.first().map(|one| one.id);
+    first.ok_or_else(|| Error::other("the layout has no image"))
+}
+
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     let planned = match archive.read(format::docker_archive::MANIFEST)? {
         Some(list) if is_list(&list) => {

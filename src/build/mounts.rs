@@ -78,6 +78,20 @@ pub(crate) fn key(run: &Run, source: &mut dyn FnMut(Option<&str>) -> Result<Sour
     Ok(keys.into())
 }
 
+/// Whether one of two steps at once would have to wait for a cache of the other's.
+pub(crate) fn wait_for_each_other(one: &Run, other: &Run) -> bool {
+    let caches = |run: &Run| -> Vec<Sharing> {
+        let sharing = run.mounts.iter().filter_map(|mount| match &mount.kind {
+            MountKind::Cache { sharing, .. } => Some(*sharing),
+            _ => None,
+        });
+        sharing.collect()
+    };
+    let (one, other) = (caches(one), caches(other));
+    let locked = one.iter().chain(&other).any(|sharing| *sharing == Sharing::Locked);
+    locked && !one.is_empty() && !other.is_empty()
+}
+
 /// Makes what the mounts need: in the step's staging directory, and secrets in the container's run directory.
 pub(crate) struct Preparation<'a> {
     pub(crate) store: &'a Store,
@@ -92,7 +106,14 @@ impl Preparation<'_> {
     pub(crate) fn mounts(&self, run: &Run, source: &mut dyn FnMut(Option<&str>) -> Result<Source>) -> Result<Prepared> {
         let mut prepared = Prepared::default();
         let mut variables = Vec::new();
-        for (n, mount) in run.mounts.iter().enumerate() {
+        // Caches last, and in an order that is the same in every build: who waits for one has none that somebody before
+        // it waits for.
+        let mut all: Vec<_> = run.mounts.iter().enumerate().collect();
+        all.sort_by_key(|(_, mount)| match &mount.kind {
+            MountKind::Cache { id, .. } => Some(id.to_string()),
+            _ => None,
+        });
+        for (n, mount) in all {
             let done = match &mount.kind {
                 MountKind::Bind {
                     from,

@@ -96,17 +96,8 @@ fn chown_fd(fd: BorrowedFd<'_>, owner: Owner) -> Result<()> {
     Ok(chownat(fd, c"", Some(uid), Some(gid), AtFlags::EMPTY_PATH)?)
 }
 
-/// What a link at the end of the path means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Last {
-    Followed,
-    /// Found itself.
-    #[cfg_attr(not(test), allow(dead_code))]
-    Link,
-}
-
-/// Follows `path` from `root`. What is missing is no error, but something that is no directory and is gone through is.
-pub(super) fn find(root: BorrowedFd<'_>, path: &[u8], last: Last) -> Result<Found> {
+/// Follows `path` from `root`, a link at its end too. What is missing is no error, but something that is no directory and is gone through is.
+pub(super) fn find(root: BorrowedFd<'_>, path: &[u8]) -> Result<Found> {
     let root = Rc::new(openat(root, c".", PLACE | OFlags::DIRECTORY, Mode::empty()).context("open directory")?);
     let mut found = Found {
         stat: fstat(&*root)?,
@@ -138,7 +129,7 @@ pub(super) fn find(root: BorrowedFd<'_>, path: &[u8], last: Last) -> Result<Foun
         };
         let stat = fstat(&fd)?;
         let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
-        if is_link && (last == Last::Followed || !todo.is_empty()) {
+        if is_link {
             links += 1;
             if links > MOST_LINKS {
                 return Err(Error::from(Errno::LOOP)).with_context(|| shown(path));

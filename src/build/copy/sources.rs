@@ -1,6 +1,6 @@
 //! From what an instruction says to the files that are meant: wildcards, links, addresses, heredocs.
 
-use super::find::{Found, Last, find};
+use super::find::{Found, find};
 use super::scan::{Filter, Scan, join};
 use super::{Owners, Part, Request, Tree, Verb, shown};
 use crate::build::git::{self, Repository};
@@ -52,7 +52,7 @@ pub(super) fn new_file(stage: &Stage, name: &[u8], mode: u32) -> Result<File> {
 
 fn staged(stage: Stage, name: Vec<u8>, unpack: bool) -> Result<Part> {
     let tree = own(&stage);
-    let found = find(tree.root, &name, Last::Followed)?;
+    let found = find(tree.root, &name)?;
     Ok(Part {
         scan: Scan::single(&tree, &found)?,
         name,
@@ -77,7 +77,7 @@ fn fetch(store: &Store, access: &Access, request: &Request, source: &str) -> Res
             root: checkout.root(),
             ..own(checkout.stage())
         };
-        let found = find(tree.root, b"", Last::Followed)?;
+        let found = find(tree.root, b"")?;
         let filter = Filter {
             exclude: Ignore::of_patterns(request.exclude.iter().map(String::as_str))?,
             include: None,
@@ -124,7 +124,7 @@ fn local(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Vec<Part>
         return Ok(());
     }
     for path in expand(from, &path)? {
-        let found = find(from.root, &path, Last::Followed).with_context(|| shown(&path))?;
+        let found = find(from.root, &path).with_context(|| shown(&path))?;
         if !found.missing.is_empty() {
             return Err(missing(&shown(&path), from, &found));
         }
@@ -184,7 +184,7 @@ fn with_parents(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Ve
     };
     let required = !has_wildcards(pattern) && bases.len() == 1 && !has_wildcards(base);
     for base in bases.drain(..) {
-        let found = find(from.root, &base, Last::Followed).with_context(|| source.to_owned())?;
+        let found = find(from.root, &base).with_context(|| source.to_owned())?;
         if !found.is_directory() {
             return Err(missing(source, from, &found));
         }
@@ -209,7 +209,7 @@ fn with_parents(request: &Request, from: &Tree<'_>, source: &str, parts: &mut Ve
 /// What `source`, without wildcards, is; an error if it is not there, or ignored.
 pub(super) fn one(from: &Tree<'_>, source: &str) -> Result<Found> {
     let path = clean(&format!("/{source}"));
-    let found = find(from.root, path.as_bytes(), Last::Followed).with_context(|| source.to_owned())?;
+    let found = find(from.root, path.as_bytes()).with_context(|| source.to_owned())?;
     if !found.missing.is_empty() {
         return Err(missing(source, from, &found));
     }
@@ -254,7 +254,7 @@ fn expand(from: &Tree<'_>, pattern: &str) -> Result<Vec<Vec<u8>>> {
     let names: Vec<&str> = pattern.split('/').filter(|n| !n.is_empty()).collect();
     let literal = names.iter().take_while(|n| !has_wildcards(n)).count();
     let start = names[..literal].join("/");
-    let found = find(from.root, start.as_bytes(), Last::Followed).with_context(|| start.clone())?;
+    let found = find(from.root, start.as_bytes()).with_context(|| start.clone())?;
     let none = Ignore::default();
     let ignore = from.ignore.unwrap_or(&none);
     let mut at: Vec<(Vec<u8>, Above)> = Vec::new();

@@ -5,7 +5,7 @@
 //! link, and made anew: what an image has there is never written through.
 
 use super::file::{self, Wanted};
-use super::find::{Last, Owner, find};
+use super::find::{Owner, find};
 use super::mode::Chmod;
 use super::scan::{Entry, INSIDE, in_parallel, join};
 use super::{Owners, Part, Request, shown, unpack};
@@ -64,7 +64,7 @@ impl Writer<'_> {
     pub(super) fn write(&self, target: BorrowedFd<'_>) -> Result<Written> {
         let (dest, directory) = self.request.destination();
         let made_for = self.owner.unwrap_or(Owner::ROOT);
-        let mut place = find(target, dest.as_bytes(), Last::Followed)?;
+        let mut place = find(target, dest.as_bytes())?;
         let unpacked = self.part.unpack && {
             let file = self.part.scan.open(&self.part.scan.entries[0].path)?;
             unpack::is_archive(&file)

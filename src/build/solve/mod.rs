@@ -10,12 +10,13 @@ use crate::build::expand::{Globals, Scope};
 use crate::build::files;
 use crate::build::instruction::{Dockerfile, Instruction, Statement, Transfer};
 use crate::build::layers::{LayerRef, Layers, Made, Top};
+use crate::build::mounts;
 use crate::build::options::Options;
 use crate::build::parser;
 use crate::build::plan::{self, Base, Plan};
 use crate::build::progress::{Change, Event, Outline, OutlineStage, Progress, StepNumber};
 use crate::build::sources::{Outside, Source, Sources};
-use crate::build::stage::{Phase, Slot, Stage};
+use crate::build::stage::{Phase, Running, Slot, Stage};
 use crate::build::state::{Said, State};
 use crate::error::{Error, Kind, Result};
 use crate::model::digest::Digest;
@@ -151,22 +152,7 @@ impl<'a> Solver<'a> {
             self.slots[n].phase = Phase::Ready;
         }
         while matches!(self.slots[n].phase, Phase::Ready) {
-            let runs = self
-                .slots
-                .iter()
-                .filter(|s| matches!(s.phase, Phase::Running(_)))
-                .count();
-            let next_runs = matches!(
-                self.slots[n].todo.front(),
-                Some((
-                    _,
-                    Statement {
-                        instruction: Instruction::Run(_),
-                        ..
-                    }
-                ))
-            );
-            if next_runs && runs >= self.jobs {
+            if !self.has_room(n) {
                 return Ok(());
             }
             match self.slots[n].todo.pop_front() {
@@ -181,6 +167,26 @@ impl<'a> Solver<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the next step of a stage can begin beside what runs. Nothing of the build may wait for a cache that a
+    /// container of the same build uses: nobody would notice that container's end.
+    fn has_room(&self, n: usize) -> bool {
+        let Some((_, statement)) = self.slots[n].todo.front() else {
+            return true;
+        };
+        let Instruction::Run(next) = &statement.instruction else {
+            return true;
+        };
+        let running = self.slots.iter().filter_map(|slot| match &slot.phase {
+            Phase::Running(running) => Some(running),
+            _ => None,
+        });
+        let conflicts = |running: &Running| match &running.statement.instruction {
+            Instruction::Run(run) => mounts::wait_for_each_other(next, run),
+            _ => false,
+        };
+        running.clone().count() < self.jobs && !running.into_iter().any(|r| conflicts(r))
     }
 
     fn tell(&self, step: StepNumber, change: Change<'_>) {

@@ -5,7 +5,7 @@ use crate::cli::argument::{Values, flag, value};
 use crate::container::config::RunArgs;
 use crate::container::create;
 use crate::error::{Error, Kind, Result};
-use crate::image::progress::{Event, Progress as _};
+use crate::image::progress::Event;
 use crate::image::pull::{PullPolicy, Wanted, ensure};
 use crate::model::container::ContainerConfig;
 use crate::model::platform::Platform;

@@ -78,7 +78,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         .and_then(|_| crate::monitor::health::read(store, id).ok()?);
     object["State"]["Health"] = serde_json::to_value(health)?;
     if let (true, Some(object)) = (with_size, object.as_object_mut()) {
-        let size = list::size(store, id, &config.image.id).with_context(|| format!("size of {}", id.short()))?;
+        let size = list::size(store, id, &config.image).with_context(|| format!("size of {}", id.short()))?;
         object.insert("SizeRw".to_owned(), size.own.into());
         object.insert("SizeRootFs".to_owned(), size.total.into());
     }

@@ -8,7 +8,7 @@ use crate::layer;
 use crate::model::bytes::ByteString;
 use crate::model::container::{ImageUse, NetworkMode};
 use crate::model::driver::Driver;
-use crate::model::id::{ContainerId, ImageId};
+use crate::model::id::ContainerId;
 use crate::model::mount::Mount;
 use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
@@ -133,7 +133,7 @@ pub(crate) fn list(store: &Store, selection: &Selection) -> Result<Vec<Entry>> {
             entry.size = entry
                 .summary
                 .as_ref()
-                .and_then(|summary| size(store, &entry.id, &summary.image.id).ok());
+                .and_then(|summary| size(store, &entry.id, &summary.image).ok());
         }
     }
     Ok(entries)
@@ -205,8 +205,8 @@ fn with_status(store: &Store, id: ContainerId, status: Status) -> Option<Entry> 
 }
 
 /// What a container takes on disk, its image included.
-pub(crate) fn size(store: &Store, id: &ContainerId, image: &ImageId) -> Result<Size> {
-    let own = match store.driver()? {
+pub(crate) fn size(store: &Store, id: &ContainerId, image: &ImageUse) -> Result<Size> {
+    let changes = match store.driver()? {
         Some(Driver::Copy) => diff::size_in_copy(store, id)?,
         _ => {
             let upper = store.upper_dir(id);
@@ -215,8 +215,12 @@ pub(crate) fn size(store: &Store, id: &ContainerId, image: &ImageId) -> Result<S
             layer::size(std::os::fd::AsFd::as_fd(&fd))?
         }
     };
+    // What commits have made of its changes lies beside them, and is the container's still.
+    let committed = image.layers.iter().rev().take(image.committed);
+    let committed: u64 = committed.map(|layer| store.layer(layer).map_or(0, |l| l.size)).sum();
+    let own = changes + committed;
     // The image may have been removed by force.
-    let image = store.image(image).map_or(0, |record| record.size);
+    let image = store.image(&image.id).map_or(0, |record| record.size);
     Ok(Size {
         own,
         total: own + image,

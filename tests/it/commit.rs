@@ -39,6 +39,9 @@ fn a_stopped_container_becomes_an_image_without_a_copy() {
     let top = host.text(["inspect", "--format", "{{.GraphDriver.Data.UpperDir}}", "made:1"]);
     assert_eq!(inode(&std::path::Path::new(&top).join("new")), before);
     assert!(upper_is_empty(&host, "c"));
+    // They are the container's changes still.
+    let size = host.text("inspect --type container --size --format {{.SizeRw}} c");
+    assert!(size.parse::<u64>().unwrap() > 0, "{size}");
     assert_eq!(layers(&host, "made:1").len(), 2);
     let see = "cat /new /var/v; ls /var /etc; stat -c '%h %Y' /same; pwd";
     let seen = host.text(["run", "--rm", "made:1", "sh", "-c", see]);

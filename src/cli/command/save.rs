@@ -4,7 +4,7 @@ use crate::cli::argument::{Values, list, value, words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::error::{Error, Result};
-use crate::image::progress::{Event, Progress as _};
+use crate::image::progress::Event;
 use crate::image::save::{Output, Save, into_directory, into_file, left_out, save};
 use crate::model::platform::Platform;
 use crate::output::progress::{self, To};

@@ -80,10 +80,10 @@ fn a_root_keeps_its_driver() {
 
 #[test]
 fn killed_while_an_image_is_copied() {
-    for point in ["image-copied", "copy-placed"] {
+    for point in crate::crash::COPY_POINTS {
         let host = host();
         host.run("create --name c busybox echo whole").ok();
-        let killed = host.barge("start -a c").env("BARGE_STOP_AT", point).run();
+        let killed = host.barge("start -a c").env("BARGE_STOP_AT", *point).run();
         assert_ne!(killed.code, 0, "{point}");
         assert_eq!(host.text("start -a c"), "whole", "{point}");
         assert_eq!(host.text("diff c"), "", "{point}");

@@ -82,6 +82,9 @@ const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 /// Those of a container's.
 const CONTAINER_MOUNT_POINTS: &[&str] = &["container-mount-made", "container-unmounted"];
 
+/// Those of a container's copy of its image (`copies.rs`).
+pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 

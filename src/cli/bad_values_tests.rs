@@ -1,7 +1,7 @@
 //! Wrong words for every flag of every command, found in the tree: one line that names the flag, a hint, exit code 125.
 
 use crate::cli::argument::is_switch;
-use crate::cli::{Parsed, parse, tree};
+use crate::cli::{parse, tree};
 use crate::error::{Error, Kind};
 use clap::{Arg, ArgAction};
 use std::ffi::OsString;

@@ -28,6 +28,8 @@ impl Store {
     }
 
     pub(crate) fn record_driver(&self, driver: Driver) -> Result<()> {
+        // Of several first containers, each comes to the same, but a file is written by one at a time.
+        let _one_at_a_time = self.lock_tags()?;
         let line = format!("{}\n", driver.name());
         file::replace(self.root(), NAME, line.as_bytes(), Durability::Synced)
     }

@@ -640,7 +640,7 @@ fn outputs() {
         assert!(config.contains("/x"), "{name}: {config}");
     }
     assert!(
-        build(&host, &"-t a/b:c --output type=docker,dest=-".to_owned(), text)
+        build(&host, "-t a/b:c --output type=docker,dest=-", text)
             .ok()
             .stdout
             .len()

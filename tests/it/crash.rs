@@ -82,6 +82,9 @@ const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
 /// Those of a container's.
 const CONTAINER_MOUNT_POINTS: &[&str] = &["container-mount-made", "container-unmounted"];
 
+/// Of a push to a registry of 2013 (`old_registries.rs`).
+pub const OLD_PUSH_POINTS: &[&str] = &["v1-layer-sent"];
+
 /// Those of a container's copy of its image (`copies.rs`).
 pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
 

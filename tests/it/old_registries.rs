@@ -346,8 +346,13 @@ fn a_push_and_what_goes_back_as_it_came() {
         .says(&["push access denied for"]);
     login(&host, &hub.index.host, PASSWORD).ok();
     let world = || hub.world.lock().unwrap();
-    // Half of it is there from an earlier attempt.
+    // Killed when a layer was sent, and then once more.
+    let killed = barge(&host, ["push", &own])
+        .env("BARGE_STOP_AT", crate::crash::OLD_PUSH_POINTS[0])
+        .run();
+    assert_ne!(killed.code, 0);
     barge(&host, ["push", &own]).run().ok();
+    // Half of it is there from an earlier attempt.
     let pushed = world().tags["shykes/own"]["1"].clone();
     world().images.get_mut(&pushed).unwrap().marked = true;
     world().images.get_mut(&pushed).unwrap().layer = None;

@@ -1,7 +1,6 @@
 //! COPY and ADD against real directories: what is selected, what is written, and what is refused.
 
 #![allow(clippy::disallowed_methods)] // test files need no staging
-//! COPY and ADD on a real filesystem: what docker makes of the same.
 
 use super::*;
 use crate::store::testing::Scratch;

@@ -36,7 +36,7 @@ pub(super) const SPEC: Spec = Spec {
         rmi::SPEC.under_noun("rm"),
         save::SPEC.under_noun("save"),
         tag::SPEC.under_noun("tag"),
-        image_mount::UNMOUNT.under_noun("umount"),
+        UMOUNT,
         image_mount::UNMOUNT,
     ]),
 };
@@ -119,3 +119,9 @@ pub(super) fn lines(removal: &Removal) -> Vec<String> {
     };
     removal.lines.iter().map(|line| small(line.to_string())).collect()
 }
+
+const UMOUNT: Spec = Spec {
+    name: "umount",
+    also: Some("image unmount"),
+    ..image_mount::UNMOUNT
+};

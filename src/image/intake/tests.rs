@@ -1,3 +1,5 @@
+//! What goes in and what is refused, on a real store.
+
 use super::*;
 use crate::image::progress::Silent;
 use crate::image::resolve;

@@ -51,7 +51,7 @@ fn missing() -> Vec<Peer> {
 pub(crate) fn page() -> Vec<u8> {
     let mut roff = Roff::new();
     let source = format!("barge {VERSION}");
-    roff.control("TH", ["barge-missing", "7", "2026", source.as_str(), "barge"]);
+    roff.control("TH", ["barge-missing", "7", "2026-11-22", source.as_str(), "barge"]);
     roff.control("SH", ["NAME"])
         .text([roman("barge-missing - flags of other engines that barge has not")]);
     roff.control("SH", ["DESCRIPTION"]).text([roman(

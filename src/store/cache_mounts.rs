@@ -67,12 +67,17 @@ impl Store {
         let base = self.cache_mounts_root().join(Digest::of(id.as_bytes()).hex());
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o710).create(path);
         make(&base).with_context(|| format!("make {}", base.display()))?;
-        if !base.join(DESCRIPTION).exists() {
+        let described = || base.join(DESCRIPTION).exists();
+        if !described() {
+            // Two builds may want the first of it at once; a file is written by one at a time.
+            let _one_at_a_time = self.lock_tags()?;
             let description = Description {
                 id: id.to_owned(),
                 created: Timestamp::now(),
             };
-            file::replace(&base, DESCRIPTION, &file::to_json(&description)?, Durability::Volatile)?;
+            if !described() {
+                file::replace(&base, DESCRIPTION, &file::to_json(&description)?, Durability::Volatile)?;
+            }
         }
         for n in 0..MOST {
             let place = match n {

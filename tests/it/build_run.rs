@@ -216,7 +216,7 @@ fn stages_that_need_not_wait_do_not() {
 fn a_killed_build_leaves_nothing_and_loses_nothing() {
     let host = Host::busybox();
     let dockerfile = "FROM busybox\nRUN date +%N > /one\nRUN touch /begun && sleep 1000\n";
-    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGINT] {
+    for signal in [nix::sys::signal::Signal::SIGKILL, nix::sys::signal::Signal::SIGTERM] {
         let dir = context(&host, dockerfile);
         let building = host.barge(["build", dir.to_str().unwrap()]).spawn();
         let sleeps = || {

@@ -9,9 +9,11 @@ use crate::model::digest::Digest;
 use crate::model::id::ChainId;
 use crate::model::image::ImageRecord;
 use crate::store::{Claim, LayerBlob, StagedFile, Store};
+use crate::sys::writeback::begin_write_back;
 use sha2::{Digest as _, Sha256};
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::fd::AsFd as _;
 
 /// libdeflate's lowest: within 5 % of the size that zlib's level 6 makes, in a third of its time.
 const GZIP_LEVEL: u32 = 1;
@@ -31,6 +33,7 @@ pub(super) fn write(store: &Store, chain: &ChainId, packing: Packing) -> Result<
         file: staged.file(),
         hasher: Sha256::new(),
         size: 0,
+        begun: 0,
     };
     let tar = |to: &mut (dyn Write + Send)| save::write_plain(store, chain, to);
     match packing.compression {
@@ -97,13 +100,23 @@ struct Hashed<'a> {
     file: &'a File,
     hasher: Sha256,
     size: u64,
+    /// Up to here the disk has been told to write.
+    begun: u64,
 }
+
+/// So much is written to the disk while the next is compressed, that little is left to wait for at the end.
+const AT_ONCE: u64 = 8 << 20;
 
 impl Write for Hashed<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.hasher.update(&bytes[..n]);
         self.size += n as u64;
+        if self.size - self.begun >= AT_ONCE {
+            // A filesystem that can't is as good, and slower.
+            let _ = begin_write_back(self.file.as_fd());
+            self.begun = self.size;
+        }
         Ok(n)
     }
 

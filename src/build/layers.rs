@@ -439,6 +439,13 @@ impl<'a> Layers<'a> {
         if let Some(view) = self.views.get(&top) {
             return Ok(Rc::clone(view));
         }
+        let view = Rc::new(self.look(top)?);
+        self.views.insert(top, Rc::clone(&view));
+        Ok(view)
+    }
+
+    /// The same for the caller alone.
+    pub(crate) fn look(&self, top: Top) -> Result<View> {
         let mut lowers = vec![self.empty()];
         lowers.extend(self.dirs(top));
         let upper = match lowers.len() {
@@ -452,9 +459,7 @@ impl<'a> Layers<'a> {
             volatile: true,
             read_only: true,
         })?;
-        let view = Rc::new(View::of(mount)?);
-        self.views.insert(top, Rc::clone(&view));
-        Ok(view)
+        View::of(mount)
     }
 
     /// A tree whose changes go into the staged layer.
@@ -491,7 +496,7 @@ impl<'a> Layers<'a> {
 #[derive(Debug)]
 pub(crate) struct View {
     root: OwnedFd,
-    _mount: OwnedFd,
+    mount: OwnedFd,
 }
 
 impl View {
@@ -499,7 +504,12 @@ impl View {
         use rustix::fs::{Mode, OFlags, openat};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(&mount, c".", flags, Mode::empty()).context("open a tree")?;
-        Ok(View { root, _mount: mount })
+        Ok(View { root, mount })
+    }
+
+    /// Both, for a process that is to see the tree too.
+    pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.root.as_fd(), self.mount.as_fd()]
     }
 }
 

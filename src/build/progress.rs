@@ -67,10 +67,6 @@ pub(crate) enum Change<'a> {
         bytes: &'a [u8],
     },
     /// Something is copied or fetched. `what` is a word or two.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "looks show it; COPY and ADD don't tell it yet")
-    )]
     Transfer {
         what: &'a str,
         done: u64,

@@ -5,26 +5,23 @@
 //! the source or the destination meanwhile can spoil its own copy and nothing else.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::file_copy::{FileCopy, Wanted};
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::{self, Xattr};
 use crate::layer::{set_mode, shown, whiteout};
 use crate::model::idmap::{IdMap, NOBODY};
 use crate::sys;
 use rustix::fs::{
-    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chownat,
-    copy_file_range, fchmod, fchown, fstat, ftruncate, futimens, ioctl_ficlone, linkat, mkdirat, mknodat, openat,
-    openat2, readlinkat, seek, statat, symlinkat, unlinkat, utimensat,
+    AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid, chownat, fchmod, fchown,
+    fstat, ftruncate, futimens, linkat, mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat, unlinkat,
+    utimensat,
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::FileExt;
 
-const BUFFER: usize = 256 * 1024;
-/// A file up to this size is read and written at once; a larger one may share its blocks with the copy, or have holes.
-const SMALL: u64 = 64 * 1024;
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
     .union(OFlags::NOFOLLOW)
@@ -174,9 +171,7 @@ struct Copy<'a> {
     at: OwnedFd,
     /// Where a file of several names was put first, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
-    buffer: Vec<u8>,
-    /// The filesystems have told that blocks can't be shared.
-    no_clones: bool,
+    content: FileCopy,
     bytes: u64,
 }
 
@@ -196,8 +191,7 @@ impl<'a> Copy<'a> {
             root_id: (stat.st_dev, stat.st_ino),
             at,
             linked: HashMap::new(),
-            buffer: Vec::new(),
-            no_clones: false,
+            content: FileCopy::default(),
             bytes: 0,
         })
     }
@@ -315,11 +309,7 @@ impl<'a> Copy<'a> {
         }
         let to = self.new_file(as_name)?;
         let size = u64::try_from(stat.st_size).unwrap_or_default();
-        if size <= SMALL {
-            self.at_once(&from, &to, size)?;
-        } else if !self.clones(&from, &to) {
-            self.content(&from, &to)?;
-        }
+        self.content.copy(&from, &to, Wanted::Copy, &|_| {})?;
         self.bytes += size;
         let (user, group) = self.owner(&stat)?;
         fchown(&to, Some(user), Some(group))?;
@@ -345,67 +335,6 @@ impl<'a> Copy<'a> {
             }
             made => Ok(made?.into()),
         }
-    }
-
-    fn clones(&mut self, from: &File, to: &File) -> bool {
-        if self.no_clones {
-            return false;
-        }
-        let cloned = ioctl_ficlone(to, from).is_ok();
-        self.no_clones = !cloned;
-        cloned
-    }
-
-    /// `size` is what the file says of itself, which one of /proc does not know.
-    fn at_once(&mut self, from: &File, to: &File, size: u64) -> Result<()> {
-        self.buffer.resize(BUFFER, 0);
-        let mut at = 0;
-        while at == 0 || at != size {
-            let n = match from.read_at(&mut self.buffer, at) {
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                read => read?,
-            };
-            if n == 0 {
-                break;
-            }
-            to.write_all_at(&self.buffer[..n], at)?;
-            at += n as u64;
-        }
-        Ok(())
-    }
-
-    /// Content without its holes.
-    fn content(&mut self, from: &File, to: &File) -> Result<()> {
-        let mut at = 0;
-        loop {
-            at = match seek(from, SeekFrom::Data(at)) {
-                Ok(start) => start,
-                Err(Errno::NXIO) => break,
-                Err(e) => return Err(e.into()),
-            };
-            let end = seek(from, SeekFrom::Hole(at))?;
-            while at < end {
-                let most = usize::try_from(end - at).unwrap_or(usize::MAX);
-                let (mut read, mut write) = (at, at);
-                // Refused between filesystems of two kinds, and not known to every one.
-                let n = match copy_file_range(from, Some(&mut read), to, Some(&mut write), most) {
-                    Ok(n) if n > 0 => n,
-                    _ => self.by_hand(from, to, at, most)?,
-                };
-                if n == 0 {
-                    break;
-                }
-                at += n as u64;
-            }
-        }
-        Ok(ftruncate(to, u64::try_from(fstat(from)?.st_size).unwrap_or_default())?)
-    }
-
-    fn by_hand(&mut self, from: &File, to: &File, at: u64, most: usize) -> Result<usize> {
-        self.buffer.resize(BUFFER, 0);
-        let n = from.read_at(&mut self.buffer[..most.min(BUFFER)], at)?;
-        to.write_all_at(&self.buffer[..n], at)?;
-        Ok(n)
     }
 
     fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {

@@ -2,13 +2,14 @@
 //! until its next RUN; then another one has its turn.
 
 mod run;
+mod transfer;
 mod wait;
 
 use crate::build::compat;
-use crate::build::copy::{self, Request, Verb};
+use crate::build::copy::Verb;
 use crate::build::expand::{Globals, Scope};
 use crate::build::files;
-use crate::build::instruction::{Dockerfile, Instruction, Statement, Transfer};
+use crate::build::instruction::{Dockerfile, Instruction, Statement};
 use crate::build::layers::{LayerRef, Layers, Made, Top};
 use crate::build::mounts;
 use crate::build::options::Options;
@@ -24,8 +25,6 @@ use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
 use crate::store::{StepRecord, Store};
-use crate::sys;
-use std::os::fd::AsFd as _;
 use std::time::Instant;
 
 pub(crate) struct Solver<'a> {
@@ -174,8 +173,11 @@ impl<'a> Solver<'a> {
         let Some((_, statement)) = self.slots[n].todo.front() else {
             return true;
         };
-        let Instruction::Run(next) = &statement.instruction else {
-            return true;
+        let copying = self.slots.iter().filter(|slot| matches!(slot.phase, Phase::Copying(_)));
+        let next = match &statement.instruction {
+            Instruction::Run(next) => next,
+            Instruction::Copy(_) | Instruction::Add(_) => return copying.count() < self.jobs,
+            _ => return true,
         };
         let running = self.slots.iter().filter_map(|slot| match &slot.phase {
             Phase::Running(running) => Some(running),
@@ -324,8 +326,8 @@ impl<'a> Solver<'a> {
         let statement = expanded.statement;
         let cached = match &statement.instruction {
             Instruction::Run(run) => return self.run(n, number, (&statement, run), began),
-            Instruction::Copy(transfer) => self.transfer(n, (&statement, Verb::Copy, transfer))?,
-            Instruction::Add(transfer) => self.transfer(n, (&statement, Verb::Add, transfer))?,
+            Instruction::Copy(transfer) => return self.transfer(n, number, (&statement, Verb::Copy, transfer), began),
+            Instruction::Add(transfer) => return self.transfer(n, number, (&statement, Verb::Add, transfer), began),
             Instruction::Workdir(_) => self.workdir(n, &statement)?,
             _ => self.meta(n, &statement)?,
         };
@@ -492,75 +494,6 @@ impl<'a> Solver<'a> {
         let view = self.layers.view(top)?;
         Ok(Source::Layers { top, view })
     }
-
-    /// COPY and ADD.
-    fn transfer(&mut self, n: usize, (statement, verb, transfer): (&Statement, Verb, &Transfer)) -> Result<bool> {
-        let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
-        let from = transfer.from.as_ref().map(|w| w.to_string());
-        let stage = self.stage(n)?;
-        let request = Request::of(verb, transfer, &stage.state.workdir());
-        let top = stage.top;
-        let source = self.source(from.as_deref()).map_err(place)?;
-        let selected = copy::select(self.store, &self.options.access, &request, source.tree()).map_err(place)?;
-        let about = |content: &Digest| {
-            inputs(&serde_json::json!([
-                "copy",
-                verb == Verb::Add,
-                request.dest,
-                request.workdir,
-                request.chown,
-                request.chmod,
-                request.parents,
-                request.unpack,
-                transfer.link,
-                content.hex()
-            ]))
-        };
-        let no_cache = self.slots[n].no_cache;
-        if !no_cache && !self.stage(n)?.busted {
-            let content = selected.digest().map_err(place)?;
-            let inputs = about(&content);
-            if let Some(found) = self.look_up(n, inputs)? {
-                let said = Said::Files(transfer_text(verb, &request, &content));
-                self.take_cached(n, (&said, inputs), found)?;
-                return Ok(true);
-            }
-        }
-        let created = self.created();
-        let staged = self.layers.stage(top)?;
-        let content = match transfer.link {
-            // Whatever the tree is: its links are not followed, and a file goes where it has a directory.
-            true => {
-                let names = self.layers.view(top)?;
-                let written = selected.write(staged.diff()?.as_fd(), names.as_fd());
-                let kept = |content| {
-                    let (dest, _) = request.destination();
-                    files::keep_directories(&self.layers.dirs(top), &dest, &staged).map(|()| content)
-                };
-                written.and_then(kept)
-            }
-            false => {
-                let root = self.layers.writable(top, &staged)?;
-                selected.write(root.as_fd(), root.as_fd())
-            }
-        }
-        .map_err(place)?;
-        sys::stop_point("files-copied");
-        let inputs = about(&content);
-        let said = Said::Files(transfer_text(verb, &request, &content));
-        let layer = self.layers.take(
-            top,
-            staged,
-            Made {
-                inputs: vec![inputs],
-                created,
-                description: said.text().to_owned(),
-                latest: self.latest(),
-            },
-        )?;
-        self.take_made(n, &said, Some(layer), (created, inputs))?;
-        Ok(false)
-    }
 }
 
 /// The digest of what goes into a step.
@@ -571,18 +504,4 @@ fn inputs(what: &serde_json::Value) -> Digest {
 /// The name of the state after a step.
 fn next_id(before: Digest, what: &[&str]) -> Digest {
     Digest::of(format!("{}\n{}", before.hex(), what.join("\n")).as_bytes())
-}
-
-/// `COPY --chown=u file:… in /dest `, as the classic builder has it.
-fn transfer_text(verb: Verb, request: &Request, content: &Digest) -> String {
-    let keyword = if verb == Verb::Add { "ADD" } else { "COPY" };
-    let chown = request
-        .chown
-        .as_ref()
-        .map_or_else(String::new, |c| format!("--chown={c} "));
-    let kind = match request.sources.len() + request.documents.len() {
-        1 => "file",
-        _ => "multi",
-    };
-    format!("{keyword} {chown}{kind}:{} in {} ", content.hex(), request.dest)
 }

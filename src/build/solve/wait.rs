@@ -1,4 +1,4 @@
-//! Containers that run, layers that are hashed, signals: what the build waits for, and what follows from it.
+//! Containers that run, files that are copied, layers that are hashed, signals: what the build waits for, and what follows from it.
 
 use super::{Done, Solver};
 use crate::build::compat;
@@ -25,14 +25,21 @@ impl Solver<'_> {
             .filter(|n| matches!(self.slots[*n].phase, Phase::Running(_)))
             .collect();
         let hashing: Vec<LayerRef> = self.layers.fds().map(|(layer, _)| layer).collect();
-        let (spoken, hashed, asked) = {
+        let copying: Vec<usize> = (0..self.slots.len())
+            .filter(|n| matches!(self.slots[*n].phase, Phase::Copying(_)))
+            .collect();
+        let (spoken, told, hashed, asked) = {
             let sockets = running.iter().filter_map(|n| match &self.slots[*n].phase {
                 Phase::Running(running) => Some(running.step.fd()),
                 _ => None,
             });
+            let copiers = copying.iter().filter_map(|n| match &self.slots[*n].phase {
+                Phase::Copying(copying) => copying.task.fd(),
+                _ => None,
+            });
             let tasks = self.layers.fds().map(|(_, fd)| fd);
             let own = signals.fd.as_fd();
-            let all: Vec<_> = sockets.chain(tasks).chain([own]).collect();
+            let all: Vec<_> = sockets.chain(copiers).chain(tasks).chain([own]).collect();
             let mut fds: Vec<_> = all
                 .iter()
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
@@ -43,6 +50,7 @@ impl Solver<'_> {
             }
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             let (of_running, rest) = ready.split_at(running.len());
+            let (of_copying, rest) = rest.split_at(copying.len());
             let (of_hashing, of_signals) = rest.split_at(hashing.len());
             let pick = |from: &[usize], which: &[bool]| -> Vec<usize> {
                 from.iter()
@@ -57,7 +65,12 @@ impl Solver<'_> {
                 .filter(|(_, ready)| **ready)
                 .map(|(layer, _)| *layer)
                 .collect();
-            (pick(&running, of_running), hashed, of_signals.contains(&true))
+            (
+                pick(&running, of_running),
+                pick(&copying, of_copying),
+                hashed,
+                of_signals.contains(&true),
+            )
         };
         if asked {
             let signal = signals.read()?;
@@ -68,6 +81,9 @@ impl Solver<'_> {
         }
         for n in spoken {
             self.listen(n)?;
+        }
+        for n in told {
+            self.hear(n)?;
         }
         Ok(())
     }
@@ -130,9 +146,20 @@ impl Solver<'_> {
     /// Ends what runs, and waits until nothing is left of it.
     pub(super) fn stop_all(&mut self) -> Result<()> {
         let mut result = Ok(());
+        let mut killed = false;
         for slot in &mut self.slots {
-            let Phase::Running(running) = std::mem::replace(&mut slot.phase, Phase::Done) else {
-                continue;
+            let running = match std::mem::replace(&mut slot.phase, Phase::Done) {
+                Phase::Running(running) => running,
+                Phase::Copying(copying) => {
+                    let step = copying.number;
+                    // The process first, what it writes into then.
+                    drop(copying);
+                    killed = true;
+                    let change = Change::Canceled;
+                    self.progress.event(Event::Step { step, change });
+                    continue;
+                }
+                _ => continue,
             };
             let mut running = *running;
             if running.exit.is_some() {
@@ -152,7 +179,11 @@ impl Solver<'_> {
                 change: Change::Canceled,
             });
         }
-        result
+        match killed {
+            // What it had fetched into staging.
+            true => result.and(self.store.sweep_left_overs()),
+            false => result,
+        }
     }
 }
 

@@ -16,6 +16,7 @@ mod bad_input;
 mod build_cache;
 mod build_context;
 mod build_copy;
+mod build_docker;
 mod build_language;
 mod build_run;
 mod cdi;

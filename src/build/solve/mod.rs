@@ -322,6 +322,9 @@ impl<'a> Solver<'a> {
     fn step(&mut self, n: usize, number: StepNumber, statement: &Statement) -> Result<()> {
         let began = Instant::now();
         self.tell(number, Change::Started);
+        if !self.stage(n)?.state.has_room() {
+            return Err(statement.place.error("the image's history is too large"));
+        }
         let expanded = self.stage(n)?.scope.statement(statement)?;
         let statement = expanded.statement;
         let cached = match &statement.instruction {

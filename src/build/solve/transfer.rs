@@ -47,8 +47,8 @@ impl Solver<'_> {
             if look {
                 let content = selected.digest()?;
                 tell_news(talk, &source)?;
-                if !talk.ask(&content)? {
-                    return Ok(content);
+                if !talk.ask(&(content, selected.kind()))? {
+                    return Ok((content, selected.kind()));
                 }
             }
             let upper = staged.diff()?;
@@ -78,7 +78,7 @@ impl Solver<'_> {
                 }
             };
             tell_news(talk, &source)?;
-            Ok(written)
+            Ok((written, selected.kind()))
         })?;
         drop(kept);
         self.slots[n].phase = Phase::Copying(Box::new(Copying {
@@ -100,7 +100,7 @@ impl Solver<'_> {
             return Ok(());
         };
         let number = copying.number;
-        let result = match copying.task.hear::<Digest, Digest>() {
+        let result = match copying.task.hear::<What, What>() {
             Ok(Heard::Progress(done)) => {
                 let change = Change::Transfer {
                     what: "copied",
@@ -118,8 +118,8 @@ impl Solver<'_> {
                 self.slots[n].phase = Phase::Copying(copying);
                 return Ok(());
             }
-            Ok(Heard::Question(content)) => self.looked(n, copying, &content),
-            Ok(Heard::Answer(content)) => self.copied(n, *copying, &content),
+            Ok(Heard::Question(content)) => self.looked(n, copying, content),
+            Ok(Heard::Answer(content)) => self.copied(n, *copying, content),
             Err(e) => Err(copying.statement.place.error(&e).with_hint_of(&e)),
         };
         if let Err(e) = &result {
@@ -129,8 +129,8 @@ impl Solver<'_> {
     }
 
     /// What it would copy is known: perhaps the cache has it.
-    fn looked(&mut self, n: usize, mut copying: Box<Copying>, content: &Digest) -> Result<()> {
-        let inputs = key(&copying, content);
+    fn looked(&mut self, n: usize, mut copying: Box<Copying>, what: What) -> Result<()> {
+        let inputs = key(&copying, &what.0);
         let Some(found) = self.look_up(n, inputs)? else {
             copying.task.go_on()?;
             self.slots[n].phase = Phase::Copying(copying);
@@ -138,7 +138,7 @@ impl Solver<'_> {
         };
         let copying = *copying;
         copying.task.call_off()?;
-        let said = Said::Files(text(&copying.request, content));
+        let said = Said::Files(text(&copying.request, &what));
         self.take_cached(n, (&said, inputs), found)?;
         let done = Done {
             cached: true,
@@ -149,10 +149,10 @@ impl Solver<'_> {
         Ok(())
     }
 
-    fn copied(&mut self, n: usize, copying: Copying, content: &Digest) -> Result<()> {
+    fn copied(&mut self, n: usize, copying: Copying, what: What) -> Result<()> {
         sys::stop_point("files-copied");
-        let inputs = key(&copying, content);
-        let said = Said::Files(text(&copying.request, content));
+        let inputs = key(&copying, &what.0);
+        let said = Said::Files(text(&copying.request, &what));
         let created = self.created();
         let top = self.stage(n)?.top;
         let made = Made {
@@ -172,6 +172,9 @@ impl Solver<'_> {
         Ok(())
     }
 }
+
+/// The digest of all that is copied, and what the history calls it.
+type What = (Digest, String);
 
 fn tell_news(talk: &Talk, source: &Source) -> Result<()> {
     match source {
@@ -198,15 +201,11 @@ fn key(copying: &Copying, content: &Digest) -> Digest {
 }
 
 /// `COPY --chown=u file:… in /dest `, as the classic builder has it.
-fn text(request: &Request, content: &Digest) -> String {
+fn text(request: &Request, (content, kind): &What) -> String {
     let keyword = if request.verb == Verb::Add { "ADD" } else { "COPY" };
     let chown = request
         .chown
         .as_ref()
         .map_or_else(String::new, |c| format!("--chown={c} "));
-    let kind = match request.sources.len() + request.documents.len() {
-        1 => "file",
-        _ => "multi",
-    };
     format!("{keyword} {chown}{kind}:{} in {} ", content.hex(), request.dest)
 }

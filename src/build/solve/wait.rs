@@ -44,7 +44,12 @@ impl Solver<'_> {
                 .iter()
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
                 .collect();
-            match rustix::event::poll(&mut fds, None) {
+            let pace = self
+                .progress
+                .pace()
+                .and_then(|pace| rustix::event::Timespec::try_from(pace).ok());
+            match rustix::event::poll(&mut fds, pace.as_ref()) {
+                Ok(0) => self.progress.tick(),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
             }

@@ -132,6 +132,11 @@ pub(crate) fn write(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<
     write_as(Marks::Overlay, dir, out, options)
 }
 
+/// The same of what AUFS has written: its marks are an archive's own, and its bookkeeping is nobody else's.
+pub(crate) fn write_branch(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
+    write_as(Marks::Aufs, dir, out, options)
+}
+
 fn write_as(marks: Marks, dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
     let recorder = options.record.map(Recorder::new).transpose()?;
     let mut packer = Packer::new(Sink::Direct(out), recorder, marks, options);
@@ -187,6 +192,7 @@ enum Sink<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Marks {
     Overlay,
+    Aufs,
     None,
 }
 
@@ -253,7 +259,9 @@ impl<'a> Packer<'a> {
     }
 
     fn leaves_out(&self, path: &[u8]) -> bool {
-        self.options.without.contains(path) || self.options.only.is_some_and(|only| !only.contains_key(path))
+        self.marks == Marks::Aufs && whiteout::is_bookkeeping(path)
+            || self.options.without.contains(path)
+            || self.options.only.is_some_and(|only| !only.contains_key(path))
     }
 
     /// The two blocks of zeros, and what is still on its way.
@@ -294,6 +302,9 @@ impl<'a> Packer<'a> {
             let parent = path.len() - name.to_bytes().len();
             let hidden = [&path[..parent], b".wh.", name.to_bytes()].concat();
             return self.marker(&hidden);
+        }
+        if self.marks == Marks::Aufs && whiteout::is_mark(name.to_bytes()) {
+            return self.marker(path);
         }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,

@@ -320,7 +320,7 @@ impl<'a> Copy<'a> {
         as_name: &CStr,
         (content, xattrs): (Option<Vec<u8>>, &[Xattr]),
     ) -> Result<()> {
-        let to = self.new_file(as_name)?;
+        let to = self.new_file(as_name, stat)?;
         match content {
             Some(content) => to.write_all_at(&content, 0)?,
             None if self.clones(from, &to) => {}
@@ -328,17 +328,25 @@ impl<'a> Copy<'a> {
         }
         self.bytes += u64::try_from(stat.st_size).unwrap_or_default();
         let (user, group) = self.owner(stat)?;
-        fchown(&to, Some(user), Some(group))?;
-        fchmod(&to, mode(stat))?;
+        // Most are as they should be from birth, and each change is one of the filesystem's journal.
+        let made = fstat(&to)?;
+        let given = (made.st_uid, made.st_gid) != (user.as_raw(), group.as_raw());
+        if given {
+            fchown(&to, Some(user), Some(group))?;
+        }
+        if given || mode(&made) != mode(stat) {
+            fchmod(&to, mode(stat))?;
+        }
         give_attributes(xattrs, self.at.as_fd(), as_name)?;
         Ok(futimens(&to, &times(stat))?)
     }
 
     /// An empty file. One that is mounted there, as a container's /etc/hosts is, can't be replaced: it is written to.
-    fn new_file(&self, name: &CStr) -> Result<File> {
+    fn new_file(&self, name: &CStr, stat: &Stat) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let new = flags | OFlags::CREATE | OFlags::EXCL;
-        match self.anew(name, |at| openat(at, name, new, Mode::from(0o600))) {
+        let born = mode(stat) & Mode::from(0o777);
+        match self.anew(name, |at| openat(at, name, new, born)) {
             Err(Blocked::By(Errno::BUSY)) => {
                 let file = File::from(openat(&self.at, name, flags | OFlags::NONBLOCK, Mode::empty())?);
                 match FileType::from_raw_mode(fstat(&file)?.st_mode) {

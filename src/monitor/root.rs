@@ -61,7 +61,11 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
         return directory(&tree, access, users).context("mount the container's copy of its image");
     }
     let overlay = stack(store, config, access, driver)?;
-    if driver != Driver::Overlay && users.is_none() {
+    if driver != Driver::Overlay {
+        if users.is_some() {
+            let message = format!("--userns: not with the storage driver {}", driver.name());
+            return Err(Error::other(message).with_hint("its files can't be shown to a container as others'"));
+        }
         return driver::mount(driver, &overlay).context("mount the root");
     }
     if let Some((users, ids)) = users.zip(config.namespaces.user.as_ref()) {

@@ -138,7 +138,7 @@ fn builds_are_the_same_on_every_driver() {
             ));
         }
         assert_eq!(std::fs::read_to_string(dir.join("a")).unwrap(), "context\n");
-        assert_eq!(host.text("run --rm made cat /linked/a /data /other").lines().count(), 3);
+        assert_eq!(host.text("run --rm made cat /linked/a /same"), "context\ncontext");
     }
     let (one, other) = made.split_at(made.len() / 2);
     for (a, b) in one.iter().zip(other) {

@@ -20,6 +20,8 @@ pub(crate) struct Kept<'a> {
     pub(crate) names: &'a [Reference],
     /// One more platform under each name.
     pub(crate) one_of_several: bool,
+    /// What it says of the cache, as an annotation.
+    pub(crate) cache: Option<(String, String)>,
 }
 
 /// What `--label` adds, as the classic builder's last instruction; and the variables of `--env` and `--unsetenv`.
@@ -80,13 +82,14 @@ pub(crate) fn image(
         ..RootFs::default()
     };
     let config = serde_json::to_vec(&image)?;
+    let pair = |(name, value): (&String, &String)| (name.clone(), value.clone());
     let intake = Intake::new(store, &Silent)?;
     intake.finish(&NewImage {
         config: &config,
         names: kept.names,
         replace: !kept.one_of_several,
         parent,
-        annotations: options.annotations.clone(),
+        annotations: options.annotations.iter().map(pair).chain(kept.cache.clone()).collect(),
         ..NewImage::default()
     })
 }

@@ -149,7 +149,7 @@ impl CachePlace {
     /// In messages.
     pub(crate) fn shown(&self) -> String {
         match self {
-            CachePlace::Registry(name) | CachePlace::Repository(name) => name.familiar_name(),
+            CachePlace::Registry(name) | CachePlace::Repository(name) => name.to_string(),
             CachePlace::Local { dir, select } => format!("{}{}", dir.display(), select.as_deref().unwrap_or_default()),
         }
     }

@@ -213,7 +213,14 @@ impl Solver<'_> {
             None => {
                 let (lock, got) = self.store.step_lock(&key)?;
                 if !got {
-                    let task = task::start(&[lock.fd()], || lock.wait())?;
+                    let build = nix::unistd::getpid();
+                    let task = task::start(&[lock.fd()], || {
+                        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                        match nix::unistd::getppid() == build {
+                            true => lock.wait(),
+                            false => Err(Error::other("the build has died")),
+                        }
+                    })?;
                     let text = printable(text);
                     let line = format!("{text}: another build is at this step, which is waited for");
                     self.progress.event(Event::Line(&line));

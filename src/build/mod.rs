@@ -145,11 +145,14 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 replace_base: options.replace_base.as_deref(),
             },
         )?;
-        let (mut solver, mut target) = loop {
+        let (mut solver, target) = loop {
             let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
             let layers = Layers::new(store, std::rc::Rc::clone(&imports))?;
             let mut solver = Solver::new((options, progress), (&dockerfile, platform.clone()), sources, layers);
-            let solved = solver.solve(&plan, &globals).and_then(|target| {
+            let solved = solver.solve(&plan, &globals).and_then(|mut target| {
+                if let Some(said) = finish::decorate(&mut target, options) {
+                    solver.last(&mut target, &said)?;
+                }
                 // An output that fails takes no finished step with it.
                 solver.layers.place(target.top)?;
                 exports.take(&mut solver.layers, &solver.steps, target.top)?;
@@ -165,8 +168,6 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
             }
         };
         unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
-        let created = options.time.created.unwrap_or_else(Timestamp::now);
-        finish::decorate(&mut target, options, created);
         for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
             let root = solver.layers.view(target.top)?;
             export::export_tree(output, root.as_fd(), options.time.created.map(Timestamp::as_second))?;

@@ -12,6 +12,12 @@ use nix::fcntl::{FcntlArg, fcntl};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd};
 
+/// The width that flock has them in.
+#[allow(clippy::cast_possible_truncation)] // 1 and 0
+const WRITE: libc::c_short = libc::F_WRLCK as libc::c_short;
+#[allow(clippy::cast_possible_truncation)]
+const FROM_START: libc::c_short = libc::SEEK_SET as libc::c_short;
+
 /// The right to make a step, or, before [`StepLock::wait`] has returned, the wish for it.
 #[derive(Debug)]
 pub(crate) struct StepLock {
@@ -45,8 +51,8 @@ impl StepLock {
         // 60 bits: an offset is signed.
         let at = i64::from_str_radix(&digest[..15], 16).unwrap_or_default();
         libc::flock {
-            l_type: libc::F_WRLCK as libc::c_short,
-            l_whence: libc::SEEK_SET as libc::c_short,
+            l_type: WRITE,
+            l_whence: FROM_START,
             l_start: at,
             l_len: 1,
             l_pid: 0,

@@ -184,13 +184,12 @@ fn never_stale() {
     }
     assert_ne!(build(&host, &["-q"], &plain).ok().text(), first, "the network");
     // Limits decide how fast something is made, not what.
-    for flags in [
-        &["--memory", "64m"][..],
-        &["--build-arg", "UNUSED=1"],
-        &["--label", "a=b"],
-    ] {
+    for flags in [&["--memory", "64m"][..], &["--build-arg", "UNUSED=1"]] {
         assert_eq!(of(flags), first, "{flags:?}");
     }
+    let labelled = of(&["--label", "a=b"]);
+    assert_ne!(labelled, first);
+    assert_eq!(of(&["--label", "a=b"]), labelled, "a label is a step as any");
     // What bind mounts and COPY read, of each kind of place.
     let reads = [
         ("RUN --mount=source=f,target=/f", "context"),

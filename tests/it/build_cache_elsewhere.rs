@@ -251,3 +251,33 @@ fn a_registry_of_it() {
         .err();
     assert!(told.contains("--cache-to 127.0.0.1:1/x:1"), "{told}");
 }
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn killed_on_its_way() {
+    let a = Host::busybox();
+    let base = Base::of(&a);
+    let dir = a.scratch().join("cache");
+    let flags = ["build", "-q", "--network", "none", "-t", "made", "--cache-to"];
+    let to = format!("type=local,dest={},mode=max", dir.display());
+    let from = format!("type=local,src={}", dir.display());
+    with_file(&a, "one");
+    let context = context(&a, &dockerfile()).display().to_string();
+    let [writing, bringing] = crate::crash::CACHE_POINTS else {
+        panic!("the points");
+    };
+    let line = [&flags[..], &[to.as_str(), context.as_str()]].concat();
+    let killed = a.barge(&*line.join(" ")).env("BARGE_STOP_AT", *writing).run();
+    assert_ne!(killed.code, 0);
+    assert!(!dir.join("index.json").exists());
+    made(&a, &["--cache-to", &to], &dockerfile());
+    let id = inspect(&a, "made")["Id"].clone();
+    let b = base.engine();
+    with_file(&b, "one");
+    let line = ["build", "-q", "--network", "none", "--cache-from", &from, &context];
+    let killed = b.barge(&*line.join(" ")).env("BARGE_STOP_AT", *bringing).run();
+    assert_ne!(killed.code, 0);
+    made(&b, &["--cache-from", &from], &dockerfile());
+    assert_eq!(inspect(&b, "made")["Id"], id);
+    crate::build_run::nothing_is_left_with(&b, "base");
+}

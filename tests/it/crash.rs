@@ -60,6 +60,9 @@ const BUILD_POINTS: &[&str] = &[
     "step-placed",
 ];
 
+/// Those of a cache that goes to other engines and comes from there (`build_cache_elsewhere.rs`).
+pub const CACHE_POINTS: &[&str] = &["cache-blob-written", "cache-brought"];
+
 /// Those of a commit, of a stopped container and of a running one.
 const COMMIT_POINTS: &[&str] = &[
     "upper-hashed",

@@ -68,7 +68,7 @@ struct Layer {
 enum From {
     Here(ChainId),
     /// Every destination has it as this.
-    There(Descriptor),
+    There(Box<Descriptor>),
 }
 
 impl<'a> Exports<'a> {
@@ -141,7 +141,7 @@ impl<'a> Exports<'a> {
             .is_elsewhere(layer)
             .then(|| layers.imports.descriptor(&diff_id).cloned());
         let from = match there.flatten() {
-            Some(descriptor) if self.have(&descriptor)? => From::There(descriptor),
+            Some(descriptor) if self.have(&descriptor)? => From::There(Box::new(descriptor)),
             _ => {
                 layers.place(Some(layer))?;
                 let chain = layers.chain(Some(layer))?;
@@ -200,7 +200,7 @@ impl<'a> Exports<'a> {
                 continue;
             }
             let (descriptor, here) = match &layer.from {
-                From::There(descriptor) => (descriptor.clone(), false),
+                From::There(descriptor) => (Descriptor::clone(descriptor), false),
                 From::Here(chain) => {
                     let blob = push::compressed(self.store, &self.claim, chain)?;
                     let media_type = media::oci_form(&blob.media_type);

@@ -75,6 +75,9 @@ enum From {
 /// A layer that is wanted: its parent, and what it is.
 pub(crate) type Wanted = (Option<ChainId>, DiffId);
 
+/// The same, and what a cache has it as.
+type Fetched = (Option<ChainId>, DiffId, Descriptor);
+
 impl<'a> Imports<'a> {
     pub(crate) fn new(
         store: &'a Store,
@@ -139,7 +142,7 @@ impl<'a> Imports<'a> {
 
     /// Brings layers, each with its parent before it or in place. They are claimed.
     pub(crate) fn bring(&self, wanted: &[Wanted]) -> Result<()> {
-        let mut batches: Vec<(&Opened, Vec<(Option<ChainId>, DiffId, Descriptor)>)> = Vec::new();
+        let mut batches: Vec<(&Opened, Vec<Fetched>)> = Vec::new();
         for (parent, diff_id) in wanted {
             if self.store.has_layer(&ChainId::of(*parent, *diff_id)) {
                 continue;

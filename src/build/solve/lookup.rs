@@ -10,6 +10,7 @@ use crate::build::copy::{Request, Verb};
 use crate::build::files;
 use crate::build::instruction::Statement;
 use crate::build::layers::{Known, LayerRef, Made, Note, Top};
+use crate::build::stage::Stage;
 use crate::build::state::Said;
 use crate::error::Result;
 use crate::model::digest::Digest;
@@ -43,7 +44,11 @@ impl Solver<'_> {
 
     /// Whether there is any sense in looking.
     pub(super) fn may_know(&self, n: usize, family: &Digest) -> bool {
-        !self.slots[n].no_cache && (self.store.has_family(family) || self.layers.imports.has_family(family))
+        !self.slots[n].no_cache && self.knows(family)
+    }
+
+    fn knows(&self, family: &Digest) -> bool {
+        self.store.has_family(family) || self.layers.imports.has_family(family)
     }
 
     /// Changes the configuration only.
@@ -67,6 +72,24 @@ impl Solver<'_> {
         let top = stage.top;
         self.unchanged(top, (inputs, created), said.text(), cached);
         Ok(cached)
+    }
+
+    /// What is added to the target's configuration after its last instruction.
+    pub(crate) fn last(&mut self, stage: &mut Stage, said: &Said) -> Result<()> {
+        stage.id = next_id(stage.id, &["meta", said.text()]);
+        let inputs = Inputs::only(stage.id);
+        let mut known = None;
+        if !self.options.cache.ignore && self.knows(&inputs.family) {
+            known = self.layers.cached(stage.top, inputs.family, inputs.family)?;
+        }
+        let cached = known.is_some();
+        let created = match known {
+            Some(known) if self.options.time.created.is_none() => known.created,
+            _ => self.created(),
+        };
+        stage.state.note(said, created, true);
+        self.unchanged(stage.top, (inputs, created), said.text(), cached);
+        Ok(())
     }
 
     /// A step without files of its own is over.

@@ -6,6 +6,7 @@ use crate::build::instruction::Statement;
 use crate::build::layers::{LayerRef, Made, Top};
 use crate::build::mounts::Prepared;
 use crate::build::progress::StepNumber;
+use crate::build::solve::CopyKey;
 use crate::build::sources::Source;
 use crate::build::state::{Said, State};
 use crate::build::task::Task;
@@ -13,7 +14,7 @@ use crate::container::step::RunningStep;
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
-use crate::store::StagedLayer;
+use crate::store::{StagedLayer, StepLock};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -32,8 +33,6 @@ pub(crate) struct Stage {
     pub(crate) base_top: Top,
     /// What is known by the id of a step.
     pub(crate) id: Digest,
-    /// A step was executed: what comes after it is as well.
-    pub(crate) busted: bool,
 }
 
 pub(crate) enum Phase {
@@ -42,6 +41,8 @@ pub(crate) enum Phase {
     Ready,
     Running(Box<Running>),
     Copying(Box<Copying>),
+    /// Another build makes the next step.
+    Blocked(Box<Blocked>),
     Done,
 }
 
@@ -57,6 +58,15 @@ pub(crate) struct Slot {
     pub(crate) stage: Option<Stage>,
     /// Nothing is taken from the cache.
     pub(crate) no_cache: bool,
+    /// The lock that was waited for.
+    pub(crate) lock: Option<StepLock>,
+}
+
+/// A step that is being made elsewhere.
+pub(crate) struct Blocked {
+    pub(crate) lock: StepLock,
+    /// Ends when the lock is this build's.
+    pub(crate) task: Task,
 }
 
 /// A step whose container runs.
@@ -67,6 +77,8 @@ pub(crate) struct Running {
     pub(crate) staged: StagedLayer,
     pub(crate) said: Said,
     pub(crate) made: Made,
+    /// Nobody else makes it.
+    pub(crate) lock: Option<StepLock>,
     pub(crate) shown: String,
     pub(crate) began: Instant,
     /// Held until it has ended.
@@ -82,7 +94,7 @@ pub(crate) struct Copying {
     pub(crate) task: Task,
     pub(crate) staged: StagedLayer,
     pub(crate) request: Request,
-    pub(crate) link: bool,
+    pub(crate) key: CopyKey,
     /// Where from: what is learnt about its files is kept there.
     pub(crate) source: Source,
     pub(crate) began: Instant,

@@ -23,7 +23,7 @@ const ALL: &str = "FROM busybox\nMAINTAINER Me <me@x>\nARG V=1\nARG W\nENV A=1 B
     ONBUILD COPY . /x\n";
 
 /// The history, without digests; `-` marks an entry without a layer. Docker 20.10 has no blank behind `--chown=1:2`,
-/// no start interval in HEALTHCHECK, and leaves the steps that changed nothing without a mark.
+/// no start interval in HEALTHCHECK, says `dir:` where a directory was copied, and leaves the steps that changed nothing without a mark.
 const HISTORY: &[&str] = &[
     "-/bin/sh -c #(nop)  MAINTAINER Me <me@x>",
     "-/bin/sh -c #(nop)  ARG V=1",
@@ -37,8 +37,8 @@ const HISTORY: &[&str] = &[
     " /bin/sh -c #(nop) WORKDIR /app/rel",
     " /bin/sh -c #(nop) COPY multi:HASH in /copied/ ",
     " /bin/sh -c #(nop) COPY file:HASH in /single ",
-    " /bin/sh -c #(nop) COPY dir:HASH in /app ",
-    " /bin/sh -c #(nop) COPY --chown=1:2 dir:HASH in /owned/ ",
+    " /bin/sh -c #(nop) COPY file:HASH in /app ",
+    " /bin/sh -c #(nop) COPY --chown=1:2 file:HASH in /owned/ ",
     " /bin/sh -c #(nop) ADD file:HASH in /unpacked/ ",
     " /bin/sh -c #(nop) ADD file:HASH in /added/ ",
     " |1 V=1 /bin/sh -c echo run > /run.txt && echo $V",

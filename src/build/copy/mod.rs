@@ -220,15 +220,6 @@ pub(crate) fn select<'a>(
 }
 
 impl Selection<'_> {
-    /// What docker's classic builder calls it in the history: `file`, `dir` or `multi`.
-    pub(crate) fn kind(&self) -> &'static str {
-        match &self.parts[..] {
-            [one] if one.scan.single => "file",
-            [_] => "dir",
-            _ => "multi",
-        }
-    }
-
     /// Of everything that docker's cache looks at: names, content, modes, links, attributes; owners where they are
     /// kept; no times.
     pub(crate) fn digest(&self) -> Result<Digest> {

@@ -4,7 +4,8 @@
 //! The process first tells the digest of what it would copy, if the cache may have that, and waits for a word; then it
 //! writes into the staged layer, and its answer is the digest of what it has written. It dies with the build.
 
-use super::{Done, Solver, inputs};
+use super::lookup::{CopyKey, Executed, copied_text};
+use super::{Done, Solver};
 use crate::build::copy::{self, Request, Target, Verb};
 use crate::build::files;
 use crate::build::instruction::{Statement, Transfer};
@@ -33,9 +34,18 @@ impl Solver<'_> {
         let from = transfer.from.as_ref().map(|w| w.to_string());
         let stage = self.stage(n)?;
         let request = Request::of(verb, transfer, &stage.state.workdir());
-        let (top, busted) = (stage.top, stage.busted);
+        let top = stage.top;
+        let tree = self.tree_of(from.as_deref());
+        let tree = tree.map(|top| self.layers.chain(top)).transpose()?;
+        let key = CopyKey::new(&request, transfer.link, tree);
+        if let Some(found) = self.look_up_tree(n, &key)? {
+            self.take_copied(n, &request, &key, &found)?;
+            self.found((number, began));
+            return Ok(());
+        }
         let source = self.source(from.as_deref()).map_err(place)?;
-        let look = !busted && !self.slots[n].no_cache;
+        let look = self.may_know(n, &key.family);
+        self.layers.bring(top)?;
         let staged = self.layers.stage(top)?;
         let mut kept = source.fds();
         kept.push(staged.lock());
@@ -47,8 +57,8 @@ impl Solver<'_> {
             if look {
                 let content = selected.digest()?;
                 tell_news(talk, &source)?;
-                if !talk.ask(&(content, selected.kind()))? {
-                    return Ok((content, selected.kind()));
+                if !talk.ask(&content)? {
+                    return Ok(content);
                 }
             }
             let upper = staged.diff()?;
@@ -71,14 +81,14 @@ impl Solver<'_> {
                     let root = self.layers.writable(top, &staged)?;
                     selected.write(&Target {
                         tree: root.as_fd(),
-                        upper: Some(upper.as_fd()),
+                        upper: Some(upper.as_fd()).filter(|_| self.layers.upper_is_seen()),
                         names: root.as_fd(),
                         told: &told,
                     })?
                 }
             };
             tell_news(talk, &source)?;
-            Ok((written, selected.kind()))
+            Ok(written)
         })?;
         drop(kept);
         self.slots[n].phase = Phase::Copying(Box::new(Copying {
@@ -87,7 +97,7 @@ impl Solver<'_> {
             task,
             staged,
             request,
-            link: transfer.link,
+            key,
             source,
             began,
         }));
@@ -100,7 +110,7 @@ impl Solver<'_> {
             return Ok(());
         };
         let number = copying.number;
-        let result = match copying.task.hear::<What, What>() {
+        let result = match copying.task.hear::<Digest, Digest>() {
             Ok(Heard::Progress(done)) => {
                 let change = Change::Transfer {
                     what: "copied",
@@ -129,40 +139,49 @@ impl Solver<'_> {
     }
 
     /// What it would copy is known: perhaps the cache has it.
-    fn looked(&mut self, n: usize, mut copying: Box<Copying>, what: What) -> Result<()> {
-        let inputs = key(&copying, &what.0);
-        let Some(found) = self.look_up(n, inputs)? else {
+    fn looked(&mut self, n: usize, mut copying: Box<Copying>, content: Digest) -> Result<()> {
+        let Some(found) = self.look_up_content(n, &copying.key, &content)? else {
             copying.task.go_on()?;
             self.slots[n].phase = Phase::Copying(copying);
             return Ok(());
         };
         let copying = *copying;
         copying.task.call_off()?;
-        let said = Said::Files(text(&copying.request, &what));
-        self.take_cached(n, (&said, inputs), found)?;
-        let done = Done {
-            cached: true,
-            began: copying.began,
-            container: None,
-        };
-        self.done(copying.number, &done);
+        self.take_copied(n, &copying.request, &copying.key, &found)?;
+        self.found((copying.number, copying.began));
         Ok(())
     }
 
-    fn copied(&mut self, n: usize, copying: Copying, what: What) -> Result<()> {
+    fn found(&self, (number, began): (StepNumber, Instant)) {
+        let done = Done {
+            cached: true,
+            began,
+            container: None,
+        };
+        self.done(number, &done);
+    }
+
+    fn copied(&mut self, n: usize, copying: Copying, content: Digest) -> Result<()> {
         sys::stop_point("files-copied");
-        let inputs = key(&copying, &what.0);
-        let said = Said::Files(text(&copying.request, &what));
+        let inputs = copying.key.inputs(&content);
+        let said = Said::Files(copied_text(&copying.request, &content));
         let created = self.created();
         let top = self.stage(n)?.top;
         let made = Made {
-            inputs: vec![inputs],
+            inputs: inputs.clone(),
             created,
             description: said.text().to_owned(),
+            content: Some(content),
             latest: self.latest(),
         };
         let layer = self.layers.take(top, copying.staged, made)?;
-        self.take_made(n, &said, Some(layer), (created, inputs))?;
+        let executed = Executed {
+            said,
+            inputs,
+            created,
+            content: Some(content),
+        };
+        self.take_made(n, layer, executed)?;
         let done = Done {
             cached: false,
             began: copying.began,
@@ -173,39 +192,9 @@ impl Solver<'_> {
     }
 }
 
-/// The digest of all that is copied, and what the history calls it.
-type What = (Digest, String);
-
 fn tell_news(talk: &Talk, source: &Source) -> Result<()> {
     match source {
         Source::Context(context) => talk.learnt(&context.news()),
         Source::Layers { .. } => Ok(()),
     }
-}
-
-/// All that decides about the result.
-fn key(copying: &Copying, content: &Digest) -> Digest {
-    let request = &copying.request;
-    inputs(&serde_json::json!([
-        "copy",
-        request.verb == Verb::Add,
-        request.dest,
-        request.workdir,
-        request.chown,
-        request.chmod,
-        request.parents,
-        request.unpack,
-        copying.link,
-        content.hex()
-    ]))
-}
-
-/// `COPY --chown=u file:… in /dest `, as the classic builder has it.
-fn text(request: &Request, (content, kind): &What) -> String {
-    let keyword = if request.verb == Verb::Add { "ADD" } else { "COPY" };
-    let chown = request
-        .chown
-        .as_ref()
-        .map_or_else(String::new, |c| format!("--chown={c} "));
-    format!("{keyword} {chown}{kind}:{} in {} ", content.hex(), request.dest)
 }

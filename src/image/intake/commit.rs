@@ -134,8 +134,10 @@ impl Intake<'_> {
                 return Err(Error::other(format!("image {}: layer {layer} is missing", id.short())));
             }
         }
-        self.store
-            .put_named_image(&record, &blobs, &held, |tags| self.name(tags, &record, new))?;
+        self.store.telling_image(&id, new.told.clone(), || {
+            self.store
+                .put_named_image(&record, &blobs, &held, |tags| self.name(tags, &record, new))
+        })?;
         Ok(id)
     }
 

@@ -18,6 +18,7 @@ use crate::format::media;
 use crate::image::progress::{Layer, Progress, Step};
 use crate::layer::{self, TarSum, compress};
 use crate::model::digest::Digest;
+use crate::model::event::Event;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::reference::Reference;
 use crate::store::{Claim, LayerBlob, LayerLock, LayerRecord, StagedFile, StagedLayer, Store};
@@ -78,6 +79,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) v1: &'a [V1Document<'a>],
     /// Of the manifests that will be made for it.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What is told when it is made.
+    pub(crate) told: Option<Event>,
 }
 
 /// An image of a chain of 2013, and its document.

@@ -17,14 +17,16 @@ use crate::format::{self, media};
 use crate::image::intake::{Intake, NewImage};
 use crate::image::progress::{Event, Progress};
 use crate::model::digest::Digest;
-use crate::model::event::{Event as Told, EventKind};
+use crate::model::event::{Event as Happened, EventKind};
 use crate::model::id::{ChainId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::registry::{self, Access, Action, Remote, Selector};
 use crate::store::Store;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 /// Configurations are a few kilobytes.
 const LARGEST_CONFIG: u64 = 8 << 20;
@@ -56,9 +58,6 @@ pub(crate) fn pull(store: &Store, typed: &str, options: &Options, progress: &dyn
     for (n, name) in candidates.iter().enumerate() {
         match pull_name(store, name, options, progress) {
             Ok(pulled) => {
-                for one in &pulled {
-                    store.event(&Told::new(EventKind::Image, "pull", &one.name).with("name", one.name.familiar_name()));
-                }
                 return Ok(pulled);
             }
             Err(e) if n + 1 == candidates.len() && tried.is_none() => return Err(e),
@@ -70,11 +69,13 @@ pub(crate) fn pull(store: &Store, typed: &str, options: &Options, progress: &dyn
 
 fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn Progress) -> Result<Vec<Pulled>> {
     let remote = Remote::open(name, Action::Pull, &options.access)?;
+    let told = Told::default();
     let pull = Pull {
         store,
         remote: &remote,
         options,
         progress,
+        told: &told,
     };
     let pulled = match options.all_tags {
         true => pull.all_tags(name),
@@ -83,12 +84,30 @@ fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn 
             pull.one(&name).map(|id| vec![Pulled { name, id }])
         }
     };
-    match pulled {
+    let pulled = match pulled {
         Err(e) if e.kind() != Kind::LoginRequired => match remote.of_2013(&e)? {
-            older if older.is_empty() => Err(e),
-            older => v1::pull(store, &older, name, options, progress),
+            older if older.is_empty() => return Err(e),
+            older => v1::pull(&pull, &older, name)?,
         },
-        other => other,
+        other => other?,
+    };
+    // Of an image that was here already nothing has changed, but it was asked for.
+    for event in pulled.iter().filter_map(|one| told.of(&one.name)) {
+        store.event(&event);
+    }
+    Ok(pulled)
+}
+
+/// Whose `pull` has been told.
+#[derive(Default)]
+struct Told(Mutex<BTreeSet<String>>);
+
+impl Told {
+    /// The event, unless it has been told.
+    fn of(&self, name: &Reference) -> Option<Happened> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Happened::new(EventKind::Image, "pull", name).with("name", name.familiar_name());
+        told.insert(name.to_string()).then_some(event)
     }
 }
 
@@ -97,6 +116,7 @@ struct Pull<'a> {
     remote: &'a Remote,
     options: &'a Options,
     progress: &'a dyn Progress,
+    told: &'a Told,
 }
 
 /// A manifest as it came.
@@ -373,6 +393,7 @@ impl Pull<'_> {
             manifest: Some((&served.bytes, manifest.media_type())),
             index: from.index,
             names: &names,
+            told: self.told.of(name),
             ..NewImage::default()
         })
     }

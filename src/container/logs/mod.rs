@@ -271,6 +271,7 @@ fn read(dir: &Path, options: &Options, writer: Writer<'_>, print: &mut Printer<'
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)]
 mod tests {
     use super::*;
     use crate::model::container::LogConfig;

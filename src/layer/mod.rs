@@ -1,8 +1,10 @@
 //! A directory tree ↔ a tar: unpacking and packing, whiteouts, compression, overlay mounts.
 
+mod aufs;
 pub(crate) mod changes;
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod difference;
 pub(crate) mod driver;
 pub(crate) mod gzip;
 pub(crate) mod listing;

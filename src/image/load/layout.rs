@@ -19,12 +19,8 @@ pub(super) fn plan(archive: &Archive) -> Result<Vec<Planned>> {
 /// The image that `select` names: `:TAG` or `@DIGEST`; without, the only one, or else the one called latest.
 pub(super) fn plan_one(archive: &Archive, select: Option<&str>) -> Result<Vec<Planned>> {
     let index = layout::parse_index(&archive.need(layout::INDEX)?).context(layout::INDEX)?;
-    let single = index.images().count() == 1;
-    let is_meant = |entry: &Descriptor| match select.map(|s| (s.strip_prefix('@'), s.trim_start_matches(':'))) {
-        Some((Some(digest), _)) => entry.digest.to_string() == digest,
-        Some((None, tag)) => has_tag(entry, tag),
-        None => single || has_tag(entry, "latest"),
-    };
+    let chosen: Vec<Digest> = layout::chosen(&index, select).map(|entry| entry.digest).collect();
+    let is_meant = |entry: &Descriptor| chosen.contains(&entry.digest);
     let planned = plan_some(archive, is_meant)?;
     match planned.is_empty() {
         true => Err(Error::not_found(format!(
@@ -33,18 +29,6 @@ pub(super) fn plan_one(archive: &Archive, select: Option<&str>) -> Result<Vec<Pl
         ))),
         false => Ok(planned),
     }
-}
-
-fn has_tag(entry: &Descriptor, tag: &str) -> bool {
-    let name = |key: &str| entry.annotations.get(key).map(String::as_str);
-    [layout::IMAGE_NAME, layout::REF_NAME]
-        .into_iter()
-        .filter_map(name)
-        .any(|name| {
-            // A tag alone, or with the image's name before it.
-            let last = name.rsplit('/').next().unwrap_or(name);
-            last.rsplit(':').next() == Some(tag)
-        })
 }
 
 fn plan_some(archive: &Archive, is_meant: impl Fn(&Descriptor) -> bool) -> Result<Vec<Planned>> {

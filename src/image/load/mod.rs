@@ -21,6 +21,7 @@ mod tests;
 pub(crate) use archive::Input;
 
 use crate::error::{Context, Error, Result};
+use crate::format::descriptor::Descriptor;
 use crate::format::{self, shown};
 use crate::image::intake::{Intake, LayerSource, NewImage};
 use crate::image::progress::{Layer, Progress, Step};
@@ -133,6 +134,38 @@ pub(crate) fn one_of_layout(
     let loaded = finish(&intake, &planned)?;
     let first = loaded.first().map(|one| one.id);
     first.ok_or_else(|| Error::other("the layout has no image"))
+}
+
+/// A file of an OCI layout's directory that is small enough to be read into memory; `None` if there is none.
+pub(crate) fn read_layout(store: &Store, dir: &std::path::Path, path: &str) -> Result<Option<Vec<u8>>> {
+    Archive::open(store, &Input::Path(dir.to_owned()))?.read(path)
+}
+
+/// Layers of a layout's directory that no image has asked for: of a build's cache. Each with its parent, which is in
+/// place or before it. The caller has claimed them.
+pub(crate) fn bring_layers(
+    store: &Store,
+    dir: &std::path::Path,
+    wanted: &[(Option<ChainId>, DiffId, Descriptor)],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let archive = Archive::open(store, &Input::Path(dir.to_owned()))?;
+    let intake = Intake::new(store, progress)?;
+    for (parent, diff_id, layer) in wanted {
+        let place = Place {
+            path: format::layout::blob_path(&layer.digest),
+            blob: Some((layer.digest, layer.size)),
+            media_type: Some(layer.media_type.clone()),
+        };
+        let item = Work {
+            parent: *parent,
+            chain: ChainId::of(*parent, *diff_id),
+            diff_id: *diff_id,
+            place: &place,
+        };
+        take_in(&intake, &archive, &item, progress)?;
+    }
+    intake.commit_all()
 }
 
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {

@@ -19,7 +19,7 @@ use crate::image::nesting::DEEPEST;
 use crate::image::progress::{Event, Progress};
 use crate::model::digest::Digest;
 use crate::model::event::{Event as Told, EventKind};
-use crate::model::id::{ChainId, ImageId};
+use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
@@ -89,6 +89,29 @@ fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn 
         },
         other => other,
     }
+}
+
+/// Layers that no image has asked for yet: of a build's cache. Each with its parent, which is in place or before it. The
+/// caller has claimed them.
+pub(crate) fn bring_layers(
+    store: &Store,
+    remote: &Remote,
+    wanted: &[(Option<ChainId>, DiffId, Descriptor)],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let intake = Intake::new(store, progress)?;
+    let jobs: Vec<plan::Job<'_>> = wanted
+        .iter()
+        .map(|(parent, diff_id, descriptor)| plan::Job {
+            descriptor,
+            diff_id: *diff_id,
+            parent: *parent,
+            chain: ChainId::of(*parent, *diff_id),
+        })
+        .collect();
+    let blobs: Vec<Digest> = wanted.iter().map(|(_, _, layer)| layer.digest).collect();
+    intake.claim(&[], &blobs)?;
+    layers::bring(&intake, remote, &jobs, progress)
 }
 
 struct Pull<'a> {

@@ -107,6 +107,25 @@ impl Making<'_> {
     }
 }
 
+/// A compressed form of a layer that is in the store: the one it came in, or one that is made now. Its blob is claimed.
+pub(crate) fn compressed(store: &Store, claim: &Claim, chain: &ChainId) -> Result<LayerBlob> {
+    let packed =
+        |blob: &LayerBlob| media::layer(&blob.media_type).is_some_and(|kind| kind.compression != Compression::None);
+    let known = store.layer(chain)?.blobs;
+    claim.add(store, &[*chain], &known.iter().map(|b| b.digest).collect::<Vec<_>>())?;
+    match known
+        .into_iter()
+        .find(|blob| packed(blob) && store.has_blob(&blob.digest))
+    {
+        Some(blob) => Ok(blob),
+        None => {
+            let packing = Packing::default();
+            let made = Making { store, chain, packing }.run(claim);
+            made.with_context(|| format!("compress layer {chain}"))
+        }
+    }
+}
+
 /// Before an image is described for others (in a manifest list): a compressed form of every layer that was made here.
 /// What came with a manifest whose blobs are here goes out as it came, and is left alone.
 pub(crate) fn prepare(store: &Store, image: &ImageRecord, claim: &Claim) -> Result<()> {
@@ -115,16 +134,7 @@ pub(crate) fn prepare(store: &Store, image: &ImageRecord, claim: &Claim) -> Resu
         return Ok(());
     }
     for chain in &image.layers {
-        let mut known = store.layer(chain)?.blobs.into_iter();
-        let has_one = known.any(|blob| {
-            let packed = media::layer(&blob.media_type).is_some_and(|kind| kind.compression != Compression::None);
-            packed && store.has_blob(&blob.digest)
-        });
-        if !has_one {
-            let packing = Packing::default();
-            let made = Making { store, chain, packing }.run(claim);
-            made.with_context(|| format!("compress layer {chain}"))?;
-        }
+        compressed(store, claim, chain)?;
     }
     Ok(())
 }

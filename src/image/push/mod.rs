@@ -25,7 +25,7 @@ use crate::store::{Claim, Store};
 use form::Form;
 use std::collections::BTreeMap;
 
-pub(crate) use compress::prepare;
+pub(crate) use compress::{compressed, prepare};
 pub(crate) use form::Packing;
 
 /// What is asked of a push.

@@ -11,7 +11,6 @@ use crate::image::progress::Silent;
 use crate::model::id::ImageId;
 use crate::model::image::RootFs;
 use crate::model::reference::Reference;
-use crate::model::time::Timestamp;
 use crate::store::{Durability, Store, file};
 use std::path::Path;
 
@@ -20,10 +19,12 @@ pub(crate) struct Kept<'a> {
     pub(crate) names: &'a [Reference],
     /// One more platform under each name.
     pub(crate) one_of_several: bool,
+    /// What it says of the cache, as an annotation.
+    pub(crate) cache: Option<(String, String)>,
 }
 
-/// What `--label` adds, as the classic builder's last instruction; and the variables of `--env` and `--unsetenv`.
-pub(crate) fn decorate(stage: &mut Stage, options: &Options, created: Timestamp) {
+/// What `--label` adds, as the classic builder's last instruction, which is still to be noted; and the variables of `--env` and `--unsetenv`.
+pub(crate) fn decorate(stage: &mut Stage, options: &Options) -> Option<Said> {
     let config = &mut stage.state.image.config;
     for name in &options.unset_env {
         config.env.retain(|e| e.split_env().0 != name.as_bytes());
@@ -35,14 +36,14 @@ pub(crate) fn decorate(stage: &mut Stage, options: &Options, created: Timestamp)
         config.labels.remove(name);
     }
     if options.labels.is_empty() {
-        return;
+        return None;
     }
     let mut said = "LABEL".to_owned();
     for (name, value) in &options.labels {
         config.labels.insert(name.clone(), value.clone());
         said.push_str(&format!(" {name}={value}"));
     }
-    stage.state.note(&Said::Meta(said), created, true);
+    Some(Said::Meta(said))
 }
 
 /// Puts the stage's layers in place, and makes the image. Durable when it returns.
@@ -80,13 +81,14 @@ pub(crate) fn image(
         ..RootFs::default()
     };
     let config = serde_json::to_vec(&image)?;
+    let pair = |(name, value): (&String, &String)| (name.clone(), value.clone());
     let intake = Intake::new(store, &Silent)?;
     intake.finish(&NewImage {
         config: &config,
         names: kept.names,
         replace: !kept.one_of_several,
         parent,
-        annotations: options.annotations.clone(),
+        annotations: options.annotations.iter().map(pair).chain(kept.cache.clone()).collect(),
         ..NewImage::default()
     })
 }

@@ -2,15 +2,18 @@
 //! step is done on at once; meanwhile a process of its own hashes them. Layers that are digested are synced and renamed
 //! into place together, each with what the cache remembers of it; nothing is copied.
 
+use crate::build::cache::import::Imports;
 use crate::build::task::{self, Task};
 use crate::error::{Context, Error, Result};
-use crate::layer::overlay::{self, Overlay};
-use crate::layer::{self, pack};
+use crate::layer::overlay::Overlay;
+use crate::layer::{self, driver, pack};
 use crate::model::digest::Digest;
+use crate::model::driver::Driver;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::time::Timestamp;
 use crate::store::{
-    Claim, FinishedStep, LayerRecord, Stage, StagedLayer, StepParent, StepRecord, Store, mark_finished, step_key,
+    Claim, FinishedStep, Inputs, LayerRecord, Stage, StagedLayer, StepKey, StepLock, StepParent, StepRecord, Store,
+    mark_finished,
 };
 use crate::sys;
 use rustix::fs::fstat;
@@ -23,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Digested layers wait so long for others, before they are synced together.
 const GATHERING: Duration = Duration::from_millis(1500);
+/// Beside `diff/` of a step: the driver's own.
+pub(crate) const WORK: &str = "work";
 /// Processes that hash at once; the next step waits for one to end.
 const MOST_HASHING: usize = 4;
 
@@ -36,10 +41,11 @@ pub(crate) type Top = Option<LayerRef>;
 /// What is said of a step when its files are there.
 #[derive(Debug, Clone)]
 pub(crate) struct Made {
-    /// What went into it, in every form by which it may be looked for.
-    pub(crate) inputs: Vec<Digest>,
+    pub(crate) inputs: Inputs,
     pub(crate) created: Timestamp,
     pub(crate) description: String,
+    /// Of the files it has read, where its description says that.
+    pub(crate) content: Option<Digest>,
     /// No file of it is younger.
     pub(crate) latest: Option<i64>,
 }
@@ -52,6 +58,8 @@ struct Layer {
 enum State {
     /// In the store, and claimed.
     Placed(ChainId),
+    /// Known from a cache elsewhere, and not here until its files are needed.
+    Elsewhere(DiffId),
     Hashing {
         /// Dropped first: it writes into the other one.
         task: Task,
@@ -70,8 +78,25 @@ enum State {
     Moving,
 }
 
+/// What the cache is told of a step that has changed no files.
+pub(crate) struct Note {
+    pub(crate) inputs: Inputs,
+    pub(crate) created: Timestamp,
+    pub(crate) description: String,
+}
+
+/// What the cache has of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Known {
+    /// The tree after it.
+    pub(crate) top: Top,
+    pub(crate) changed: bool,
+    pub(crate) created: Timestamp,
+    pub(crate) content: Option<Digest>,
+}
+
 pub(crate) struct Layers<'a> {
-    store: &'a Store,
+    pub(crate) store: &'a Store,
     claim: Claim,
     list: Vec<Layer>,
     boot_id: String,
@@ -79,15 +104,20 @@ pub(crate) struct Layers<'a> {
     /// Directories that are of no use any more, but that a container may still be on.
     spare: Vec<StagedLayer>,
     /// Steps without files of their own, for the cache.
-    notes: Vec<(Top, Digest, Timestamp, String)>,
+    notes: Vec<(Top, Note)>,
+    /// That nobody else makes a step, until its layer is in place.
+    locks: HashMap<LayerRef, StepLock>,
+    /// Caches elsewhere.
+    pub(crate) imports: Rc<Imports<'a>>,
     /// Mounted trees, for reading.
     views: HashMap<Top, Rc<View>>,
     /// Has `empty/`: the kernel wants a second directory below a view.
     scratch: Stage,
+    driver: Driver,
 }
 
 impl<'a> Layers<'a> {
-    pub(crate) fn new(store: &'a Store) -> Result<Layers<'a>> {
+    pub(crate) fn new(store: &'a Store, imports: Rc<Imports<'a>>) -> Result<Layers<'a>> {
         let scratch = store.stage_scratch()?;
         Ok(Layers {
             store,
@@ -97,8 +127,11 @@ impl<'a> Layers<'a> {
             last_commit: Instant::now(),
             spare: Vec::new(),
             notes: Vec::new(),
+            locks: HashMap::new(),
+            imports,
             views: HashMap::new(),
             scratch,
+            driver: store.driver()?.unwrap_or(Driver::Overlay),
         })
     }
 
@@ -120,11 +153,37 @@ impl<'a> Layers<'a> {
         Ok(top)
     }
 
-    /// What the cache has for a step on `top`, claimed.
-    pub(crate) fn cached(&mut self, top: Top, inputs: Digest) -> Result<Option<(Top, StepRecord)>> {
+    /// What the cache has for a step on `top`, claimed: this engine's, or else one from elsewhere.
+    pub(crate) fn cached(&mut self, top: Top, family: Digest, form: Digest) -> Result<Option<Known>> {
         let chain = self.chain(top)?;
-        let key = step_key(chain, inputs);
-        let Some(record) = self.store.step(&key) else {
+        let key = StepKey::new(chain, family, form);
+        if let Some(found) = self.cached_here(top, chain, &key)? {
+            return Ok(Some(found));
+        }
+        let Some(step) = self.imports.step(&key) else {
+            return Ok(None);
+        };
+        let after = match step.layer {
+            None => top,
+            Some(diff_id) => {
+                let own = ChainId::of(chain, diff_id);
+                self.claim.add(self.store, &[own], &[])?;
+                Some(match self.store.has_layer(&own) {
+                    true => self.push_placed(top, own)?,
+                    false => self.push(top, State::Elsewhere(diff_id)),
+                })
+            }
+        };
+        Ok(Some(Known {
+            top: after,
+            changed: step.layer.is_some(),
+            created: step.created,
+            content: step.content,
+        }))
+    }
+
+    fn cached_here(&mut self, top: Top, chain: Option<ChainId>, key: &StepKey) -> Result<Option<Known>> {
+        let Some(record) = self.store.step(key) else {
             return Ok(None);
         };
         let after = match (record.changed, record.top) {
@@ -134,20 +193,114 @@ impl<'a> Layers<'a> {
                 if !self.store.has_layer(&own) || self.store.layer(&own)?.parent != chain {
                     return Ok(None);
                 }
-                Some(self.push(top, State::Placed(own)))
+                Some(self.push_placed(top, own)?)
             }
             _ => return Ok(None),
         };
-        self.store.use_step(&key);
-        Ok(Some((after, record)))
+        self.store.use_step(key);
+        Ok(Some(Known {
+            top: after,
+            changed: record.changed,
+            created: record.created,
+            content: record.content,
+        }))
+    }
+
+    /// A layer of the store on a tree of which some may not be in place: then what is in place is the same.
+    fn push_placed(&mut self, parent: Top, chain: ChainId) -> Result<LayerRef> {
+        let mut below = Vec::new();
+        let mut at = parent;
+        while let Some(LayerRef(n)) = at {
+            below.push(n);
+            at = self.list[n].parent;
+        }
+        for n in below.into_iter().rev() {
+            let before = self.chain(self.list[n].parent)?;
+            let state = std::mem::replace(&mut self.list[n].state, State::Moving);
+            self.list[n].state = match state {
+                State::Hashed { staged, layer, made } => {
+                    self.locks.remove(&LayerRef(n));
+                    self.put(before, staged, layer, &made)?
+                }
+                State::Elsewhere(diff_id) => {
+                    let own = ChainId::of(before, diff_id);
+                    self.claim.add(self.store, &[own], &[])?;
+                    State::Placed(own)
+                }
+                other => other,
+            };
+        }
+        Ok(self.push(parent, State::Placed(chain)))
+    }
+
+    /// Brings what of a tree is elsewhere.
+    pub(crate) fn bring(&mut self, top: Top) -> Result<()> {
+        let mut missing = Vec::new();
+        let mut at = top;
+        while let Some(LayerRef(n)) = at {
+            if let State::Elsewhere(diff_id) = self.list[n].state {
+                missing.push((n, diff_id));
+            }
+            at = self.list[n].parent;
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        missing.reverse();
+        let mut wanted = Vec::new();
+        for (n, diff_id) in &missing {
+            let parent = self.chain(self.list[*n].parent)?;
+            self.claim.add(self.store, &[ChainId::of(parent, *diff_id)], &[])?;
+            wanted.push((parent, *diff_id));
+        }
+        self.imports.bring(&wanted)?;
+        for ((n, _), (parent, diff_id)) in missing.iter().zip(&wanted) {
+            self.list[*n].state = State::Placed(ChainId::of(*parent, *diff_id));
+        }
+        Ok(())
     }
 
     /// A staged directory for what a step on `top` changes, with the owner and mode of the tree's root.
-    pub(crate) fn stage(&self, top: Top) -> Result<StagedLayer> {
+    pub(crate) fn stage(&mut self, top: Top) -> Result<StagedLayer> {
+        self.bring(top)?;
         self.store.stage_upper(self.dirs(top).last().map(PathBuf::as_path))
     }
 
-    /// The directories of a tree, base first; none of what changed nothing.
+    /// The layers of a tree, topmost first.
+    pub(crate) fn stack(&self, top: Top) -> Vec<LayerRef> {
+        let mut found = Vec::new();
+        let mut at = top;
+        while let Some(layer) = at {
+            found.push(layer);
+            at = self.list[layer.0].parent;
+        }
+        found
+    }
+
+    pub(crate) fn is_elsewhere(&self, LayerRef(n): LayerRef) -> bool {
+        matches!(self.list[n].state, State::Elsewhere(_))
+    }
+
+    /// What a layer is that changes something. Waits for its digest.
+    pub(crate) fn diff_id(&mut self, LayerRef(n): LayerRef) -> Result<DiffId> {
+        self.chain(Some(LayerRef(n)))?;
+        match &self.list[n].state {
+            State::Elsewhere(diff_id)
+            | State::Hashed {
+                layer: Some((diff_id, _)),
+                ..
+            } => Ok(*diff_id),
+            State::Placed(chain) => Ok(self.store.layer(chain)?.diff_id),
+            _ => Err(Error::other("a layer of the build is not digested")),
+        }
+    }
+
+    /// Nobody else makes the step of this layer until it is in place.
+    pub(crate) fn keep_lock(&mut self, layer: LayerRef, lock: StepLock) {
+        self.locks.insert(layer, lock);
+    }
+
+    /// The directories of a tree that is here (see [`Layers::bring`]), base first; none of what changed nothing.
     pub(crate) fn dirs(&self, top: Top) -> Vec<PathBuf> {
         let mut dirs = Vec::new();
         let mut at = top;
@@ -156,7 +309,7 @@ impl<'a> Layers<'a> {
             dirs.extend(match &layer.state {
                 State::Placed(chain) => Some(self.store.layer_dir(chain)),
                 State::Hashing { staged, .. } | State::Hashed { staged, .. } => Some(staged.place().join("diff")),
-                State::Nothing | State::Moving => None,
+                State::Elsewhere(_) | State::Nothing | State::Moving => None,
             });
             at = layer.parent;
         }
@@ -173,7 +326,7 @@ impl<'a> Layers<'a> {
             match &layer.state {
                 State::Placed(chain) => chains.push(*chain),
                 State::Hashing { staged, .. } | State::Hashed { staged, .. } => above.push(staged.place().join("diff")),
-                State::Nothing | State::Moving => {}
+                State::Elsewhere(_) | State::Nothing | State::Moving => {}
             }
             at = layer.parent;
         }
@@ -188,6 +341,7 @@ impl<'a> Layers<'a> {
             self.finish_one()?;
         }
         let below = self.dirs(top);
+        self.settle(&self.stack_on(&staged, below.clone()))?;
         let diff = staged.diff()?;
         let own_root = match below.last() {
             Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd())?,
@@ -206,6 +360,7 @@ impl<'a> Layers<'a> {
             layer: None,
             created: made.created,
             description: made.description.clone(),
+            content: made.content,
         };
         let record = staged.record()?;
         let latest = made.latest;
@@ -232,7 +387,7 @@ impl<'a> Layers<'a> {
                 State::Hashing { staged, .. } | State::Hashed { staged, .. } => {
                     return StepParent::Staged(stage_name(staged));
                 }
-                State::Nothing | State::Moving => at = self.list[n].parent,
+                State::Elsewhere(_) | State::Nothing | State::Moving => at = self.list[n].parent,
             }
         }
         StepParent::Top(None)
@@ -283,6 +438,10 @@ impl<'a> Layers<'a> {
         let parent = self.list[n].parent;
         match &self.list[n].state {
             State::Placed(chain) => Ok(Some(*chain)),
+            State::Elsewhere(diff_id) => {
+                let diff_id = *diff_id;
+                Ok(Some(ChainId::of(self.chain(parent)?, diff_id)))
+            }
             State::Hashed {
                 layer: Some((diff_id, _)),
                 ..
@@ -307,6 +466,7 @@ impl<'a> Layers<'a> {
 
     /// The layers of a tree, base first, all of them in place when this returns.
     pub(crate) fn place(&mut self, top: Top) -> Result<Vec<DiffId>> {
+        self.bring(top)?;
         self.chain(top)?;
         self.commit()?;
         let (chains, _) = self.parts(top);
@@ -337,6 +497,7 @@ impl<'a> Layers<'a> {
                 continue;
             };
             self.list[n].state = self.put(before, staged, layer, &made)?;
+            self.locks.remove(&LayerRef(n));
             sys::stop_point("step-placed");
         }
         self.last_commit = Instant::now();
@@ -367,6 +528,7 @@ impl<'a> Layers<'a> {
             changed: false,
             created: made.created,
             description: made.description.clone(),
+            content: made.content,
             stage: Some(stage_name(&staged)),
         };
         let state = match layer {
@@ -394,39 +556,51 @@ impl<'a> Layers<'a> {
             }
         };
         let held = self.store.lock_shared()?;
-        for inputs in &made.inputs {
-            self.store.put_step(&step_key(before, *inputs), &remembered, &held)?;
+        for key in made.inputs.keys(before) {
+            self.store.put_step(&key, &remembered, &held)?;
         }
         Ok(state)
     }
 
     /// Remembers a step without files of its own.
-    pub(crate) fn note(&mut self, top: Top, inputs: Digest, created: Timestamp, description: &str) {
-        self.notes.push((top, inputs, created, description.to_owned()));
+    pub(crate) fn note(&mut self, top: Top, note: Note) {
+        self.notes.push((top, note));
     }
 
     /// Writes down what is remembered of steps whose layers are in place.
     fn write_notes(&mut self) -> Result<()> {
         let (ready, rest): (Vec<_>, Vec<_>) = std::mem::take(&mut self.notes)
             .into_iter()
-            .partition(|(top, ..)| self.is_placed(*top));
+            .partition(|(top, _)| self.is_placed(*top));
         self.notes = rest;
         if ready.is_empty() {
             return Ok(());
         }
         let held = self.store.lock_shared()?;
-        for (top, inputs, created, description) in ready {
+        for (top, note) in ready {
             let chain = self.chain(top)?;
             let record = StepRecord {
                 top: chain,
                 changed: false,
-                created,
-                description,
+                created: note.created,
+                description: note.description,
+                content: None,
                 stage: None,
             };
-            self.store.put_step(&step_key(chain, inputs), &record, &held)?;
+            for key in note.inputs.keys(chain) {
+                self.store.put_step(&key, &record, &held)?;
+            }
         }
         Ok(())
+    }
+
+    /// How long digested layers may still wait for others; `None` if there are none.
+    pub(crate) fn commit_due(&self) -> Option<Duration> {
+        let any = self
+            .list
+            .iter()
+            .any(|layer| matches!(layer.state, State::Hashed { .. }));
+        any.then(|| GATHERING.saturating_sub(self.last_commit.elapsed()))
     }
 
     /// An empty directory.
@@ -439,19 +613,23 @@ impl<'a> Layers<'a> {
         if let Some(view) = self.views.get(&top) {
             return Ok(Rc::clone(view));
         }
+        self.bring(top)?;
         let mut lowers = vec![self.empty()];
         lowers.extend(self.dirs(top));
         let upper = match lowers.len() {
             1 => self.scratch.path().join("nothing"),
             _ => lowers.pop().unwrap_or_default(),
         };
-        let mount = overlay::mount(&Overlay {
+        let work = self.scratch.path().join(format!("view-{}", self.views.len()));
+        make(&work)?;
+        let stack = Overlay {
             lowers,
             upper,
-            work: PathBuf::new(),
+            work,
             volatile: true,
             read_only: true,
-        })?;
+        };
+        let mount = driver::mount(self.driver, &stack)?;
         let view = Rc::new(View::of(mount)?);
         self.views.insert(top, Rc::clone(&view));
         Ok(view)
@@ -459,20 +637,40 @@ impl<'a> Layers<'a> {
 
     /// A tree whose changes go into the staged layer.
     pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<View> {
-        let mut lowers = vec![self.empty()];
-        lowers.extend(self.dirs(top));
-        let work = staged.place().join("work");
-        std::fs::DirBuilder::new()
-            .create(&work)
-            .with_context(|| format!("make {}", work.display()))?;
-        let mount = overlay::mount(&Overlay {
-            lowers,
+        let stack = self.stack_on(staged, self.dirs(top));
+        make(&stack.work)?;
+        View::of(driver::mount(self.driver, &stack)?)
+    }
+
+    fn stack_on(&self, staged: &StagedLayer, above: Vec<PathBuf>) -> Overlay {
+        Overlay {
+            lowers: std::iter::once(self.empty()).chain(above).collect(),
             upper: staged.place().join("diff"),
-            work,
+            work: staged.place().join(WORK),
             volatile: true,
             read_only: false,
-        })?;
-        View::of(mount)
+        }
+    }
+
+    /// What a step has changed of `top`, in the directory that is packed. Below the layers it had `places`.
+    pub(crate) fn settle_step(&self, top: Top, staged: &StagedLayer, places: Option<PathBuf>) -> Result<()> {
+        let mut stack = self.stack_on(staged, self.dirs(top));
+        stack.lowers[0] = self.store.mount_points()?;
+        stack.lowers.splice(1..1, places);
+        self.settle(&stack)
+    }
+
+    /// Nothing, where no stack was mounted or it was settled.
+    fn settle(&self, stack: &Overlay) -> Result<()> {
+        if !stack.work.exists() {
+            return Ok(());
+        }
+        driver::settle(self.driver, stack).context("collect what was changed")?;
+        // What overlayfs has in there is its own.
+        match self.driver {
+            Driver::Overlay => Ok(()),
+            _ => Ok(std::fs::remove_dir_all(&stack.work)?),
+        }
     }
 
     /// After a failure: what was finished is kept.
@@ -507,6 +705,11 @@ impl AsFd for View {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+fn make(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().create(dir);
+    made.with_context(|| format!("make {}", dir.display()))
 }
 
 fn stage_name(staged: &StagedLayer) -> String {

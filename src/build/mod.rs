@@ -9,11 +9,13 @@
 //!   plan                    which stages, in which order
 //!   solve, stage, state     executes them: one thread, many containers
 //!   run, mounts, files, copy     what instructions do
+//!   cache                   what other engines have built, and what is given to them
 //!   layers, task            layers on their way into the store, hashed beside the build
 //!   finish, squash          stage → image
 //!   progress                what a build tells about itself
 //! ```
 
+mod cache;
 pub(crate) mod compat;
 mod content;
 pub(crate) mod context;
@@ -49,7 +51,7 @@ mod url;
 mod words;
 
 use crate::container::driver;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::image;
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
@@ -57,9 +59,12 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
 use crate::store::Store;
+use cache::export::Exports;
+use cache::import::Imports;
 use context::Asked;
 use expand::{Globals, Platforms};
 use export::Needs;
+use layers::Layers;
 use options::{Options, Output};
 use progress::{Event, Progress};
 use solve::Solver;
@@ -76,7 +81,7 @@ pub(crate) struct Built {
 
 /// Builds what the options ask for. When it returns, the image survives a power cut.
 pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Built> {
-    driver::needs_overlay(store, "build")?;
+    driver::settle(store, None)?;
     if options.platforms.len() > 1
         && options
             .outputs
@@ -86,15 +91,6 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         return Err(Error::usage("--output local and tar are of one platform"));
     }
     options.outputs.iter().try_for_each(Output::check)?;
-    if !options.cache.from.is_empty() {
-        progress.event(Event::Notice(
-            "--cache-from: not supported yet; only this machine's own cache is used",
-        ));
-    }
-    if options.cache.to.iter().any(|to| !to.ignore_error) {
-        return Err(Error::usage("--cache-to is not supported yet")
-            .with_hint("every build goes into this machine's cache; --push the image, or give ignore-error=true"));
-    }
     store.sweep_left_overs()?;
     let opened = context::open(
         store,
@@ -120,6 +116,13 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         names: names(options),
         ..Built::default()
     };
+    let imports = std::rc::Rc::new(Imports::new(
+        store,
+        (&options.cache.from, &options.access),
+        platforms.clone(),
+        progress,
+    ));
+    let mut exports = Exports::open(store, &options.cache.to, &options.access, progress)?;
     let mut unused = None;
     for platform in &platforms {
         let globals = Globals::new(
@@ -142,14 +145,29 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 replace_base: options.replace_base.as_deref(),
             },
         )?;
-        let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
-        let mut solver = Solver::new(store, options, progress, (&dockerfile, platform.clone()), sources)?;
-        let mut target = solver.solve(&plan, &globals)?;
+        let (mut solver, target) = loop {
+            let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
+            let layers = Layers::new(store, std::rc::Rc::clone(&imports))?;
+            let mut solver = Solver::new((options, progress), (&dockerfile, platform.clone()), sources, layers);
+            let solved = solver.solve(&plan, &globals).and_then(|mut target| {
+                if let Some(said) = finish::decorate(&mut target, options) {
+                    solver.last(&mut target, &said)?;
+                }
+                // An output that fails takes no finished step with it.
+                solver.layers.place(target.top)?;
+                exports.take(&mut solver.layers, &solver.steps, target.top)?;
+                Ok(target)
+            });
+            match solved {
+                Ok(target) => break (solver, target),
+                Err(e) if matches!(e.kind(), Kind::Status(_)) => return Err(e),
+                Err(e) => match imports.retreat() {
+                    true => exports.forget(),
+                    false => return Err(e),
+                },
+            }
+        };
         unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
-        let created = options.time.created.unwrap_or_else(Timestamp::now);
-        finish::decorate(&mut target, options, created);
-        // An output that fails takes no finished step with it.
-        solver.layers.place(target.top)?;
         for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
             let root = solver.layers.view(target.top)?;
             export::export_tree(output, root.as_fd(), options.time.created.map(Timestamp::as_second))?;
@@ -160,11 +178,13 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         let kept = finish::Kept {
             names: &built.names,
             one_of_several: platforms.len() > 1,
+            cache: exports.annotation()?,
         };
         built
             .ids
             .push(finish::image(store, &mut solver.layers, target, options, &kept)?);
     }
+    exports.send(progress)?;
     for output in &options.outputs {
         for id in &built.ids {
             export::export_image(store, output, id, &options.tags)?;

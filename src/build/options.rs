@@ -139,8 +139,20 @@ pub(crate) struct CacheOptions {
 pub(crate) enum CachePlace {
     /// `type=registry,ref=…`, or a bare name: an image that was built with its cache inline, or a cache manifest.
     Registry(Reference),
+    /// A bare name without a tag, as podman wants it: an image's name must not come to stand for a cache.
+    Repository(Reference),
     /// `type=local,src=DIR[,digest=…][,tag=…]`.
     Local { dir: PathBuf, select: Option<String> },
+}
+
+impl CachePlace {
+    /// In messages.
+    pub(crate) fn shown(&self) -> String {
+        match self {
+            CachePlace::Registry(name) | CachePlace::Repository(name) => name.to_string(),
+            CachePlace::Local { dir, select } => format!("{}{}", dir.display(), select.as_deref().unwrap_or_default()),
+        }
+    }
 }
 
 /// `--cache-to`.

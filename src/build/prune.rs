@@ -3,10 +3,9 @@
 use crate::error::Result;
 use crate::image::disk::Tally;
 use crate::layer;
-use crate::model::digest::Digest;
 use crate::model::id::ChainId;
 use crate::model::time::Timestamp;
-use crate::store::{CacheMountEntry, CachedStep, Store};
+use crate::store::{CacheMountEntry, CachedStep, StepKey, Store};
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd as _;
@@ -127,12 +126,12 @@ pub(crate) fn prune(store: &Store, wanted: &Wanted) -> Result<Pruned> {
     store.sweep_left_overs()?;
     let all = list(store)?;
     let mut pruned = Pruned::default();
-    let mut keys: Vec<Digest> = Vec::new();
+    let mut keys: Vec<StepKey> = Vec::new();
     for kept in choose(&all, wanted) {
         match &kept.what {
             Thing::Step(step) => {
                 keys.push(step.key);
-                pruned.removed.push(step.key.hex());
+                pruned.removed.push(step.key.whole.hex());
             }
             Thing::Mount(mount) => {
                 if store.remove_cache_mount(mount)? {
@@ -146,6 +145,7 @@ pub(crate) fn prune(store: &Store, wanted: &Wanted) -> Result<Pruned> {
     for key in &keys {
         store.forget_step(key, &held)?;
     }
+    store.forget_dead_steps(&held)?;
     let dropped = store.drop_unreferenced(&held)?;
     drop(held);
     pruned.bytes += dropped.bytes();
@@ -156,6 +156,7 @@ pub(crate) fn prune(store: &Store, wanted: &Wanted) -> Result<Pruned> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::digest::Digest;
     use crate::store::StepRecord;
 
     fn step(second: i64, size: u64, in_use: bool) -> Kept {
@@ -165,11 +166,12 @@ mod tests {
             changed: false,
             created: time,
             description: String::new(),
+            content: None,
             stage: None,
         };
         Kept {
             what: Thing::Step(CachedStep {
-                key: Digest::of(&second.to_le_bytes()),
+                key: StepKey::new(None, Digest::of(&second.to_le_bytes()), Digest::of(b"")),
                 record,
                 last_used: time,
             }),

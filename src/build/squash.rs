@@ -8,6 +8,7 @@ use crate::error::Result;
 use crate::layer;
 use crate::model::digest::Digest;
 use crate::model::time::Timestamp;
+use crate::store::Inputs;
 use std::os::fd::AsFd as _;
 
 /// Makes one layer of what the build has added (or of everything), and notes it. The topmost layer after it.
@@ -20,6 +21,7 @@ pub(crate) fn squash(layers: &mut Layers<'_>, stage: &mut Stage, options: &Optio
         return Ok(base);
     }
     let top = stage.top;
+    layers.bring(top)?;
     let staged = layers.stage(base)?;
     if options.squash == Squash::All {
         let view = layers.view(top)?;
@@ -39,9 +41,10 @@ pub(crate) fn squash(layers: &mut Layers<'_>, stage: &mut Stage, options: &Optio
         base,
         staged,
         Made {
-            inputs: vec![Digest::of(format!("squash {merged:?}").as_bytes())],
+            inputs: Inputs::only(Digest::of(format!("squash {merged:?}").as_bytes())),
             created,
             description: text.clone(),
+            content: None,
             latest: None,
         },
     )?;

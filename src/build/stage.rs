@@ -6,11 +6,12 @@ use crate::build::layers::{LayerRef, Made, Top};
 use crate::build::mounts::Prepared;
 use crate::build::progress::StepNumber;
 use crate::build::state::{Said, State};
+use crate::build::task::Task;
 use crate::container::step::RunningStep;
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
-use crate::store::StagedLayer;
+use crate::store::{StagedLayer, StepLock};
 use std::collections::{BTreeSet, VecDeque};
 use std::path::PathBuf;
 use std::time::Instant;
@@ -29,8 +30,6 @@ pub(crate) struct Stage {
     pub(crate) base_top: Top,
     /// What is known by the id of a step.
     pub(crate) id: Digest,
-    /// A step was executed: what comes after it is as well.
-    pub(crate) busted: bool,
 }
 
 pub(crate) enum Phase {
@@ -38,6 +37,8 @@ pub(crate) enum Phase {
     Waiting,
     Ready,
     Running(Box<Running>),
+    /// Another build makes the next step.
+    Blocked(Box<Blocked>),
     Done,
 }
 
@@ -53,6 +54,15 @@ pub(crate) struct Slot {
     pub(crate) stage: Option<Stage>,
     /// Nothing is taken from the cache.
     pub(crate) no_cache: bool,
+    /// The lock that was waited for.
+    pub(crate) lock: Option<StepLock>,
+}
+
+/// A step that is being made elsewhere.
+pub(crate) struct Blocked {
+    pub(crate) lock: StepLock,
+    /// Ends when the lock is this build's.
+    pub(crate) task: Task,
 }
 
 /// A step whose container runs.
@@ -63,6 +73,8 @@ pub(crate) struct Running {
     pub(crate) staged: StagedLayer,
     pub(crate) said: Said,
     pub(crate) made: Made,
+    /// Nobody else makes it.
+    pub(crate) lock: Option<StepLock>,
     pub(crate) shown: String,
     pub(crate) began: Instant,
     /// Held until it has ended.

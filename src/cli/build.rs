@@ -298,9 +298,11 @@ fn cache(flag: &str, text: &str) -> Result<CacheExport> {
     let all = fields_of(flag, text)?;
     let (mut kind, mut name, mut dir, mut tag, mut digest) = (None, None, None, None, None);
     let (mut all_stages, mut ignore_error) = (false, false);
+    let mut alone = false;
     for (key, value) in all {
         match (key.as_str(), value) {
             (bare, None) if name.is_none() => {
+                alone = true;
                 kind = Some("registry".to_owned());
                 name = Some(bare.to_owned());
             }
@@ -339,7 +341,11 @@ fn cache(flag: &str, text: &str) -> Result<CacheExport> {
         },
         Some("registry") => {
             let name = name.ok_or_else(|| bad("it has no ref"))?;
-            CachePlace::Registry(Reference::parse(&name).map_err(|e| bad(&e.to_string()))?.or_latest())
+            let name = Reference::parse(&name).map_err(|e| bad(&e.to_string()))?;
+            match alone && name.tag.is_none() && name.digest.is_none() {
+                true => CachePlace::Repository(name),
+                false => CachePlace::Registry(name.or_latest()),
+            }
         }
         None => return Err(bad("it has no type")),
         Some(other) => return Err(bad(&format!("unknown type '{other}'"))),

@@ -53,6 +53,27 @@ pub(crate) fn name_of(entry: &Descriptor) -> Option<&str> {
     named.map(String::as_str).filter(|name| !name.is_empty())
 }
 
+/// The entries that `select` names: `:TAG` or `@DIGEST`; without, the only one, or else the one called latest.
+pub(crate) fn chosen<'a>(index: &'a Index, select: Option<&'a str>) -> impl Iterator<Item = &'a Descriptor> {
+    let single = index.images().count() == 1;
+    index.images().filter(
+        move |entry| match select.map(|s| (s.strip_prefix('@'), s.trim_start_matches(':'))) {
+            Some((Some(digest), _)) => entry.digest.to_string() == digest,
+            Some((None, tag)) => has_tag(entry, tag),
+            None => single || has_tag(entry, "latest"),
+        },
+    )
+}
+
+pub(crate) fn has_tag(entry: &Descriptor, tag: &str) -> bool {
+    let name = |key: &str| entry.annotations.get(key).map(String::as_str);
+    [IMAGE_NAME, REF_NAME].into_iter().filter_map(name).any(|name| {
+        // A tag alone, or with the image's name before it.
+        let last = name.rsplit('/').next().unwrap_or(name);
+        last.rsplit(':').next() == Some(tag)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,6 +3,7 @@
 //! What is read here was written by others, and may be hostile: sizes, counts and depth are bounded, nothing is echoed
 //! without being escaped, and what says two things at once is refused.
 
+pub(crate) mod cache;
 pub(crate) mod config;
 pub(crate) mod descriptor;
 pub(crate) mod docker_archive;

@@ -1,6 +1,9 @@
-//! `cache/steps/<key>.json`: what a step of a build made, found again by what went into it. A record names layers, and
-//! keeps them and those below from being dropped; one whose layer is gone is no record. Its time of change is when it
-//! was last used.
+//! `cache/steps/<family>/<key>.json`: what a step of a build made, found again by what went into it. A record names
+//! layers, and keeps them and those below from being dropped; one whose layer is gone is no record. Its time of change is
+//! when it was last used.
+//!
+//! A family is what is known of a step before its parent is digested and before any file is read. Where the cache has
+//! none of a step's family, nothing of that need be waited for.
 //!
 //! A finished step is in `staging/` until its layer is synced and in place: `step.json` there says all that is needed for
 //! that. So the step of a build that was killed is not lost: whoever sweeps its directory puts it in place. After a
@@ -36,6 +39,9 @@ pub(crate) struct StepRecord {
     pub(crate) created: Timestamp,
     /// For people.
     pub(crate) description: String,
+    /// Of the files it read, where its text in the history says that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<Digest>,
     /// The staging directory it was made in, by which a later step of a killed build finds it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) stage: Option<String>,
@@ -44,7 +50,7 @@ pub(crate) struct StepRecord {
 /// A record with its key and when it was last used.
 #[derive(Debug, Clone)]
 pub(crate) struct CachedStep {
-    pub(crate) key: Digest,
+    pub(crate) key: StepKey,
     pub(crate) record: StepRecord,
     pub(crate) last_used: Timestamp,
 }
@@ -64,19 +70,62 @@ pub(crate) enum StepParent {
 pub(crate) struct FinishedStep {
     /// It is on the disk only as far as this boot knows.
     pub(crate) boot_id: String,
-    /// What went into it besides its parent, each a key of the cache with the parent.
-    pub(crate) inputs: Vec<Digest>,
+    /// What went into it besides its parent.
+    pub(crate) inputs: Inputs,
     pub(crate) parent: StepParent,
     /// `None` if it changed nothing.
     pub(crate) layer: Option<(DiffId, u64)>,
     pub(crate) created: Timestamp,
     pub(crate) description: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) content: Option<Digest>,
 }
 
-/// The key of a step by the topmost layer it is done on and what goes into it.
-pub(crate) fn step_key(top: Option<ChainId>, inputs: Digest) -> Digest {
-    let top = top.map_or_else(|| "nothing".to_owned(), |top| top.hex());
-    Digest::of(format!("step 1\n{top}\n{}\n", inputs.hex()).as_bytes())
+/// What goes into a step besides its parent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Inputs {
+    pub(crate) family: Digest,
+    /// All of it, in every form by which it may be looked for.
+    pub(crate) forms: Vec<Digest>,
+}
+
+impl Inputs {
+    /// Of a step that reads no files of the build's.
+    pub(crate) fn only(family: Digest) -> Inputs {
+        Inputs {
+            family,
+            forms: vec![family],
+        }
+    }
+
+    /// The same whichever forms there are.
+    pub(crate) fn id(&self) -> String {
+        self.forms.first().unwrap_or(&self.family).hex()
+    }
+
+    /// A key of the cache for each form, with the topmost layer that the step is done on.
+    pub(crate) fn keys(&self, top: Option<ChainId>) -> impl Iterator<Item = StepKey> + '_ {
+        self.forms.iter().map(move |form| StepKey::new(top, self.family, *form))
+    }
+}
+
+/// What a step is known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct StepKey {
+    pub(crate) family: Digest,
+    /// Of everything, the family included.
+    pub(crate) whole: Digest,
+}
+
+impl StepKey {
+    pub(crate) fn new(top: Option<ChainId>, family: Digest, form: Digest) -> StepKey {
+        let top = top.map_or_else(|| "nothing".to_owned(), |top| top.hex());
+        let text = format!("step 2\n{top}\n{}\n{}\n", family.hex(), form.hex());
+        StepKey {
+            family,
+            whole: Digest::of(text.as_bytes()),
+        }
+    }
 }
 
 impl Store {
@@ -84,19 +133,28 @@ impl Store {
         self.root().join("cache/steps")
     }
 
-    fn step_path(&self, key: &Digest) -> PathBuf {
-        self.steps_root().join(format!("{}.json", key.hex()))
+    fn family_path(&self, family: &Digest) -> PathBuf {
+        self.steps_root().join(family.hex())
+    }
+
+    fn step_path(&self, key: &StepKey) -> PathBuf {
+        self.family_path(&key.family).join(format!("{}.json", key.whole.hex()))
+    }
+
+    /// Whether any step of the family is known.
+    pub(crate) fn has_family(&self, family: &Digest) -> bool {
+        self.family_path(family).exists()
     }
 
     /// What a step with this key has made, if all of its layers are there. The caller has claimed them when it goes on;
     /// see [`Store::use_step`].
-    pub(crate) fn step(&self, key: &Digest) -> Option<StepRecord> {
+    pub(crate) fn step(&self, key: &StepKey) -> Option<StepRecord> {
         let record: StepRecord = file::read_json(&self.step_path(key)).ok()??;
         record.top.is_none_or(|top| self.has_layer(&top)).then_some(record)
     }
 
     /// Notes that it was used now.
-    pub(crate) fn use_step(&self, key: &Digest) {
+    pub(crate) fn use_step(&self, key: &StepKey) {
         use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
         let time = |tv_nsec| Timespec { tv_sec: 0, tv_nsec };
         let times = Timestamps {
@@ -108,51 +166,85 @@ impl Store {
     }
 
     /// Remembers a step, whose layers are in place and synced. Not synced itself: what is lost is only made again.
-    pub(crate) fn put_step(&self, key: &Digest, record: &StepRecord, _held: &StoreLock) -> Result<()> {
-        let root = self.steps_root();
-        let name = format!("{}.json", key.hex());
+    pub(crate) fn put_step(&self, key: &StepKey, record: &StepRecord, _held: &StoreLock) -> Result<()> {
+        let family = self.family_path(&key.family);
+        let name = format!("{}.json", key.whole.hex());
         let json = file::to_json(record)?;
-        match file::replace(&root, &name, &json, Durability::Volatile) {
+        match file::replace(&family, &name, &json, Durability::Volatile) {
             Ok(()) => Ok(()),
-            Err(_) if !root.exists() => {
-                let make = DirBuilder::new().recursive(true).mode(0o710).create(&root);
-                make.with_context(|| format!("make {}", root.display()))?;
-                file::replace(&root, &name, &json, Durability::Volatile)
+            Err(_) if !family.exists() => {
+                let make = DirBuilder::new().recursive(true).mode(0o710).create(&family);
+                make.with_context(|| format!("make {}", family.display()))?;
+                file::replace(&family, &name, &json, Durability::Volatile)
             }
             Err(e) => Err(e),
         }
     }
 
     /// Forgets a step. Success if it is not there.
-    pub(crate) fn forget_step(&self, key: &Digest, _exclusive: &StoreLock) -> Result<()> {
-        staging::remove_path(&self.step_path(key))
+    pub(crate) fn forget_step(&self, key: &StepKey, _exclusive: &StoreLock) -> Result<()> {
+        staging::remove_path(&self.step_path(key))?;
+        // The last one of its family takes the directory along.
+        let _ = std::fs::remove_dir(self.family_path(&key.family));
+        Ok(())
     }
 
-    /// All of them, in no order; damaged ones and those without their layers are left out, and forgotten if they can be.
+    /// All of them, in no order; damaged ones and those without their layers are left out.
     pub(crate) fn cached_steps(&self) -> Result<Vec<CachedStep>> {
         let root = self.steps_root();
         let entries = match std::fs::read_dir(&root) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             entries => entries.with_context(|| format!("read {}", root.display()))?,
         };
+        let digest = |name: &str| name.strip_suffix(".json").and_then(Digest::from_hex);
         let mut steps = Vec::new();
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let key = name
-                .to_str()
-                .and_then(|n| n.strip_suffix(".json"))
-                .and_then(Digest::from_hex);
-            let Some(key) = key else { continue };
-            let Some(record) = self.step(&key) else { continue };
-            let last_used = entry.metadata().and_then(|m| m.modified()).ok();
-            let last_used = last_used.and_then(|t| Timestamp::try_from(t).ok());
-            steps.push(CachedStep {
-                last_used: last_used.unwrap_or(record.created),
-                key,
-                record,
-            });
+        for family in entries.flatten() {
+            let Some(family_digest) = family.file_name().to_str().and_then(Digest::from_hex) else {
+                continue;
+            };
+            // Forgotten meanwhile.
+            let Ok(records) = std::fs::read_dir(family.path()) else {
+                continue;
+            };
+            for entry in records.flatten() {
+                let Some(whole) = entry.file_name().to_str().and_then(digest) else {
+                    continue;
+                };
+                let key = StepKey {
+                    family: family_digest,
+                    whole,
+                };
+                let Some(record) = self.step(&key) else { continue };
+                let last_used = entry.metadata().and_then(|m| m.modified()).ok();
+                let last_used = last_used.and_then(|t| Timestamp::try_from(t).ok());
+                steps.push(CachedStep {
+                    last_used: last_used.unwrap_or(record.created),
+                    key,
+                    record,
+                });
+            }
         }
         Ok(steps)
+    }
+
+    /// Forgets every record that says nothing any more: damaged ones, those whose layers are gone, those of an older
+    /// form of keys, and what a write that was killed has left.
+    pub(crate) fn forget_dead_steps(&self, _exclusive: &StoreLock) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.steps_root()) else {
+            return Ok(());
+        };
+        let alive: BTreeSet<PathBuf> = self.cached_steps()?.iter().map(|s| self.step_path(&s.key)).collect();
+        for entry in entries.flatten().map(|e| e.path()) {
+            let Ok(records) = std::fs::read_dir(&entry) else {
+                staging::remove_path(&entry)?;
+                continue;
+            };
+            for record in records.flatten().map(|e| e.path()).filter(|r| !alive.contains(r)) {
+                staging::remove_path(&record)?;
+            }
+            let _ = std::fs::remove_dir(&entry);
+        }
+        Ok(())
     }
 
     /// The layers of all cached steps and those below them.
@@ -256,10 +348,11 @@ impl Store {
             changed: step.layer.is_some(),
             created: step.created,
             description: step.description,
+            content: step.content,
             stage: stage.file_name().and_then(|n| n.to_str()).map(str::to_owned),
         };
-        for inputs in step.inputs {
-            self.put_step(&step_key(top, inputs), &record, &held)?;
+        for key in step.inputs.keys(top) {
+            self.put_step(&key, &record, &held)?;
         }
         Ok(true)
     }

@@ -75,6 +75,11 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8], durability: Durability) -> st
     Ok(file)
 }
 
+/// Puts a file that is whole in its place, which is not in the store.
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<()> {
+    std::fs::rename(from, to).with_context(|| format!("write {}", to.display()))
+}
+
 /// The content is on the disk before any change of names that follows; to be had for certain, that change is synced.
 pub(super) fn settle(file: &File) -> std::io::Result<()> {
     match one_journal(file.as_fd()) {

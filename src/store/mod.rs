@@ -19,7 +19,8 @@
 //!   networks/<id>.json            Network
 //!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
 //!   events/intents/<hex>          what is just being changed, with the events of it; flocked by whoever does (intents.rs)
-//!   cache/steps/<key>.json        StepRecord: what a step of a build made
+//!   cache/steps/<family>/<key>.json   StepRecord: what a step of a build made
+//!   cache/steps.lock              who makes a step right now (step_locks.rs)
 //!   cache/mounts/<hash>/          mount.json  data/  data-<n>/: what RUN --mount=type=cache keeps; each flocked in use
 //!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
@@ -65,10 +66,11 @@ mod networks;
 mod ports;
 mod secrets;
 mod staging;
+mod step_locks;
 mod tags;
 mod volumes;
 
-pub(crate) use cache::{CachedStep, FinishedStep, StepParent, StepRecord, finished as mark_finished, step_key};
+pub(crate) use cache::{CachedStep, FinishedStep, Inputs, StepKey, StepParent, StepRecord, finished as mark_finished};
 pub(crate) use cache_mounts::{CacheMount, CacheMountEntry, Wanted as CacheMountWanted};
 pub(crate) use claims::Claim;
 pub(crate) use containers::DetachedContainer;
@@ -85,6 +87,7 @@ pub(crate) use networks::{LeasesLock, NetworksLock};
 pub(crate) use ports::FreePorts;
 pub(crate) use secrets::{Notes, Taken};
 pub(crate) use staging::{Stage, StagedFile};
+pub(crate) use step_locks::StepLock;
 pub(crate) use tags::{Tags, Target};
 
 use crate::error::{Context, Error, Result};

@@ -1,7 +1,7 @@
 //! The build cache: what it takes for the same and what not, whom it keeps layers for, and how it goes.
 
 use crate::build_run::{build, context, inspect};
-use crate::support::Host;
+use crate::support::{Host, seconds, wait_until};
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -154,4 +154,164 @@ fn elsewhere_it_is_the_same_image() {
         })
         .collect();
     assert_eq!(ids[0], ids[1]);
+}
+
+/// The image's id, which is another one if the RUN that writes the stamp was executed.
+fn made(host: &Host, flags: &[&str], dockerfile: &str) -> String {
+    let flags = [&["-q", "--network", "none"], flags].concat();
+    build(host, &flags, dockerfile).ok().text()
+}
+
+/// Each flag and each part of the Dockerfile or the context that a step could see, changed alone and changed back.
+#[test]
+fn never_stale() {
+    let host = Host::busybox();
+    let dir = context(&host, "");
+    let other = host.scratch().join("named");
+    fs::create_dir_all(&other).unwrap();
+    fs::write(other.join("f"), "1").unwrap();
+    let named = format!("n={}", other.display());
+    let plain = format!("FROM busybox\nRUN {STAMP}\n");
+    let of = |flags: &[&str]| made(&host, flags, &plain);
+    let first = of(&[]);
+    for flags in [
+        &["--add-host", "a:1.2.3.4"][..],
+        &["--ulimit", "nofile=100"],
+        &["--shm-size", "1m"],
+    ] {
+        assert_ne!(of(flags), first, "{flags:?}");
+        assert_eq!(of(&[]), first, "back from {flags:?}");
+    }
+    assert_ne!(build(&host, &["-q"], &plain).ok().text(), first, "the network");
+    // Limits decide how fast something is made, not what.
+    for flags in [&["--memory", "64m"][..], &["--build-arg", "UNUSED=1"]] {
+        assert_eq!(of(flags), first, "{flags:?}");
+    }
+    let labelled = of(&["--label", "a=b"]);
+    assert_ne!(labelled, first);
+    assert_eq!(of(&["--label", "a=b"]), labelled, "a label is a step as any");
+    // What bind mounts and COPY read, of each kind of place.
+    let reads = [
+        ("RUN --mount=source=f,target=/f", "context"),
+        ("RUN --mount=from=n,source=f,target=/f", "named context"),
+        ("COPY f /f\nRUN", "context"),
+        ("COPY --from=n f /f\nRUN", "named context"),
+    ];
+    for (line, what) in reads {
+        let text = format!("FROM busybox\n{line} {STAMP}\n");
+        let now = |content: &str| {
+            fs::write(dir.join("f"), content).unwrap();
+            fs::write(other.join("f"), content).unwrap();
+            made(&host, &["--build-context", &named], &text)
+        };
+        let first = now("1");
+        assert_ne!(now("2"), first, "{line} {what}");
+        assert_eq!(now("1"), first, "{line} {what}");
+    }
+    // What is ignored is not read; and where a link leads is content.
+    let text = format!("FROM busybox\nCOPY d /d\nRUN {STAMP}\n");
+    fs::create_dir_all(dir.join("d")).unwrap();
+    fs::write(dir.join("d/one"), "1").unwrap();
+    let first = made(&host, &[], &text);
+    fs::write(dir.join("d/two"), "2").unwrap();
+    assert_ne!(made(&host, &[], &text), first, "one more file");
+    fs::write(dir.join(".dockerignore"), "d/two\n").unwrap();
+    assert_eq!(made(&host, &[], &text), first, "which is ignored");
+    fs::remove_file(dir.join(".dockerignore")).unwrap();
+    fs::remove_file(dir.join("d/two")).unwrap();
+    std::os::unix::fs::symlink("one", dir.join("d/l")).unwrap();
+    let linked = made(&host, &[], &text);
+    fs::remove_file(dir.join("d/l")).unwrap();
+    std::os::unix::fs::symlink("none", dir.join("d/l")).unwrap();
+    assert_ne!(made(&host, &[], &text), linked, "where a link leads");
+    // A secret is no input; a tag that has moved is.
+    let secret = host.scratch().join("secret");
+    let flag = format!("id=s,src={}", secret.display());
+    let text = format!("FROM busybox\nRUN --mount=type=secret,id=s {STAMP}\n");
+    fs::write(&secret, "1").unwrap();
+    let first = made(&host, &["--secret", &flag], &text);
+    fs::write(&secret, "2").unwrap();
+    assert_eq!(made(&host, &["--secret", &flag], &text), first);
+    let text = format!("FROM moved\nRUN {STAMP}\n");
+    host.text("tag busybox moved");
+    let first = made(&host, &[], &text);
+    build(&host, &[], "FROM busybox\nRUN echo > /base\n").ok();
+    host.text("tag made moved");
+    assert_ne!(made(&host, &[], &text), first, "the tag has moved");
+    host.text("tag busybox moved");
+    assert_eq!(made(&host, &[], &text), first);
+}
+
+/// A step that had to be made, and whose files are what they were, makes no other step be made.
+#[test]
+fn what_comes_after_a_step_without_a_change() {
+    let host = Host::busybox();
+    let text = |first: &str| format!("FROM busybox\nRUN {first}\nENV A=1\nRUN {STAMP}\nCOPY Dockerfile /d\n");
+    let first = built(&host, &[], &text("true"));
+    assert_eq!(built(&host, &[], &text("true && true")), first);
+    assert_ne!(built(&host, &[], &text("echo > /other")), first);
+    // The layers below count, not the names that they came by.
+    let staged = format!("FROM busybox AS a\nRUN true\nFROM a\nENV A=1\nRUN {STAMP}\n");
+    assert_eq!(built(&host, &[], &staged), first);
+}
+
+/// Of two builds with one step, one makes it; and if that one is killed, the other does.
+#[test]
+fn two_builds_of_one_step() {
+    let host = Host::busybox();
+    let gate = host.scratch().join("gate");
+    fs::create_dir_all(&gate).unwrap();
+    // Every execution leaves a line; it goes on when the test says so.
+    let text = "FROM busybox\nRUN --mount=type=cache,target=/c echo run >> /c/log; \
+        while [ ! -e /c/go ]; do sleep 0.05; done; cat /proc/sys/kernel/random/uuid > /stamp\nRUN echo $A > /after\n";
+    let dir = context(&host, text);
+    let start = |name: &str| {
+        host.barge(["build", "-q", "--network", "none", "-t", name, dir.to_str().unwrap()])
+            .timeout(seconds(60))
+            .spawn()
+    };
+    let cache = || {
+        let all = fs::read_dir(host.root.join("cache/mounts")).into_iter().flatten();
+        all.flatten().map(|e| e.path().join("data/root")).find(|p| p.exists())
+    };
+    let lines = || {
+        let log = cache().and_then(|dir| fs::read_to_string(dir.join("log")).ok());
+        log.map_or(0, |log| log.lines().count())
+    };
+    let waits = |pid: i32| {
+        // Its helper waits for the lock: that is a child, and no container.
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(children).unwrap_or_default();
+        children.split_whitespace().any(|child| {
+            let call = fs::read_to_string(format!("/proc/{child}/syscall")).unwrap_or_default();
+            call.starts_with("72 ") || call.starts_with("25 ")
+        })
+    };
+    let one = start("one");
+    wait_until("the first to run it", || lines() == 1);
+    let two = start("two");
+    wait_until("the second to wait", || waits(two.pid()));
+    // The second can be ended while it waits, and leaves nothing.
+    two.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_ne!(two.wait().code, 0);
+    let two = start("two");
+    wait_until("the second to wait again", || waits(two.pid()));
+    fs::write(cache().unwrap().join("go"), "").unwrap();
+    one.wait().ok();
+    two.wait().ok();
+    assert_eq!(lines(), 1, "it was made once");
+    assert_eq!(inspect(&host, "one")["Id"], inspect(&host, "two")["Id"]);
+    // Killed while it is at it: then the other one is.
+    host.text("rmi one two");
+    host.text("builder prune -af");
+    let one = start("one");
+    wait_until("the first to run it", || lines() == 1);
+    let two = start("two");
+    wait_until("the second to wait", || waits(two.pid()));
+    one.signal(nix::sys::signal::Signal::SIGKILL);
+    one.wait();
+    wait_until("the second to run it", || lines() == 2);
+    fs::write(cache().unwrap().join("go"), "").unwrap();
+    two.wait().ok();
+    crate::build_run::nothing_is_left(&host);
 }

@@ -51,9 +51,14 @@ fn top_layer(host: &Host, image: &str) -> Vec<String> {
 
 /// Nothing of a build is in the kernel or half-made on disk.
 pub fn nothing_is_left(host: &Host) {
+    nothing_is_left_with(host, "busybox");
+}
+
+/// The same where that is the image to be run.
+pub fn nothing_is_left_with(host: &Host, image: &str) {
     // What was made and not started goes with the next command that makes something.
     wait_until("the build's containers to be gone", || {
-        host.run("run --rm --net none busybox true").ok();
+        host.run(["run", "--rm", "--net", "none", image, "true"]).ok();
         host.run("ps -aq --external").text().is_empty()
     });
     wait_until("the staging directory to be empty", || {

@@ -14,6 +14,7 @@
 mod archives;
 mod bad_input;
 mod build_cache;
+mod build_cache_elsewhere;
 mod build_context;
 mod build_copy;
 mod build_language;

@@ -2,7 +2,7 @@
 //! from inside the containers' namespaces. Name servers of the outside are played here, in the test's own namespace.
 
 use crate::readme_2013::programs;
-use crate::support::{Host, Output, Place, Tar, seconds, wait_until};
+use crate::support::{Host, Output, Place, Tar, memory, seconds, wait_until};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -676,18 +676,6 @@ fn wrong_flags_about_names() {
             .fails(125)
             .says(&[says]);
     }
-}
-
-/// Monitor memory in kB.
-fn memory(pid: i32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let sum = |name: &str| -> u64 {
-        let lines = text.lines().filter_map(|l| l.strip_prefix(name));
-        lines
-            .map(|l| l.trim().trim_end_matches(" kB").parse::<u64>().unwrap())
-            .sum()
-    };
-    sum("Private_Dirty:") + sum("Private_Clean:")
 }
 
 /// Thousands of questions leave the monitor as small as it was, and its container's log as quick.

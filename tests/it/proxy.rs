@@ -3,18 +3,11 @@
 
 use crate::publish::{listening, serve, tcp, udp};
 use crate::support::net::Place;
-use crate::support::{Host, seconds, wait_until};
+use crate::support::{Host, memory, seconds, wait_until};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
 
 const ECHO: &str = "socat TCP4-LISTEN:80,fork,reuseaddr,backlog=1000 EXEC:/bin/cat & exec sleep 1000";
-
-/// Memory of a process that is nobody else's, in kB.
-fn memory(pid: i32) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
-    let line = text.lines().find(|l| l.starts_with("Pss:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
 
 fn descriptors(pid: i32) -> usize {
     std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()

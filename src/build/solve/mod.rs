@@ -1,15 +1,17 @@
 //! Executes the stages of a plan: one thread, which starts containers and waits for all of them at once. A stage goes on
 //! until its next RUN; then another one has its turn.
 
+mod lookup;
 mod run;
 mod wait;
 
+use crate::build::cache::export::Step;
 use crate::build::compat;
 use crate::build::copy::{self, Request, Verb};
 use crate::build::expand::{Globals, Scope};
 use crate::build::files;
 use crate::build::instruction::{Dockerfile, Instruction, Statement, Transfer};
-use crate::build::layers::{LayerRef, Layers, Made, Top};
+use crate::build::layers::{Layers, Made, Top};
 use crate::build::mounts;
 use crate::build::options::Options;
 use crate::build::parser;
@@ -23,8 +25,9 @@ use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
-use crate::store::{StepRecord, Store};
+use crate::store::Store;
 use crate::sys;
+use lookup::{CopyKey, Executed, copied_text};
 use std::os::fd::AsFd as _;
 use std::time::Instant;
 
@@ -41,6 +44,8 @@ pub(crate) struct Solver<'a> {
     contexts: Vec<String>,
     platform: Platform,
     jobs: usize,
+    /// What has been done, for `--cache-to`.
+    pub(crate) steps: Vec<Step>,
 }
 
 /// What a step of files or of the configuration comes to.
@@ -53,26 +58,26 @@ struct Done {
 
 impl<'a> Solver<'a> {
     pub(crate) fn new(
-        store: &'a Store,
-        options: &'a Options,
-        progress: &'a dyn Progress,
+        (options, progress): (&'a Options, &'a dyn Progress),
         (dockerfile, platform): (&'a Dockerfile, Platform),
         sources: Sources<'a>,
-    ) -> Result<Solver<'a>> {
+        layers: Layers<'a>,
+    ) -> Solver<'a> {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        Ok(Solver {
-            store,
+        Solver {
+            store: layers.store,
             options,
             progress,
             dockerfile,
-            layers: Layers::new(store)?,
+            layers,
             sources,
             slots: Vec::new(),
             outline: Outline::default(),
             contexts: options.named_contexts.iter().map(|n| n.name.clone()).collect(),
             platform,
             jobs: options.jobs.filter(|n| *n > 0).unwrap_or(processors),
-        })
+            steps: Vec::new(),
+        }
     }
 
     /// Executes the stages of the plan, and gives the target.
@@ -114,6 +119,7 @@ impl<'a> Solver<'a> {
                 todo: todo.collect(),
                 stage: None,
                 no_cache: self.options.cache.ignore || stage.name.as_ref().is_some_and(ignored),
+                lock: None,
             });
             let first = std::iter::once(stage.text.clone());
             self.outline.stages.push(OutlineStage {
@@ -162,6 +168,9 @@ impl<'a> Solver<'a> {
                         self.tell(number, Change::Failed(e));
                     }
                     result?;
+                    if matches!(self.slots[n].phase, Phase::Blocked(_)) {
+                        self.slots[n].todo.push_front((number, statement));
+                    }
                 }
             }
         }
@@ -261,7 +270,6 @@ impl<'a> Solver<'a> {
                     base_history: other.base_history,
                     base_top: other.base_top,
                     id: other.id,
-                    busted: false,
                 };
                 return Ok((stage, triggers, format!("stage {index}")));
             }
@@ -290,7 +298,6 @@ impl<'a> Solver<'a> {
             base,
             base_top: top,
             id,
-            busted: false,
         }
     }
 
@@ -319,7 +326,10 @@ impl<'a> Solver<'a> {
 
     fn step(&mut self, n: usize, number: StepNumber, statement: &Statement) -> Result<()> {
         let began = Instant::now();
-        self.tell(number, Change::Started);
+        // One that was waited for has been told of.
+        if self.slots[n].lock.is_none() {
+            self.tell(number, Change::Started);
+        }
         let expanded = self.stage(n)?.scope.statement(statement)?;
         let statement = expanded.statement;
         let cached = match &statement.instruction {
@@ -352,107 +362,6 @@ impl<'a> Solver<'a> {
                 },
             ),
         }
-    }
-
-    /// What the cache has for a step, if it may be used.
-    fn look_up(&mut self, n: usize, inputs: Digest) -> Result<Option<(Top, StepRecord)>> {
-        let no_cache = self.slots[n].no_cache;
-        let stage = self.stage(n)?;
-        if no_cache || stage.busted {
-            return Ok(None);
-        }
-        let top = stage.top;
-        let oldest = self
-            .options
-            .cache
-            .oldest
-            .and_then(|age| Timestamp::now().checked_sub(age).ok());
-        let found = self.layers.cached(top, inputs)?;
-        Ok(found.filter(|(_, record)| oldest.is_none_or(|oldest| record.created >= oldest)))
-    }
-
-    /// Changes the configuration only.
-    fn meta(&mut self, n: usize, statement: &Statement) -> Result<bool> {
-        let stage = self.stage(n)?;
-        let said = stage.state.apply(statement)?;
-        let text = said.text().to_owned();
-        stage.id = next_id(stage.id, &["meta", &text]);
-        let inputs = stage.id;
-        let found = self.look_up(n, inputs)?;
-        let cached = found.is_some();
-        let created = match found {
-            Some((_, record)) if self.options.time.created.is_none() => record.created,
-            _ => self.created(),
-        };
-        let stage = self.stage(n)?;
-        stage.state.note(&said, created, true);
-        let top = stage.top;
-        if !cached {
-            self.layers.note(top, inputs, created, &text);
-        }
-        Ok(cached)
-    }
-
-    /// Takes what the cache has for a step of files.
-    fn take_cached(&mut self, n: usize, (said, inputs): (&Said, Digest), found: (Top, StepRecord)) -> Result<()> {
-        let created = self.options.time.created.unwrap_or(found.1.created);
-        let stage = self.stage(n)?;
-        stage.id = next_id(stage.id, &["step", &inputs.hex()]);
-        stage.state.note(said, created, !found.1.changed);
-        stage.top = found.0;
-        if let Some(layer) = found.0.filter(|_| found.1.changed) {
-            stage.made.push((stage.state.image.history.len() - 1, layer));
-        }
-        Ok(())
-    }
-
-    /// Takes what a step of files has made.
-    fn take_made(&mut self, n: usize, said: &Said, layer: Option<LayerRef>, made: (Timestamp, Digest)) -> Result<()> {
-        let stage = self.stage(n)?;
-        stage.busted = true;
-        stage.id = next_id(stage.id, &["step", &made.1.hex()]);
-        stage.state.note(said, made.0, layer.is_none());
-        if let Some(layer) = layer {
-            stage.made.push((stage.state.image.history.len() - 1, layer));
-            stage.top = Some(layer);
-        }
-        Ok(())
-    }
-
-    fn workdir(&mut self, n: usize, statement: &Statement) -> Result<bool> {
-        let stage = self.stage(n)?;
-        let said = stage.state.apply(statement)?;
-        let path = stage.state.workdir();
-        let top = stage.top;
-        let inputs = inputs(&serde_json::json!(["workdir", path]));
-        if let Some(found) = self.look_up(n, inputs)? {
-            self.take_cached(n, (&said, inputs), found)?;
-            return Ok(true);
-        }
-        let created = self.created();
-        let staged = self.layers.stage(top)?;
-        let made =
-            files::make_directory(&self.layers.dirs(top), &path, &staged).map_err(|e| statement.place.error(e))?;
-        if !made {
-            // It says nothing about the files after it.
-            self.layers.note(top, inputs, created, said.text());
-            let stage = self.stage(n)?;
-            stage.id = next_id(stage.id, &["step", &inputs.hex()]);
-            stage.state.note(&said, created, true);
-            return Ok(false);
-        }
-        let layer = self.layers.take(
-            top,
-            staged,
-            Made {
-                inputs: vec![inputs],
-                created,
-                description: said.text().to_owned(),
-                latest: self.latest(),
-            },
-        )?;
-        self.take_made(n, &said, Some(layer), (created, inputs))?;
-        Ok(false)
     }
 
     /// The files that `--from=` or `from=` names; the context without it.
@@ -493,6 +402,14 @@ impl<'a> Solver<'a> {
         Ok(Source::Layers { top, view })
     }
 
+    /// The tree of a stage that `--from=` names, before anybody needs its files.
+    pub(super) fn tree_of(&self, from: Option<&str>) -> Option<Top> {
+        let base = plan::source(self.dockerfile, &self.contexts, from?).ok()?;
+        let Base::Stage(index) = base else { return None };
+        let slot = self.slots.iter().find(|slot| slot.index == index)?;
+        slot.stage.as_ref().map(|stage| stage.top)
+    }
+
     /// COPY and ADD.
     fn transfer(&mut self, n: usize, (statement, verb, transfer): (&Statement, Verb, &Transfer)) -> Result<bool> {
         let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
@@ -500,29 +417,23 @@ impl<'a> Solver<'a> {
         let stage = self.stage(n)?;
         let request = Request::of(verb, transfer, &stage.state.workdir());
         let top = stage.top;
+        let key = CopyKey::new(
+            &request,
+            transfer.link,
+            self.tree_of(from.as_deref())
+                .map(|top| self.layers.chain(top))
+                .transpose()?,
+        );
+        if let Some(found) = self.look_up_tree(n, &key)? {
+            self.take_copied(n, &request, &key, &found)?;
+            return Ok(true);
+        }
         let source = self.source(from.as_deref()).map_err(place)?;
         let selected = copy::select(self.store, &self.options.access, &request, source.tree()).map_err(place)?;
-        let about = |content: &Digest| {
-            inputs(&serde_json::json!([
-                "copy",
-                verb == Verb::Add,
-                request.dest,
-                request.workdir,
-                request.chown,
-                request.chmod,
-                request.parents,
-                request.unpack,
-                transfer.link,
-                content.hex()
-            ]))
-        };
-        let no_cache = self.slots[n].no_cache;
-        if !no_cache && !self.stage(n)?.busted {
+        if self.may_know(n, &key.family) {
             let content = selected.digest().map_err(place)?;
-            let inputs = about(&content);
-            if let Some(found) = self.look_up(n, inputs)? {
-                let said = Said::Files(transfer_text(verb, &request, &content));
-                self.take_cached(n, (&said, inputs), found)?;
+            if let Some(found) = self.look_up_content(n, &key, &content)? {
+                self.take_copied(n, &request, &key, &found)?;
                 return Ok(true);
             }
         }
@@ -546,43 +457,23 @@ impl<'a> Solver<'a> {
         }
         .map_err(place)?;
         sys::stop_point("files-copied");
-        let inputs = about(&content);
-        let said = Said::Files(transfer_text(verb, &request, &content));
-        let layer = self.layers.take(
-            top,
-            staged,
-            Made {
-                inputs: vec![inputs],
-                created,
-                description: said.text().to_owned(),
-                latest: self.latest(),
-            },
-        )?;
-        self.take_made(n, &said, Some(layer), (created, inputs))?;
+        let inputs = key.inputs(&content);
+        let said = Said::Files(copied_text(&request, &content));
+        let made = Made {
+            inputs: inputs.clone(),
+            created,
+            description: said.text().to_owned(),
+            content: Some(content),
+            latest: self.latest(),
+        };
+        let layer = self.layers.take(top, staged, made)?;
+        let done = Executed {
+            said,
+            inputs,
+            created,
+            content: Some(content),
+        };
+        self.take_made(n, layer, done)?;
         Ok(false)
     }
-}
-
-/// The digest of what goes into a step.
-fn inputs(what: &serde_json::Value) -> Digest {
-    Digest::of(what.to_string().as_bytes())
-}
-
-/// The name of the state after a step.
-fn next_id(before: Digest, what: &[&str]) -> Digest {
-    Digest::of(format!("{}\n{}", before.hex(), what.join("\n")).as_bytes())
-}
-
-/// `COPY --chown=u file:… in /dest `, as the classic builder has it.
-fn transfer_text(verb: Verb, request: &Request, content: &Digest) -> String {
-    let keyword = if verb == Verb::Add { "ADD" } else { "COPY" };
-    let chown = request
-        .chown
-        .as_ref()
-        .map_or_else(String::new, |c| format!("--chown={c} "));
-    let kind = match request.sources.len() + request.documents.len() {
-        1 => "file",
-        _ => "multi",
-    };
-    format!("{keyword} {chown}{kind}:{} in {} ", content.hex(), request.dest)
 }

@@ -1,15 +1,17 @@
 //! RUN: what its container is made from.
 
-use super::{Done, Solver, inputs};
+use super::lookup::digest_of;
+use super::{Done, Solver};
 use crate::build::compat;
 use crate::build::instruction::{MountKind, Run, RunNetwork, RunSecurity, Script, Statement};
-use crate::build::layers::Made;
+use crate::build::layers::{Known, Made};
 use crate::build::mounts::{self, Preparation};
 use crate::build::options::Entitlement;
-use crate::build::progress::{Change, StepNumber};
-use crate::build::stage::{Phase, Running};
+use crate::build::progress::{Change, Event, StepNumber};
+use crate::build::stage::{Blocked, Phase, Running};
 use crate::build::state::{Said, printable};
-use crate::container::config::NetworkArg;
+use crate::build::task;
+use crate::container::config::{NetworkArg, RunArgs};
 use crate::container::step;
 use crate::error::{Error, Kind, Result};
 use crate::model::bytes::ByteString;
@@ -17,8 +19,9 @@ use crate::model::container::{BuildStep, LogConfig, LogDriver};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, ImageId};
 use crate::model::image::ImageRecord;
+use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
-use crate::store::Store;
+use crate::store::{Inputs, StepKey, StepLock, Store};
 use crate::sys;
 use std::time::Instant;
 
@@ -58,10 +61,11 @@ impl Solver<'_> {
         });
         let config = &stage.state.image.config;
         let (user, workdir) = (config.user.clone(), stage.state.workdir());
+        let platform = Platform::of(&stage.state.image).to_string();
         let env_key: Vec<String> = env.iter().map(|e| Digest::of(e.as_bytes()).hex()).collect();
         let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
         let mount_keys = mounts::key(run, &mut |from| self.source(from)).map_err(place)?;
-        let inputs = inputs(&serde_json::json!([
+        let inputs = Inputs::only(digest_of(&serde_json::json!([
             "run",
             words,
             file,
@@ -71,17 +75,27 @@ impl Solver<'_> {
             mount_keys,
             format!("{:?}", run.network),
             format!("{:?}", run.security),
-        ]));
-        if let Some(found) = self.look_up(n, inputs)? {
-            self.take_cached(n, (&said, inputs), found)?;
+            platform,
+            surroundings(&self.options.run),
+        ])));
+        let cached = |found: &Known, this: &mut Self| {
+            this.take_cached(n, (&said, inputs.clone()), found)?;
             let done = Done {
                 cached: true,
                 began,
                 container: None,
             };
-            self.done(number, &done);
-            return Ok(());
+            this.done(number, &done);
+            Ok(())
+        };
+        if let Some(found) = self.look_up(n, inputs.family, inputs.family)? {
+            return cached(&found, self);
         }
+        let lock = match self.alone(n, &statement.text, inputs.family)? {
+            Alone::Is(lock) => lock,
+            Alone::Found(found) => return cached(&found, self),
+            Alone::Waits => return Ok(()),
+        };
         let top = self.stage(n)?.top;
         let staged = self.layers.stage(top)?;
         let id = Store::random_id()?;
@@ -151,9 +165,10 @@ impl Solver<'_> {
         let image = self.step_image(n, env, layers)?;
         let created = self.created();
         let made = Made {
-            inputs: vec![inputs],
+            inputs,
             created,
             description: said.text().to_owned(),
+            content: None,
             latest: self.latest(),
         };
         sys::stop_point("step-prepared");
@@ -168,12 +183,57 @@ impl Solver<'_> {
             staged,
             said,
             made,
+            lock,
             shown,
             began,
             prepared,
             exit: None,
         }));
         Ok(())
+    }
+
+    /// Sees to it that nobody else makes the step; who would not take it from the cache does not wait for it either. It is
+    /// known by what the stage was made of, not by its files, which may not be digested yet.
+    fn alone(&mut self, n: usize, text: &str, inputs: Digest) -> Result<Alone> {
+        if self.slots[n].no_cache {
+            return Ok(Alone::Is(None));
+        }
+        let id = self.stage(n)?.id;
+        let key = StepKey {
+            family: inputs,
+            whole: digest_of(&serde_json::json!([id.hex(), inputs.hex()])),
+        };
+        let waited = self.slots[n].lock.take().filter(|lock| lock.is_of(&key));
+        let lock = match waited {
+            Some(lock) => {
+                // Whoever had it may have died with the step made.
+                self.store.sweep_left_overs()?;
+                lock
+            }
+            None => {
+                let (lock, got) = self.store.step_lock(&key)?;
+                if !got {
+                    let build = nix::unistd::getpid();
+                    let task = task::start(&[lock.fd()], || {
+                        nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                        match nix::unistd::getppid() == build {
+                            true => lock.wait(),
+                            false => Err(Error::other("the build has died")),
+                        }
+                    })?;
+                    let text = printable(text);
+                    let line = format!("{text}: another build is at this step, which is waited for");
+                    self.progress.event(Event::Line(&line));
+                    self.slots[n].phase = Phase::Blocked(Box::new(Blocked { lock, task }));
+                    return Ok(Alone::Waits);
+                }
+                lock
+            }
+        };
+        Ok(match self.look_up(n, inputs, inputs)? {
+            Some(found) => Alone::Found(found),
+            None => Alone::Is(Some(lock)),
+        })
     }
 
     /// As much of an image as a step's container is made from.
@@ -212,6 +272,33 @@ impl Solver<'_> {
             _ => Ok(()),
         }
     }
+}
+
+/// Whether a step is made here.
+enum Alone {
+    Is(Option<StepLock>),
+    Found(Known),
+    /// Another build makes it.
+    Waits,
+}
+
+/// What of the flags decides about what a command sees and may do. Limits don't: what a command has made in spite of
+/// them is what it makes.
+fn surroundings(run: &RunArgs) -> serde_json::Value {
+    serde_json::json!([
+        format!("{:?}", run.network),
+        format!("{:?}", run.names),
+        format!("{:?}", run.security),
+        format!("{:?}", run.ulimits),
+        format!("{:?}", run.devices),
+        format!("{:?}", run.device_rules),
+        format!("{:?}", run.mounts),
+        format!("{:?}", run.namespaces),
+        format!("{:?}", run.groups),
+        format!("{:?}", run.umask),
+        format!("{:?}", run.shm_size),
+        run.hostname,
+    ])
 }
 
 /// A program that could not be started.

@@ -1,18 +1,19 @@
 //! Containers that run, layers that are hashed, signals: what the build waits for, and what follows from it.
 
+use super::lookup::Executed;
 use super::{Done, Solver};
 use crate::build::compat;
 use crate::build::files;
 use crate::build::layers::LayerRef;
 use crate::build::progress::{Change, Event, Stream};
-use crate::build::stage::Phase;
+use crate::build::stage::{Blocked, Phase};
 use crate::build::state::printable;
 use crate::container::step::Said as Spoken;
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::sys;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
 use std::os::fd::AsFd as _;
 use std::path::PathBuf;
@@ -24,25 +25,35 @@ impl Solver<'_> {
         let running: Vec<usize> = (0..self.slots.len())
             .filter(|n| matches!(self.slots[*n].phase, Phase::Running(_)))
             .collect();
+        let blocked: Vec<usize> = (0..self.slots.len())
+            .filter(|n| matches!(self.slots[*n].phase, Phase::Blocked(_)))
+            .collect();
         let hashing: Vec<LayerRef> = self.layers.fds().map(|(layer, _)| layer).collect();
-        let (spoken, hashed, asked) = {
+        let due = self.layers.commit_due();
+        let timeout = due.and_then(|due| Timespec::try_from(due).ok());
+        let (spoken, freed, hashed, asked) = {
             let sockets = running.iter().filter_map(|n| match &self.slots[*n].phase {
                 Phase::Running(running) => Some(running.step.fd()),
                 _ => None,
             });
+            let waits = blocked.iter().filter_map(|n| match &self.slots[*n].phase {
+                Phase::Blocked(blocked) => blocked.task.fd(),
+                _ => None,
+            });
             let tasks = self.layers.fds().map(|(_, fd)| fd);
             let own = signals.fd.as_fd();
-            let all: Vec<_> = sockets.chain(tasks).chain([own]).collect();
+            let all: Vec<_> = sockets.chain(waits).chain(tasks).chain([own]).collect();
             let mut fds: Vec<_> = all
                 .iter()
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
                 .collect();
-            match rustix::event::poll(&mut fds, None) {
+            match rustix::event::poll(&mut fds, timeout.as_ref()) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
             }
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             let (of_running, rest) = ready.split_at(running.len());
+            let (of_blocked, rest) = rest.split_at(blocked.len());
             let (of_hashing, of_signals) = rest.split_at(hashing.len());
             let pick = |from: &[usize], which: &[bool]| -> Vec<usize> {
                 from.iter()
@@ -57,7 +68,12 @@ impl Solver<'_> {
                 .filter(|(_, ready)| **ready)
                 .map(|(layer, _)| *layer)
                 .collect();
-            (pick(&running, of_running), hashed, of_signals.contains(&true))
+            (
+                pick(&running, of_running),
+                pick(&blocked, of_blocked),
+                hashed,
+                of_signals.contains(&true),
+            )
         };
         if asked {
             let signal = signals.read()?;
@@ -66,9 +82,27 @@ impl Solver<'_> {
         for layer in hashed {
             self.layers.hashed(layer)?;
         }
+        // Somebody may wait for one of them: it must not be until the next layer that it is in place.
+        if self.layers.commit_due().is_some_and(|due| due.is_zero()) {
+            self.layers.commit()?;
+        }
+        for n in freed {
+            self.unblock(n)?;
+        }
         for n in spoken {
             self.listen(n)?;
         }
+        Ok(())
+    }
+
+    /// Nobody else makes the step any more.
+    fn unblock(&mut self, n: usize) -> Result<()> {
+        let Phase::Blocked(blocked) = std::mem::replace(&mut self.slots[n].phase, Phase::Ready) else {
+            return Ok(());
+        };
+        let Blocked { lock, task } = *blocked;
+        task.finish::<()>()?;
+        self.slots[n].lock = Some(lock);
         Ok(())
     }
 
@@ -113,11 +147,22 @@ impl Solver<'_> {
         sys::stop_point("step-ended");
         let targets: Vec<PathBuf> = running.targets().cloned().collect();
         let top = self.stage(n)?.top;
+        let places = running.staged.place().join(crate::build::mounts::PLACES);
+        self.layers
+            .settle_step(top, &running.staged, places.exists().then_some(places))?;
         files::remove_places(&self.layers.dirs(top), &running.staged, &targets)?;
         let container = running.step.id.short().to_owned();
-        let (created, key) = (running.made.created, running.made.inputs[0]);
+        let done = Executed {
+            said: running.said,
+            inputs: running.made.inputs.clone(),
+            created: running.made.created,
+            content: None,
+        };
         let layer = self.layers.take(top, running.staged, running.made)?;
-        self.take_made(n, &running.said, Some(layer), (created, key))?;
+        if let Some(lock) = running.lock {
+            self.layers.keep_lock(layer, lock);
+        }
+        self.take_made(n, layer, done)?;
         let done = Done {
             cached: false,
             began: running.began,

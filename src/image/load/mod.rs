@@ -21,6 +21,7 @@ mod tests;
 pub(crate) use archive::Input;
 
 use crate::error::{Context, Error, Result};
+use crate::format::descriptor::Descriptor;
 use crate::format::{self, shown};
 use crate::image::intake::{Intake, LayerSource, NewImage};
 use crate::image::progress::{Layer, Progress, Step};
@@ -62,7 +63,7 @@ struct Planned {
     layers: Vec<Place>,
     /// With its media type.
     manifest: Option<(Vec<u8>, String)>,
-    index: Option<Vec<u8>>,
+    indexes: Vec<Vec<u8>>,
     names: Vec<Reference>,
 }
 
@@ -85,7 +86,7 @@ impl Planned {
             parsed,
             layers,
             manifest: None,
-            index: None,
+            indexes: Vec::new(),
             names: Vec::new(),
         })
     }
@@ -128,6 +129,38 @@ pub(crate) fn one_of_layout(
     let loaded = finish(&intake, &planned, None)?;
     let first = loaded.first().map(|one| one.id);
     first.ok_or_else(|| Error::other("the layout has no image"))
+}
+
+/// A file of an OCI layout's directory that is small enough to be read into memory; `None` if there is none.
+pub(crate) fn read_layout(store: &Store, dir: &std::path::Path, path: &str) -> Result<Option<Vec<u8>>> {
+    Archive::open(store, &Input::Path(dir.to_owned()))?.read(path)
+}
+
+/// Layers of a layout's directory that no image has asked for: of a build's cache. Each with its parent, which is in
+/// place or before it. The caller has claimed them.
+pub(crate) fn bring_layers(
+    store: &Store,
+    dir: &std::path::Path,
+    wanted: &[(Option<ChainId>, DiffId, Descriptor)],
+    progress: &dyn Progress,
+) -> Result<()> {
+    let archive = Archive::open(store, &Input::Path(dir.to_owned()))?;
+    let intake = Intake::new(store, progress)?;
+    for (parent, diff_id, layer) in wanted {
+        let place = Place {
+            path: format::layout::blob_path(&layer.digest),
+            blob: Some((layer.digest, layer.size)),
+            media_type: Some(layer.media_type.clone()),
+        };
+        let item = Work {
+            parent: *parent,
+            chain: ChainId::of(*parent, *diff_id),
+            diff_id: *diff_id,
+            place: &place,
+        };
+        take_in(&intake, &archive, &item, progress)?;
+    }
+    intake.commit_all()
 }
 
 fn plan(archive: &Archive) -> Result<Vec<Planned>> {
@@ -392,11 +425,12 @@ fn finish(intake: &Intake, planned: &[Planned], told: Option<Tell<'_>>) -> Resul
         let made = ImageId(Digest::of(&image.config));
         let known = loaded.contains_key(&made);
         let told = told.filter(|_| !known).map(|of| of(made, image.names.first()));
+        let indexes: Vec<&[u8]> = image.indexes.iter().map(Vec::as_slice).collect();
         let finish = |names: &[Reference], replace, told| {
             intake.finish(&NewImage {
                 config: &image.config,
                 manifest: image.manifest.as_ref().map(|(bytes, kind)| (&bytes[..], kind.as_str())),
-                index: image.index.as_deref(),
+                indexes: &indexes,
                 names,
                 replace,
                 told,

@@ -33,7 +33,7 @@ use std::time::{Duration, Instant};
 
 pub use images::{busybox_tar, debian_tar, tiny, tiny_tar};
 pub use net::{Net, OwnNamespace, Place, ip, ip_json};
-pub use process::{Cmd, Output};
+pub use process::{Cmd, Output, memory};
 pub use tar::Tar;
 pub use terminal::Terminal;
 

@@ -353,3 +353,11 @@ impl Output {
         self
     }
 }
+
+/// Memory that a process has written to, in kB. Pages of its program do not count: they belong to it alone or not
+/// according to which other barge processes run at the moment.
+pub fn memory(pid: i32) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = text.lines().find_map(|l| l.strip_prefix("Anonymous:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}

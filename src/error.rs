@@ -127,7 +127,7 @@ impl Error {
         self
     }
 
-    fn wrap(mut self, context: String) -> Self {
+    pub(crate) fn wrap(mut self, context: String) -> Self {
         if !matches!(self.kind, Kind::Status(_)) {
             self.chain.push(context);
         }

@@ -5,9 +5,10 @@
 use crate::build::cache::import::Imports;
 use crate::build::task::{self, Task};
 use crate::error::{Context, Error, Result};
-use crate::layer::overlay::{self, Overlay};
-use crate::layer::{self, pack};
+use crate::layer::overlay::Overlay;
+use crate::layer::{self, driver, pack};
 use crate::model::digest::Digest;
+use crate::model::driver::Driver;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::time::Timestamp;
 use crate::store::{
@@ -25,6 +26,8 @@ use std::time::{Duration, Instant};
 
 /// Digested layers wait so long for others, before they are synced together.
 const GATHERING: Duration = Duration::from_millis(1500);
+/// Beside `diff/` of a step: the driver's own.
+pub(crate) const WORK: &str = "work";
 /// Processes that hash at once; the next step waits for one to end.
 const MOST_HASHING: usize = 4;
 
@@ -110,6 +113,7 @@ pub(crate) struct Layers<'a> {
     views: HashMap<Top, Rc<View>>,
     /// Has `empty/`: the kernel wants a second directory below a view.
     scratch: Stage,
+    driver: Driver,
 }
 
 impl<'a> Layers<'a> {
@@ -127,6 +131,7 @@ impl<'a> Layers<'a> {
             imports,
             views: HashMap::new(),
             scratch,
+            driver: store.driver()?.unwrap_or(Driver::Overlay),
         })
     }
 
@@ -339,6 +344,7 @@ impl<'a> Layers<'a> {
             self.finish_one()?;
         }
         let below = self.dirs(top);
+        self.settle(&self.stack_on(&staged, below.clone()))?;
         let diff = staged.diff()?;
         let own_root = match below.last() {
             Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd())?,
@@ -617,13 +623,16 @@ impl<'a> Layers<'a> {
             1 => self.scratch.path().join("nothing"),
             _ => lowers.pop().unwrap_or_default(),
         };
-        let mount = overlay::mount(&Overlay {
+        let work = self.scratch.path().join(format!("view-{}", self.views.len()));
+        make(&work)?;
+        let stack = Overlay {
             lowers,
             upper,
-            work: PathBuf::new(),
+            work,
             volatile: true,
             read_only: true,
-        })?;
+        };
+        let mount = driver::mount(self.driver, &stack)?;
         let view = Rc::new(View::of(mount)?);
         self.views.insert(top, Rc::clone(&view));
         Ok(view)
@@ -631,20 +640,40 @@ impl<'a> Layers<'a> {
 
     /// A tree whose changes go into the staged layer.
     pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<View> {
-        let mut lowers = vec![self.empty()];
-        lowers.extend(self.dirs(top));
-        let work = staged.place().join("work");
-        std::fs::DirBuilder::new()
-            .create(&work)
-            .with_context(|| format!("make {}", work.display()))?;
-        let mount = overlay::mount(&Overlay {
-            lowers,
+        let stack = self.stack_on(staged, self.dirs(top));
+        make(&stack.work)?;
+        View::of(driver::mount(self.driver, &stack)?)
+    }
+
+    fn stack_on(&self, staged: &StagedLayer, above: Vec<PathBuf>) -> Overlay {
+        Overlay {
+            lowers: std::iter::once(self.empty()).chain(above).collect(),
             upper: staged.place().join("diff"),
-            work,
+            work: staged.place().join(WORK),
             volatile: true,
             read_only: false,
-        })?;
-        View::of(mount)
+        }
+    }
+
+    /// What a step has changed of `top`, in the directory that is packed. Below the layers it had `places`.
+    pub(crate) fn settle_step(&self, top: Top, staged: &StagedLayer, places: Option<PathBuf>) -> Result<()> {
+        let mut stack = self.stack_on(staged, self.dirs(top));
+        stack.lowers[0] = self.store.mount_points()?;
+        stack.lowers.splice(1..1, places);
+        self.settle(&stack)
+    }
+
+    /// Nothing, where no stack was mounted or it was settled.
+    fn settle(&self, stack: &Overlay) -> Result<()> {
+        if !stack.work.exists() {
+            return Ok(());
+        }
+        driver::settle(self.driver, stack).context("collect what was changed")?;
+        // What overlayfs has in there is its own.
+        match self.driver {
+            Driver::Overlay => Ok(()),
+            _ => Ok(std::fs::remove_dir_all(&stack.work)?),
+        }
     }
 
     /// After a failure: what was finished is kept.
@@ -679,6 +708,11 @@ impl AsFd for View {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+fn make(dir: &Path) -> Result<()> {
+    let made = std::fs::DirBuilder::new().create(dir);
+    made.with_context(|| format!("make {}", dir.display()))
 }
 
 fn stage_name(staged: &StagedLayer) -> String {

@@ -81,7 +81,7 @@ pub(crate) struct Built {
 
 /// Builds what the options ask for. When it returns, the image survives a power cut.
 pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -> Result<Built> {
-    driver::needs_overlay(store, "build")?;
+    driver::settle(store, None)?;
     if options.platforms.len() > 1
         && options
             .outputs

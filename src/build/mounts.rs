@@ -30,6 +30,9 @@ const LARGEST_SECRET: u64 = 500 * 1024;
 /// Somebody else may have a locked cache for as long as a step takes; every so often the person is told.
 const CACHE_PATIENCE: Duration = Duration::from_secs(3600);
 
+/// Beside `diff/` of a step: what its mounts are made on, a layer below all others.
+pub(crate) const PLACES: &str = "places";
+
 /// What a container gets.
 #[derive(Default)]
 pub(crate) struct Prepared {
@@ -395,7 +398,7 @@ impl Preparation<'_> {
         if targets.is_empty() {
             return Ok(None);
         }
-        let root = self.staged.place().join("places");
+        let root = self.staged.place().join(PLACES);
         let make = |path: &Path| DirBuilder::new().recursive(true).mode(0o755).create(path);
         for (target, node) in targets {
             let path = root.join(target.strip_prefix("/").unwrap_or(target));

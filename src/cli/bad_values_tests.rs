@@ -121,6 +121,71 @@ fn typed_values_are_checked_by_name() {
     assert!(tried > 30, "{tried}");
 }
 
+/// Flags of `run` that take any text, or whose value is looked at only with the image, the machine, the store or the file.
+const ANY_TEXT: &[&str] = &[
+    "annotation",
+    "arch",
+    "authfile",
+    "cdi-spec-dir",
+    "cert-dir",
+    "cidfile",
+    "cpuset-cpus",
+    "cpuset-mems",
+    "creds",
+    "detach-keys",
+    "entrypoint",
+    "env",
+    "group-add",
+    "health-cmd",
+    "health-startup-cmd",
+    "hosts-file",
+    "init-path",
+    "label",
+    "monitor-pidfile",
+    "name",
+    "os",
+    "pidfile",
+    "requires",
+    "user",
+    "variant",
+];
+
+/// A new flag with a value must refuse nonsense by its name, or be in the list.
+#[test]
+fn every_value_of_run_is_checked_by_name() {
+    let mut wrong = Vec::new();
+    for path in [["run"], ["create"]] {
+        for arg in flags(&path)
+            .iter()
+            .filter(|a| a.get_action().takes_values() && !is_switch(a))
+        {
+            let name = arg.get_long().unwrap();
+            let mut parser = tree::parser(&path).unwrap();
+            parser.build();
+            let words: Vec<OsString> = vec![format!("--{name}=no such\u{7}/../value:::,,=").into(), "img".into()];
+            let words = crate::cli::compat::normalise(&parser, &words);
+            let parsed = parser.try_get_matches_from(std::iter::once("barge".into()).chain(words));
+            let parsed = parsed.map_err(|e| crate::cli::usage::explain(&e, path[0], "", &[]));
+            let read = parsed.and_then(|m| {
+                crate::cli::container::run_args(&m, false)?;
+                crate::cli::fetch::of(&m).map(drop)
+            });
+            match (read, ANY_TEXT.contains(&name)) {
+                (Ok(()), true) => {}
+                (Ok(()), false) => wrong.push(format!("{path:?} --{name} takes anything")),
+                (Err(e), true) => wrong.push(format!("{path:?} --{name} does not take anything: {e}")),
+                (Err(e), false) => {
+                    let text = e.to_string();
+                    if !text.contains(&format!("--{name}")) || text.contains('\n') || text.len() > 300 {
+                        wrong.push(format!("{path:?} --{name}: {text}"));
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
 #[test]
 fn a_value_must_follow() {
     for path in commands() {

@@ -1,7 +1,9 @@
 //! The flags that `run` and `create` share, and what they mean → [`RunArgs`].
 
 use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, whole_number, word};
-use crate::cli::{cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service};
+use crate::cli::{
+    blame, cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service,
+};
 use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
@@ -269,6 +271,10 @@ fn security_flags(command: Command) -> Command {
 
 /// What was asked. `detach` is `run -d`.
 pub(crate) fn run_args(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
+    asked(m, detach).map_err(|e| blame::flag(m, e))
+}
+
+fn asked(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
     let here = std::env::current_dir().unwrap_or_else(|_| PathBuf::from("/"));
     let open_stdin = m.on("interactive");
     let restart = m

@@ -1,7 +1,7 @@
 //! What `run` and `create` do about an image that is not here, or may be outdated.
 
-use crate::cli::access;
 use crate::cli::argument::{Values, flag, value};
+use crate::cli::{access, blame};
 use crate::container::config::RunArgs;
 use crate::container::create;
 use crate::error::{Error, Kind, Result};
@@ -34,6 +34,10 @@ pub(crate) struct Fetch {
 }
 
 pub(crate) fn of(m: &ArgMatches) -> Result<Fetch> {
+    asked(m).map_err(|e| blame::flag(m, e))
+}
+
+fn asked(m: &ArgMatches) -> Result<Fetch> {
     let platform = m.text("platform").filter(|p| !p.is_empty());
     Ok(Fetch {
         wanted: Wanted {

@@ -4,6 +4,7 @@
 mod access;
 mod archive_output;
 mod argument;
+mod blame;
 mod build;
 mod cdi;
 mod command;

@@ -19,7 +19,7 @@ pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
     let unknown = || {
         Error::usage(format!("invalid --security-opt: \"{text}\"")).with_hint(
             "there are seccomp=FILE|unconfined, no-new-privileges[=true], systempaths=unconfined, apparmor=PROFILE, \
-                 label=disable, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]",
+                 label=disable|user:U|role:R|type:T|level:L, mask=PATH[:PATH], unmask=ALL|PATH[:PATH]",
         )
     };
     let (key, value) = match text.split_once('=').or_else(|| text.split_once(':')) {
@@ -33,8 +33,8 @@ pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
         ("seccomp", Some("unconfined")) => security.seccomp = Seccomp::Unconfined,
         ("seccomp", Some("builtin" | "default")) => security.seccomp = Seccomp::Default,
         ("seccomp", Some(file)) if !file.is_empty() => security.seccomp = Seccomp::Profile(profile(Path::new(file))?),
-        // Without AppArmor or SELinux a container is unconfined by them.
-        ("apparmor", Some("unconfined")) | ("label", Some("disable")) => {}
+        ("apparmor", Some("unconfined")) => {}
+        ("label", Some("disable")) => security.selinux = None,
         ("apparmor", Some(profile)) if is_profile(profile) => {
             if !has_apparmor() {
                 let error = Error::other(format!("{text}: this kernel has no AppArmor"));
@@ -42,9 +42,14 @@ pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
             }
             security.apparmor = Some(profile.to_owned());
         }
-        ("label", Some(_)) => {
-            let error = Error::other(format!("{text}: SELinux labels are not supported"));
-            return Err(error.with_hint("label=disable runs without"));
+        ("label", Some(part)) => {
+            let default = std::fs::read_to_string(LXC_CONTEXTS).unwrap_or_default();
+            let known = security.selinux.clone().unwrap_or_else(|| default_context(&default));
+            let context = with_label(&known, part).ok_or_else(unknown)?;
+            // As docker has it: where SELinux is not there, nobody asks what a label says.
+            if Path::new("/sys/fs/selinux/enforce").exists() {
+                security.selinux = Some(context);
+            }
         }
         ("mask", Some(list)) if !list.is_empty() => security.mask.extend(paths(list)?),
         ("unmask", Some("ALL")) => security.unmasked = true,
@@ -52,6 +57,36 @@ pub(crate) fn option(security: &mut Security, text: &str) -> Result<()> {
         _ => return Err(unknown()),
     }
     Ok(())
+}
+
+/// What the policy gives to containers: `process = "system_u:system_r:container_t:s0"`.
+const LXC_CONTEXTS: &str = "/etc/selinux/targeted/contexts/lxc_contexts";
+
+fn default_context(file: &str) -> String {
+    let lines = file.lines().filter_map(|line| line.split_once('='));
+    let process = lines.into_iter().find(|(name, _)| name.trim() == "process");
+    let value = process.map(|(_, value)| value.trim().trim_matches('"').to_owned());
+    value.unwrap_or_else(|| "system_u:system_r:container_t:s0".to_owned())
+}
+
+/// A context, `user:role:type:level`, with one part as `part` says: `type:NAME`. The level is the rest, and may have
+/// colons.
+fn with_label(context: &str, part: &str) -> Option<String> {
+    let (key, value) = part.split_once(':')?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "_-.:,".contains(c);
+    if value.is_empty() || !value.chars().all(plain) {
+        return None;
+    }
+    let mut parts: Vec<&str> = context.splitn(4, ':').collect();
+    parts.resize(4, "s0");
+    let place = ["user", "role", "type", "level"].iter().position(|k| *k == key);
+    match (place, key) {
+        (Some(place), _) => parts[place] = value,
+        // Of files, which barge leaves as they are.
+        (None, "filetype") => {}
+        (None, _) => return None,
+    }
+    Some(parts.join(":"))
 }
 
 /// A profile's name goes to the kernel as it is.
@@ -101,6 +136,24 @@ mod tests {
     }
 
     #[test]
+    fn labels() {
+        let file = "# policy\nprocess = \"system_u:system_r:svirt_lxc_net_t:s0\"\nfile = \"x\"\n";
+        assert_eq!(default_context(file), "system_u:system_r:svirt_lxc_net_t:s0");
+        let default = default_context("");
+        for (part, context) in [
+            ("type:web_t", "system_u:system_r:web_t:s0"),
+            ("level:s0:c1,c2", "system_u:system_r:container_t:s0:c1,c2"),
+            ("user:u", "u:system_r:container_t:s0"),
+            ("role:r", "system_u:r:container_t:s0"),
+            ("filetype:f", "system_u:system_r:container_t:s0"),
+        ] {
+            assert_eq!(with_label(&default, part).as_deref(), Some(context));
+        }
+        let once = with_label(&default, "level:s0:c1,c2").unwrap();
+        assert_eq!(with_label(&once, "type:t").unwrap(), "system_u:system_r:t:s0:c1,c2");
+    }
+
+    #[test]
     fn options_one_by_one() {
         let made = |text| {
             let mut security = Security::default();
@@ -127,7 +180,10 @@ mod tests {
             "mask=",
             "apparmor=a b",
             "apparmor=x",
-            "label=type:t",
+            "label=type:",
+            "label=type:a b",
+            "label=kind:t",
+            "label=t",
             "odd=1",
             "no-new-privileges=maybe",
         ] {

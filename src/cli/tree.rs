@@ -161,9 +161,9 @@ fn root() -> Command {
                 .long_help("What lives until the next boot is kept here. BARGE_RUN_ROOT says the same; the default is /run/barge."),
         )
         .arg(
-            argument::value("storage-driver", "DRIVER", "What new containers' files are made with: overlay or copy")
+            argument::value("storage-driver", "DRIVER", "What new containers' files are made with: overlay, aufs or copy")
                 .short('s')
-                .long_help("What the files of containers are made with, from the root's first container on: overlay (also overlay2), or copy (also vfs), a full copy of the image for each container, which needs nothing of kernel and filesystem. By default overlay where it works, else copy. Another one than the root has is an error."),
+                .long_help("What the files of containers are made with, from the root's first container on: overlay (also overlay2), aufs where the kernel has it, or copy (also vfs), a full copy of the image for each container, which needs nothing of kernel and filesystem. By default the first of them that works. Another one than the root has is an error."),
         )
         .arg(Arg::new("version").long("version").short('v').help("Show the version").action(ArgAction::SetTrue));
     with_help(command)

@@ -11,7 +11,7 @@ use crate::error::{Context as _, Error, Kind, Result};
 use crate::image::commit::{Described, Draft, draft};
 use crate::image::intake::{Intake, LayerSource};
 use crate::image::progress::Silent;
-use crate::layer::{self, pack};
+use crate::layer::{self, difference, pack};
 use crate::model::container::ContainerConfig;
 use crate::model::driver::Driver;
 use crate::model::event::Event;
@@ -21,7 +21,6 @@ use crate::sys;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 
 /// More layers than any engine starts.
 const MOST_LAYERS: usize = 480;
@@ -108,8 +107,9 @@ fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
 fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
     // Of a container with a limit, what it has written stays counted as its own.
     let limited = store.config(id)?.quota.is_some();
-    let copied = store.driver()? == Some(Driver::Copy);
-    if limited || copied || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
+    let stacked = store.driver()? == Some(Driver::Overlay);
+    if limited || !stacked || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id))
+    {
         return Ok(None);
     }
     // As it is now that nobody else changes it.
@@ -166,7 +166,8 @@ fn copy(
     draft: Draft,
     intake: &Intake<'_>,
 ) -> Result<ImageId> {
-    let only = match store.driver()? {
+    let driver = store.driver()?;
+    let only = match driver {
         Some(Driver::Copy) => Some(diff::of_copy(store, config)?),
         _ => None,
     };
@@ -185,6 +186,7 @@ fn copy(
     sys::stop_point("frozen");
     let copied = pipe(&staged, |out| match only {
         Some(_) => pack::export(upper.as_fd(), out, &options),
+        None if driver == Some(Driver::Aufs) => pack::write_branch(upper.as_fd(), out, &options),
         None => pack::write(upper.as_fd(), out, &options),
     });
     drop(frozen);
@@ -226,24 +228,7 @@ fn pipe(
         record: Some(staged.record()?),
         ..layer::Options::default()
     };
-    let diff = staged.diff()?;
-    // A socket: who writes into one without a reader gets an error and no signal.
-    let (mut into, from) = UnixStream::pair()?;
-    std::thread::scope(|scope| {
-        let writer = std::thread::Builder::new().spawn_scoped(scope, move || write(&mut into))?;
-        let unpacked = layer::unpack(from, diff.as_fd(), &options);
-        let written = writer.join().map_err(|_| Error::other("a thread panicked"))?;
-        match (written, unpacked) {
-            (Ok(members), Ok(unpacked)) => Ok((members, unpacked)),
-            // Whichever failed first is the cause of the other's broken pipe.
-            (Err(e), Ok(_)) => Err(e),
-            (Ok(_), Err(e)) => Err(e),
-            (Err(written), Err(unpacked)) => match written.kind() {
-                Kind::BrokenPipe => Err(unpacked),
-                _ => Err(written),
-            },
-        }
-    })
+    difference::carry(write, staged.diff()?.as_fd(), &options)
 }
 
 /// Gives the layer to the intake, which keeps it until the image refers to it.

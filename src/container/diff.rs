@@ -1,7 +1,7 @@
 //! `diff`: what a container has changed of its image. What a commit has made a layer of counts as its own.
 
 use crate::error::{Context as _, Error, Result};
-use crate::layer::changes::{Change, Changes, changes, compare, compose};
+use crate::layer::changes::{Change, Changes, Form, changes, compare, compose};
 use crate::model::container::{ContainerConfig, RootSource};
 use crate::model::driver::Driver;
 use crate::model::id::ContainerId;
@@ -19,7 +19,8 @@ pub(crate) fn diff(store: &Store, id: &ContainerId) -> Result<Changes> {
         let why = "its files are a directory of the host (--rootfs), which has no image to compare with";
         return Err(Error::usage(format!("diff {}: {why}", config.name)));
     }
-    if store.driver()? == Some(Driver::Copy) {
+    let driver = store.driver()?;
+    if driver == Some(Driver::Copy) {
         return of_copy(store, &config);
     }
     let mut stack = store.lower_dirs(&config);
@@ -28,7 +29,11 @@ pub(crate) fn diff(store: &Store, id: &ContainerId) -> Result<Changes> {
     let mut all = Changes::new();
     for top in base..stack.len() {
         let dir = File::open(&stack[top]).with_context(|| format!("open {}", stack[top].display()))?;
-        all = compose(all, changes(dir.as_fd(), &stack[..top])?);
+        let form = match driver {
+            Some(Driver::Aufs) if top + 1 == stack.len() => Form::Aufs,
+            _ => Form::Overlay,
+        };
+        all = compose(all, changes(dir.as_fd(), &stack[..top], form)?);
     }
     Ok(all)
 }
@@ -42,7 +47,7 @@ pub(super) fn of_copy(store: &Store, config: &ContainerConfig) -> Result<Changes
     };
     let mut layers = vec![store.mount_points()?];
     layers.extend(store.lower_dirs(config));
-    compare(dir.as_fd(), &layers)
+    compare(dir.as_fd(), &layers, None)
 }
 
 /// The bytes of the files that are its own, or are changed.

@@ -1,6 +1,6 @@
 //! The storage driver of the engine's root: chosen before its first container is made, and kept.
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::layer::driver::{self, Facts};
 use crate::model::driver::Driver;
 use crate::store::Store;
@@ -26,21 +26,11 @@ pub(crate) fn settle(store: &Store, asked: Option<Driver>) -> Result<Driver> {
         asked,
         recorded,
         no_overlay,
+        has_aufs: driver::has_aufs(),
     })?;
     store.record_driver(choice.driver)?;
     if let Some(warning) = choice.warning {
         store.notify(&warning);
     }
     Ok(choice.driver)
-}
-
-/// What can be done only with layers that are stacked.
-pub(crate) fn needs_overlay(store: &Store, what: &str) -> Result<()> {
-    match settle(store, None)? {
-        Driver::Overlay => Ok(()),
-        Driver::Copy => Err(
-            Error::other(format!("{what}: not with the storage driver copy, which this root has"))
-                .with_hint("take a root on ext4, xfs, btrfs or tmpfs (--root)"),
-        ),
-    }
 }

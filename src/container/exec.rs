@@ -11,7 +11,7 @@ use crate::monitor::exec::{self, ExecSpec};
 use crate::monitor::launch::FirstClient;
 use crate::store::Store;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 #[derive(Debug, Clone)]
 pub(crate) struct ExecArgs {
@@ -28,8 +28,8 @@ pub(crate) struct ExecArgs {
     pub(crate) detach_keys: DetachKeys,
 }
 
-/// The program's exit code; 0 at once if detached.
-pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u8> {
+/// The program's exit code; 0 at once if detached. It gets copies of `passed` as its descriptors 3, 4, ….
+pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs, passed: &[OwnedFd]) -> Result<u8> {
     if running(store, id)?.paused {
         let message = format!("Container {id} is paused, unpause the container before exec");
         return Err(Error::conflict(message));
@@ -44,7 +44,7 @@ pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u
         privileged: args.privileged,
     };
     if args.detach {
-        return exec::launch(store, id, &spec, None).map(|()| 0);
+        return exec::launch(store, id, &spec, (None, passed)).map(|()| 0);
     }
     let (ours, theirs) = rustix::net::socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     let options = Options {
@@ -62,7 +62,7 @@ pub(crate) fn exec(store: &Store, id: &ContainerId, args: &ExecArgs) -> Result<u
         size: args.tty.then(attach::terminal_size).flatten(),
     };
     let session = Session::open(store, id, &options, args.tty)?.of_exec();
-    exec::launch(store, id, &spec, Some(&client))?;
+    exec::launch(store, id, &spec, (Some(&client), passed))?;
     drop(theirs);
     match session.run(Connection::new(ours))? {
         End::Exited(code) => Ok(code),

@@ -65,7 +65,7 @@ pub(crate) fn inspect(store: &Store, id: &ContainerId, with_size: bool) -> Resul
         "Driver": driver.docker_name(),
         "Platform": "linux",
         "MountLabel": "",
-        "ProcessLabel": "",
+        "ProcessLabel": config.security.selinux.clone().unwrap_or_default(),
         "AppArmorProfile": config.security.apparmor.clone().unwrap_or_default(),
         "ExecIDs": null,
         "HostConfig": host_config(&config),
@@ -331,7 +331,15 @@ fn security_options(config: &ContainerConfig) -> Vec<String> {
         .chain(rest.into_iter().flatten())
         .map(str::to_owned)
         .chain(security.apparmor.iter().map(|profile| format!("apparmor={profile}")))
+        .chain(joined("mask", &security.mask))
+        .chain(joined("unmask", &security.unmask))
         .collect()
+}
+
+/// `mask=/a:/b`
+fn joined(what: &str, paths: &[std::path::PathBuf]) -> Option<String> {
+    let paths: Vec<_> = paths.iter().map(|p| p.display().to_string()).collect();
+    (!paths.is_empty()).then(|| format!("{what}={}", paths.join(":")))
 }
 
 /// As `--net` takes it.

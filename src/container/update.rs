@@ -3,6 +3,7 @@
 use crate::container::connect;
 use crate::container::status::status;
 use crate::error::{Error, Result};
+use crate::model::bytes::ByteString;
 use crate::model::container::RestartPolicy;
 use crate::model::event::Event;
 use crate::model::id::ContainerId;
@@ -23,6 +24,9 @@ pub(crate) struct Update {
     pub(crate) publish_add: Vec<Publish>,
     /// Published no more.
     pub(crate) publish_rm: Vec<Publish>,
+    /// Variables for its next start, `NAME=value`, and names of those that go.
+    pub(crate) env: Vec<ByteString>,
+    pub(crate) unset_env: Vec<ByteString>,
 }
 
 /// Changes the record, and the limits in force. Limits that this machine does not have are warned of.
@@ -56,6 +60,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
             config.restart = restart;
         }
         merge(&mut config.resources, &wanted.resources);
+        set_variables(&mut config.process.env, wanted);
         // Of a running container its monitor has recorded them.
         match ports && live.is_none() {
             true => publish::change(config, &wanted.publish_add, &wanted.publish_rm),
@@ -71,6 +76,17 @@ fn apply(store: &Store, live: &LiveState, resources: &Resources) -> Result<()> {
         store.notify(&format!("WARNING: {warning}"));
     }
     Ok(())
+}
+
+/// A variable that is set again keeps its place.
+fn set_variables(env: &mut Vec<ByteString>, wanted: &Update) {
+    env.retain(|e| !wanted.unset_env.iter().any(|name| name.as_bytes() == e.split_env().0));
+    for new in &wanted.env {
+        match env.iter_mut().find(|e| e.split_env().0 == new.split_env().0) {
+            Some(old) => old.clone_from(new),
+            None => env.push(new.clone()),
+        }
+    }
 }
 
 /// What was asked for takes the place of what was.
@@ -114,6 +130,19 @@ fn merge(into: &mut Resources, wanted: &Resources) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn variables_keep_their_place() {
+        let of = |list: &[&str]| list.iter().map(|e| (*e).into()).collect::<Vec<ByteString>>();
+        let mut env = of(&["A=1", "B=2", "C=3"]);
+        let wanted = Update {
+            env: of(&["B=two", "D=4", "D=5"]),
+            unset_env: of(&["A", "none"]),
+            ..Update::default()
+        };
+        set_variables(&mut env, &wanted);
+        assert_eq!(env, of(&["B=two", "C=3", "D=5"]));
+    }
 
     #[test]
     fn what_is_not_named_stays() {

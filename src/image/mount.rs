@@ -2,7 +2,9 @@
 
 use crate::error::{Context, Error, Result};
 use crate::image::resolve::resolve;
-use crate::layer::overlay::{self, Overlay};
+use crate::layer::driver;
+use crate::layer::overlay::Overlay;
+use crate::model::driver::Driver;
 use crate::model::id::ImageId;
 use crate::store::Store;
 use crate::sys;
@@ -27,13 +29,19 @@ pub(crate) fn mount(store: &Store, what: &str) -> Result<PathBuf> {
     // A view needs two directories, and an image without layers has none.
     let upper = lowers.pop().unwrap_or_else(|| root.clone());
     lowers.insert(0, place.empty());
-    let view = overlay::mount(&Overlay {
+    let driver = store.driver()?.unwrap_or(Driver::Overlay);
+    let stack = Overlay {
         lowers,
         upper,
-        work: PathBuf::new(),
+        work: match driver {
+            Driver::Overlay => PathBuf::new(),
+            _ => store.make_image_copy(&image.id)?,
+        },
         volatile: false,
         read_only: true,
-    })?;
+    };
+    let view = driver::mount(driver, &stack)?;
+    sys::stop_point("image-viewed");
     let target = openat(
         CWD,
         &root,

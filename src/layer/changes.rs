@@ -4,6 +4,7 @@
 use crate::error::{Context, Result};
 use crate::layer::inherit::hides;
 use crate::layer::walk::{Step, walk_sorted};
+use crate::layer::whiteout::Meaning;
 use crate::layer::{shown, whiteout};
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::Errno;
@@ -38,8 +39,15 @@ const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_XDEV);
 
+/// Who has written the marks of removed names in an upper directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    Overlay,
+    Aufs,
+}
+
 /// What the directory `upper` changes of `lowers`, base first.
-pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Changes> {
+pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf], form: Form) -> Result<Changes> {
     let open = |lower: &PathBuf| {
         let opened = openat(CWD, lower, PLACE | OFlags::DIRECTORY, Mode::empty());
         opened.with_context(|| lower.display().to_string())
@@ -47,6 +55,19 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Chang
     let lowers = lowers.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
     let mut changes = Changes::new();
     walk_sorted(upper, &mut |step| match step {
+        Step::Entry { path, .. } | Step::Enter { path, .. } if form == Form::Aufs && whiteout::is_bookkeeping(path) => {
+            Ok(())
+        }
+        Step::Entry { name, path, .. } if form == Form::Aufs && whiteout::is_mark(name.to_bytes()) => {
+            let around = &path[..path.len() - name.to_bytes().len()];
+            if let Meaning::Removes(name) = whiteout::meaning(name.to_bytes()) {
+                let path = [around, name].concat();
+                if below(&changes, &path, &lowers).with_context(|| shown(&path))?.is_some() {
+                    add(&mut changes, &path, Change::Deleted);
+                }
+            }
+            Ok(())
+        }
         Step::Entry { dir, name, path, .. } => {
             let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
                 // The container runs.
@@ -72,7 +93,12 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Chang
                 Some(old) if same(&old, &stat) => {}
                 Some(_) => add(&mut changes, path, Change::Changed),
             }
-            if whiteout::is_opaque(dir, name.to_bytes())? {
+            let mark = || [name.to_bytes(), b"/", whiteout::OPAQUE_MARK].concat();
+            let opaque = match form {
+                Form::Overlay => whiteout::is_opaque(dir, name.to_bytes())?,
+                Form::Aufs => statat(dir, mark(), AtFlags::SYMLINK_NOFOLLOW).is_ok(),
+            };
+            if opaque {
                 hidden(&mut changes, path, &lowers).with_context(|| shown(path))?;
             }
             Ok(())
@@ -83,8 +109,8 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Chang
 }
 
 /// What a full tree, made as a copy of `lowers`, base first, differs from them in: by kind, mode, owner, size, time and
-/// where links lead.
-pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Changes> {
+/// where links lead; and in all that was touched after `since`, when the copy was made, if that is known.
+pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf], since: Option<Moment>) -> Result<Changes> {
     let open = |lower: &PathBuf| {
         let opened = openat(CWD, lower, PLACE | OFlags::DIRECTORY, Mode::empty());
         opened.with_context(|| lower.display().to_string())
@@ -105,7 +131,7 @@ pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Change
             };
             match below(&changes, path, &lowers).with_context(|| shown(path))? {
                 None => add(&mut changes, path, Change::Added),
-                Some(old) if unchanged(&old, &stat) => {}
+                Some(old) if unchanged(&old, &stat) && since.is_none_or(|then| changed_at(&stat) <= then) => {}
                 Some(_) => add(&mut changes, path, Change::Changed),
             }
             Ok(())
@@ -130,6 +156,14 @@ pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf]) -> Result<Change
         Step::Leave { .. } => Ok(()),
     })?;
     Ok(changes)
+}
+
+/// Seconds and nanoseconds of a filesystem's clock.
+pub(crate) type Moment = (i64, u64);
+
+/// When the file, its owner or its names last changed: what no program can set.
+pub(crate) fn changed_at(stat: &Stat) -> Moment {
+    (stat.st_ctime, stat.st_ctime_nsec)
 }
 
 /// What the layers below have in the directory `path` and `dir` has not.

@@ -3,6 +3,9 @@
 //!
 //! Every file is opened by its name in an open directory, without following a link, so that a container that changes
 //! the source or the destination meanwhile can spoil its own copy and nothing else.
+//!
+//! One thread walks through the source and reads, another makes the copies, in the order of the walk: making a file
+//! costs the kernel as much as finding and reading one.
 
 use crate::error::{Context, Error, Result};
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
@@ -17,10 +20,11 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use std::collections::HashMap;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileExt;
+use std::sync::mpsc::sync_channel;
 
 const BUFFER: usize = 256 * 1024;
 /// A file up to this size is read and written at once; a larger one may share its blocks with the copy, or have holes.
@@ -51,6 +55,27 @@ pub(crate) struct Options<'a> {
     /// What is mounted in the source belongs to it.
     pub(crate) mounts: Mounts,
     pub(crate) there: There,
+    pub(crate) files: Files,
+    pub(crate) marks: Marks,
+}
+
+/// What becomes of files that have content.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Files {
+    #[default]
+    Copied,
+    /// The copy has another name of the same file, for a tree that nobody writes to.
+    Linked,
+}
+
+/// What becomes of overlayfs' marks of removed names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Marks {
+    /// They are devices and attributes as any.
+    #[default]
+    Kept,
+    /// AUFS' own: a branch of it is made.
+    Aufs,
 }
 
 /// What a copy does with what is there already.
@@ -70,21 +95,29 @@ pub(crate) enum There {
 pub(crate) fn tree(source: BorrowedFd<'_>, dest: BorrowedFd<'_>, options: &Options<'_>) -> Result<u64> {
     let mut copy = Copy::new(dest, options)?;
     copy.contents(source)?;
-    let stat = fstat(source)?;
-    copy.finish_directory(source, c"", &stat, dest)?;
+    copy.finish_directory(&fstat(source)?, &xattr::all(source, b"")?, dest)?;
     Ok(copy.bytes)
 }
 
-/// Copies a stack of layers, base first, into the empty directory `dest`: what overlayfs would show. The bytes of files.
-pub(crate) fn stack(layers: &[std::path::PathBuf], dest: BorrowedFd<'_>) -> Result<u64> {
+/// Copies a stack of layers, base first, into the empty directory `dest`: what overlayfs would show, for those whose
+/// numbers are `to`. The bytes of files.
+pub(crate) fn stack(
+    layers: &[std::path::PathBuf],
+    dest: BorrowedFd<'_>,
+    (files, to): (Files, Option<&IdMap>),
+) -> Result<u64> {
     let options = Options {
         there: There::Lowers,
+        files,
+        to,
         ..Options::default()
     };
     let mut bytes = 0;
     for layer in layers {
         let said = || layer.display().to_string();
-        let source = rustix::fs::open(layer, DIRECTORY, Mode::empty()).with_context(said)?;
+        // The files of a build's context are known by their descriptor, which is a link.
+        let source =
+            rustix::fs::open(layer, DIRECTORY.difference(OFlags::NOFOLLOW), Mode::empty()).with_context(said)?;
         bytes += tree(source.as_fd(), dest, &options).with_context(said)?;
     }
     Ok(bytes)
@@ -107,7 +140,10 @@ pub(crate) fn entry(
     let kind = FileType::from_raw_mode(stat.st_mode);
     if kind != FileType::Directory {
         let mut copy = Copy::new(dest, options)?;
-        copy.entry((source, name), kind, as_name, as_name.to_bytes())?;
+        let (options, path) = (copy.options, as_name.to_bytes());
+        if let Some(job) = read(options, (source, name), kind, (as_name, path))? {
+            job(&mut copy)?;
+        }
         return Ok(copy.bytes);
     }
     let from = openat(source, name, DIRECTORY, Mode::empty())?;
@@ -164,6 +200,12 @@ fn make_directory(dest: BorrowedFd<'_>, name: &CStr, there: There) -> Result<()>
     }
 }
 
+/// What is done at the destination with something that was read.
+type Job<'a> = Box<dyn FnOnce(&mut Copy<'a>) -> Result<()> + Send + 'a>;
+
+/// Jobs that may wait; each has the content of one small file at most.
+const MOST_JOBS: usize = 64;
+
 struct Copy<'a> {
     options: &'a Options<'a>,
     resolve: ResolveFlags,
@@ -203,68 +245,39 @@ impl<'a> Copy<'a> {
     }
 
     fn contents(&mut self, source: BorrowedFd<'_>) -> Result<()> {
-        let mounts = self.options.mounts;
-        walk_in(Order::Any, mounts, source, &mut |step| match step {
-            Step::Entry { dir, name, kind, path } => {
-                if self.options.there == There::Lowers && self.covers(dir, name).with_context(|| shown(path))? {
-                    return Ok(());
-                }
-                self.entry((dir, name), kind, name, path).with_context(|| shown(path))
-            }
-            Step::Enter { dir, name, path } => self.enter(dir, name).with_context(|| shown(path)),
-            Step::Leave { dir, name, path } => self.leave(dir, name, path).with_context(|| shown(path)),
+        let (options, root_id) = (self.options, self.root_id);
+        let (jobs, todo) = sync_channel::<Job<'a>>(MOST_JOBS);
+        std::thread::scope(|scope| {
+            let writer = std::thread::Builder::new()
+                .name("copy".to_owned())
+                .spawn_scoped(scope, move || todo.into_iter().try_for_each(|job| job(self)))?;
+            let walked = walk_in(Order::Any, options.mounts, source, &mut |step| {
+                let (Step::Entry { path, .. } | Step::Enter { path, .. } | Step::Leave { path, .. }) = step;
+                let job = step_job(options, root_id, &step).with_context(|| shown(path))?;
+                let Some(job) = job else { return Ok(()) };
+                let path = path.to_vec();
+                let job: Job<'a> = Box::new(move |copy| job(copy).with_context(|| shown(&path)));
+                // It has failed, and says why.
+                jobs.send(job).map_err(|_| Error::other("stopped"))
+            });
+            drop(jobs);
+            let written = writer.join().map_err(|_| Error::other("a thread panicked"))?;
+            written.and(walked)
         })
     }
 
-    /// Takes away what lower layers have where this one has something else than a directory. Whether that is all, since
-    /// it only says that the name is gone.
-    fn covers(&self, dir: BorrowedFd<'_>, name: &CStr) -> Result<bool> {
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        sys::tree::remove(self.at.as_fd(), name)?;
-        whiteout::hides(dir, name.to_bytes(), &stat)
-    }
-
-    /// What stands at `path` below the root goes to `as_name` of the directory that is being filled.
-    fn entry(
-        &mut self,
-        (dir, name): (BorrowedFd<'_>, &CStr),
-        kind: FileType,
-        as_name: &CStr,
-        path: &[u8],
-    ) -> Result<()> {
-        if kind == FileType::RegularFile {
-            return self.file(dir, name, as_name, path);
-        }
-        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(()),
-            result => result?,
-        };
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        if kind == FileType::RegularFile {
-            return self.file(dir, name, as_name, path);
-        }
-        if !matches!(
-            kind,
-            FileType::Symlink | FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo
-        ) || self.has_its_link(&stat, as_name, path)?
-        {
-            return Ok(());
-        }
-        let target = match kind {
-            FileType::Symlink => Some(readlinkat(dir, name, Vec::new())?),
-            _ => None,
-        };
-        self.anew(as_name, |at| match &target {
+    fn node(&mut self, kind: FileType, stat: &Stat, as_name: &CStr, more: &More) -> Result<()> {
+        self.anew(as_name, |at| match &more.target {
             Some(target) => symlinkat(target, at, as_name),
             None => mknodat(at, as_name, kind, Mode::from(0o600), stat.st_rdev),
         })?;
-        let (user, group) = self.owner(&stat)?;
+        let (user, group) = self.owner(stat)?;
         chownat(&self.at, as_name, Some(user), Some(group), AtFlags::SYMLINK_NOFOLLOW)?;
         if kind != FileType::Symlink {
-            set_mode(self.at.as_fd(), as_name, mode(&stat))?;
+            set_mode(self.at.as_fd(), as_name, mode(stat))?;
         }
-        attributes(dir, name, self.at.as_fd(), as_name)?;
-        Ok(utimensat(&self.at, as_name, &times(&stat), AtFlags::SYMLINK_NOFOLLOW)?)
+        give_attributes(&more.xattrs, self.at.as_fd(), as_name)?;
+        Ok(utimensat(&self.at, as_name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
     /// Another name of a file that was copied already becomes one of its copy.
@@ -300,41 +313,40 @@ impl<'a> Copy<'a> {
         }
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, as_name: &CStr, path: &[u8]) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let from = match openat(dir, name, flags, Mode::empty()) {
-            Err(Errno::NOENT) => return Ok(()),
-            opened => File::from(opened?),
-        };
-        let stat = fstat(&from)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::other("changed while it was copied"));
+    fn file(
+        &mut self,
+        from: &File,
+        stat: &Stat,
+        as_name: &CStr,
+        (content, xattrs): (Option<Vec<u8>>, &[Xattr]),
+    ) -> Result<()> {
+        let to = self.new_file(as_name, stat)?;
+        match content {
+            Some(content) => to.write_all_at(&content, 0)?,
+            None if self.clones(from, &to) => {}
+            None => self.content(from, &to)?,
         }
-        if self.has_its_link(&stat, as_name, path)? {
-            return Ok(());
+        self.bytes += u64::try_from(stat.st_size).unwrap_or_default();
+        let (user, group) = self.owner(stat)?;
+        // Most are as they should be from birth, and each change is one of the filesystem's journal.
+        let made = fstat(&to)?;
+        let given = (made.st_uid, made.st_gid) != (user.as_raw(), group.as_raw());
+        if given {
+            fchown(&to, Some(user), Some(group))?;
         }
-        let to = self.new_file(as_name)?;
-        let size = u64::try_from(stat.st_size).unwrap_or_default();
-        if size <= SMALL {
-            self.at_once(&from, &to, size)?;
-        } else if !self.clones(&from, &to) {
-            self.content(&from, &to)?;
+        if given || mode(&made) != mode(stat) {
+            fchmod(&to, mode(stat))?;
         }
-        self.bytes += size;
-        let (user, group) = self.owner(&stat)?;
-        fchown(&to, Some(user), Some(group))?;
-        fchmod(&to, mode(&stat))?;
-        for xattr in xattr::of_file(&from)? {
-            xattr::set(self.at.as_fd(), as_name.to_bytes(), &xattr)?;
-        }
-        Ok(futimens(&to, &times(&stat))?)
+        give_attributes(xattrs, self.at.as_fd(), as_name)?;
+        Ok(futimens(&to, &times(stat))?)
     }
 
     /// An empty file. One that is mounted there, as a container's /etc/hosts is, can't be replaced: it is written to.
-    fn new_file(&self, name: &CStr) -> Result<File> {
+    fn new_file(&self, name: &CStr, stat: &Stat) -> Result<File> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let new = flags | OFlags::CREATE | OFlags::EXCL;
-        match self.anew(name, |at| openat(at, name, new, Mode::from(0o600))) {
+        let born = mode(stat) & Mode::from(0o777);
+        match self.anew(name, |at| openat(at, name, new, born)) {
             Err(Blocked::By(Errno::BUSY)) => {
                 let file = File::from(openat(&self.at, name, flags | OFlags::NONBLOCK, Mode::empty())?);
                 match FileType::from_raw_mode(fstat(&file)?.st_mode) {
@@ -354,24 +366,6 @@ impl<'a> Copy<'a> {
         let cloned = ioctl_ficlone(to, from).is_ok();
         self.no_clones = !cloned;
         cloned
-    }
-
-    /// `size` is what the file says of itself, which one of /proc does not know.
-    fn at_once(&mut self, from: &File, to: &File, size: u64) -> Result<()> {
-        self.buffer.resize(BUFFER, 0);
-        let mut at = 0;
-        while at == 0 || at != size {
-            let n = match from.read_at(&mut self.buffer, at) {
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                read => read?,
-            };
-            if n == 0 {
-                break;
-            }
-            to.write_all_at(&self.buffer[..n], at)?;
-            at += n as u64;
-        }
-        Ok(())
     }
 
     /// Content without its holes.
@@ -408,15 +402,11 @@ impl<'a> Copy<'a> {
         Ok(n)
     }
 
-    fn enter(&mut self, dir: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        if (stat.st_dev, stat.st_ino) == self.root_id {
-            return Err(Error::usage("cannot copy a directory into itself"));
-        }
+    fn enter(&mut self, name: &CStr, opaque: bool) -> Result<()> {
         if self.options.there == There::Lowers {
             let below = statat(&self.at, name, AtFlags::SYMLINK_NOFOLLOW);
             let is_directory = below.is_ok_and(|s| FileType::from_raw_mode(s.st_mode) == FileType::Directory);
-            if !is_directory || whiteout::is_opaque(dir, name.to_bytes())? {
+            if !is_directory || opaque {
                 sys::tree::remove(self.at.as_fd(), name)?;
             }
         }
@@ -425,12 +415,14 @@ impl<'a> Copy<'a> {
             There::Merge => openat(&self.at, name, DIRECTORY, Mode::empty())?,
             There::Nothing | There::Lowers => open_dir(self.at.as_fd(), name)?,
         };
+        if self.options.marks == Marks::Aufs && opaque {
+            whiteout::make_file(self.at.as_fd(), whiteout::OPAQUE_MARK)?;
+        }
         Ok(())
     }
 
-    fn leave(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
-        let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        self.finish_directory(dir, name, &stat, self.at.as_fd())?;
+    fn leave(&mut self, stat: &Stat, xattrs: &[Xattr], path: &[u8]) -> Result<()> {
+        self.finish_directory(stat, xattrs, self.at.as_fd())?;
         let parent = path
             .iter()
             .rposition(|b| *b == b'/')
@@ -440,7 +432,7 @@ impl<'a> Copy<'a> {
     }
 
     /// What a directory gets when all that is in it is there.
-    fn finish_directory(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, to: BorrowedFd<'_>) -> Result<()> {
+    fn finish_directory(&self, stat: &Stat, xattrs: &[Xattr], to: BorrowedFd<'_>) -> Result<()> {
         let (user, group) = self.owner(stat)?;
         fchown(to, Some(user), Some(group))?;
         fchmod(to, mode(stat))?;
@@ -450,7 +442,7 @@ impl<'a> Copy<'a> {
                 xattr::remove(to, &old.name)?;
             }
         }
-        attributes(dir, name, to, c"")?;
+        give_attributes(xattrs, to, c"")?;
         Ok(futimens(to, &times(stat))?)
     }
 
@@ -494,9 +486,156 @@ impl From<Blocked> for Error {
     }
 }
 
-fn attributes(from: BorrowedFd<'_>, name: &CStr, to: BorrowedFd<'_>, as_name: &CStr) -> Result<()> {
-    let all: Vec<Xattr> = xattr::all(from, name.to_bytes())?;
-    all.iter().try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
+/// Reads what a step of the walk meets.
+fn step_job<'a>(options: &'a Options<'a>, root_id: (u64, u64), step: &Step<'_>) -> Result<Option<Job<'a>>> {
+    match *step {
+        Step::Entry { dir, name, kind, path } => {
+            let stat = || statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
+            let is_mark = match options.there == There::Lowers || options.marks == Marks::Aufs {
+                true => whiteout::hides(dir, name.to_bytes(), &stat()?)?,
+                false => false,
+            };
+            let made = match is_mark {
+                true => mark(options, name),
+                false => read(options, (dir, name), kind, (name, path))?,
+            };
+            if options.there != There::Lowers {
+                return Ok(made);
+            }
+            // What lower layers have where this one has something else than a directory.
+            let name = name.to_owned();
+            Ok(Some(Box::new(move |copy| {
+                sys::tree::remove(copy.at.as_fd(), &name)?;
+                made.map_or(Ok(()), |made| made(copy))
+            })))
+        }
+        Step::Enter { dir, name, .. } => {
+            let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            if (stat.st_dev, stat.st_ino) == root_id {
+                return Err(Error::usage("cannot copy a directory into itself"));
+            }
+            let layered = options.there == There::Lowers || options.marks == Marks::Aufs;
+            let opaque = layered && whiteout::is_opaque(dir, name.to_bytes())?;
+            let name = name.to_owned();
+            Ok(Some(Box::new(move |copy| copy.enter(&name, opaque))))
+        }
+        Step::Leave { dir, name, path } => {
+            let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let xattrs = xattr::all(dir, name.to_bytes())?;
+            let path = path.to_vec();
+            Ok(Some(Box::new(move |copy| copy.leave(&stat, &xattrs, &path))))
+        }
+    }
+}
+
+/// A mark of a removed name only says that it is gone; a branch of AUFS says so too.
+fn mark<'a>(options: &Options<'_>, name: &CStr) -> Option<Job<'a>> {
+    let mark = whiteout::mark_of(name.to_bytes());
+    (options.marks == Marks::Aufs)
+        .then(|| -> Job<'a> { Box::new(move |copy| Ok(whiteout::make_file(copy.at.as_fd(), &mark)?)) })
+}
+
+/// What something that is no directory has besides what stat(2) says.
+struct More {
+    target: Option<CString>,
+    xattrs: Vec<Xattr>,
+}
+
+/// Reads something that is no directory; it goes to `as_name` of the directory that is being filled, at `path` below the
+/// root. `None` if there is nothing to copy.
+fn read<'a>(
+    options: &'a Options<'a>,
+    (dir, name): (BorrowedFd<'_>, &CStr),
+    kind: FileType,
+    (as_name, path): (&CStr, &[u8]),
+) -> Result<Option<Job<'a>>> {
+    let (as_name, path) = (as_name.to_owned(), path.to_vec());
+    if kind == FileType::RegularFile {
+        return read_file(options, (dir, name), (as_name, path));
+    }
+    let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+        Err(Errno::NOENT) => return Ok(None),
+        result => result?,
+    };
+    let kind = FileType::from_raw_mode(stat.st_mode);
+    let target = match kind {
+        FileType::RegularFile => return read_file(options, (dir, name), (as_name, path)),
+        FileType::Symlink => Some(readlinkat(dir, name, Vec::new())?),
+        FileType::CharacterDevice | FileType::BlockDevice | FileType::Fifo => None,
+        _ => return Ok(None),
+    };
+    let xattrs = xattr::all(dir, name.to_bytes())?;
+    let more = More { target, xattrs };
+    Ok(Some(Box::new(move |copy| {
+        match copy.has_its_link(&stat, &as_name, &path)? {
+            true => Ok(()),
+            false => copy.node(kind, &stat, &as_name, &more),
+        }
+    })))
+}
+
+fn read_file<'a>(
+    options: &'a Options<'a>,
+    (dir, name): (BorrowedFd<'_>, &CStr),
+    (as_name, path): (CString, Vec<u8>),
+) -> Result<Option<Job<'a>>> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let from = match openat(dir, name, flags, Mode::empty()) {
+        Err(Errno::NOENT) => return Ok(None),
+        opened => File::from(opened?),
+    };
+    let stat = fstat(&from)?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
+        return Err(Error::other("changed while it was copied"));
+    }
+    if options.files == Files::Linked {
+        let (dir, name) = (dir.try_clone_to_owned()?, name.to_owned());
+        return Ok(Some(Box::new(move |copy| {
+            match linkat(&dir, &name, &copy.at, &as_name, AtFlags::empty()) {
+                // As many names as the filesystem has for one file; another filesystem; one that has no links.
+                Err(Errno::MLINK | Errno::XDEV | Errno::PERM | Errno::OPNOTSUPP) => {
+                    copy.file(&from, &stat, &as_name, (None, &xattr::of_file(&from)?))
+                }
+                linked => Ok(linked?),
+            }
+        })));
+    }
+    let content = match u64::try_from(stat.st_size).is_ok_and(|size| size <= SMALL) {
+        true => Some(whole(&from, &stat)?),
+        false => None,
+    };
+    let xattrs = xattr::of_file(&from)?;
+    Ok(Some(Box::new(move |copy| {
+        match copy.has_its_link(&stat, &as_name, &path)? {
+            true => Ok(()),
+            false => copy.file(&from, &stat, &as_name, (content, &xattrs)),
+        }
+    })))
+}
+
+/// The content of a small file. Its size is what the file says of itself, which one of /proc does not know.
+fn whole(from: &File, stat: &Stat) -> Result<Vec<u8>> {
+    let size = usize::try_from(stat.st_size).unwrap_or_default();
+    let mut bytes = vec![0; if size == 0 { BUFFER } else { size }];
+    let mut length = 0;
+    loop {
+        let n = match from.read_at(&mut bytes[length..], length as u64) {
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        length += n;
+        if n == 0 || length == size {
+            bytes.truncate(length);
+            return Ok(bytes);
+        }
+        if length == bytes.len() {
+            bytes.resize(length + BUFFER, 0);
+        }
+    }
+}
+
+fn give_attributes(xattrs: &[Xattr], to: BorrowedFd<'_>, as_name: &CStr) -> Result<()> {
+    xattrs.iter().try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
 }
 
 fn mode(stat: &Stat) -> Mode {

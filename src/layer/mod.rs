@@ -1,8 +1,10 @@
 //! A directory tree ↔ a tar: unpacking and packing, whiteouts, compression, overlay mounts.
 
+mod aufs;
 pub(crate) mod changes;
 pub(crate) mod compress;
 pub(crate) mod copy;
+pub(crate) mod difference;
 pub(crate) mod driver;
 pub(crate) mod gzip;
 pub(crate) mod listing;
@@ -25,6 +27,7 @@ mod settle;
 mod size;
 mod sparse;
 mod stream;
+mod sum;
 mod tarsum;
 mod tree;
 mod unpack;
@@ -39,6 +42,7 @@ pub(crate) use inherit::inherit;
 pub(crate) use mode::set_mode;
 pub(crate) use settle::settle;
 pub(crate) use size::size;
+pub(crate) use sum::Sum;
 pub(crate) use tarsum::TarSum;
 pub(crate) use unpack::{Onto, Options, Unpacked, unpack};
 pub(crate) use verify::verify;

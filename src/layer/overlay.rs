@@ -209,7 +209,7 @@ impl Names {
 }
 
 /// Runs `f` on a thread that has ended when this returns: what `f` unshares is gone then.
-fn on_thread<T: Send>(f: impl FnOnce() -> Result<T, Errno> + Send) -> Result<T, Errno> {
+pub(super) fn on_thread<T: Send>(f: impl FnOnce() -> Result<T, Errno> + Send) -> Result<T, Errno> {
     std::thread::scope(|s| {
         let thread = std::thread::Builder::new()
             .spawn_scoped(s, f)
@@ -247,7 +247,7 @@ fn by_mount_call(overlay: &Overlay, target: &Path) -> Result<(), Errno> {
     rustix::mount::mount("overlay", target, "overlay", flags, data.as_c_str())
 }
 
-fn unshare(what: CloneFlags) -> Result<(), Errno> {
+pub(super) fn unshare(what: CloneFlags) -> Result<(), Errno> {
     nix::sched::unshare(what).map_err(|e| Errno::from_raw_os_error(e as i32))
 }
 

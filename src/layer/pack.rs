@@ -24,8 +24,9 @@ use crate::layer::{shown, whiteout, xattr};
 use crate::model::digest::Digest;
 use crate::model::id::DiffId;
 use crate::model::idmap::IdMap;
+use rustix::buffer::spare_capacity;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, major, minor, openat, readlinkat, statat};
-use rustix::io::Errno;
+use rustix::io::{Errno, pread};
 use sha2::{Digest as _, Sha256};
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap};
@@ -33,7 +34,6 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 
 /// Bytes handed over at once.
@@ -121,7 +121,7 @@ pub(crate) fn export_entry(
             as_name.clone_into(&mut packer.prefix);
             packer.tree(below.as_fd(), true)?;
         }
-        _ => packer.entry(dir, name, as_name)?,
+        kind => packer.entry((dir, name), kind, as_name)?,
     }
     packer.end()?;
     Ok(packer.members)
@@ -130,6 +130,11 @@ pub(crate) fn export_entry(
 /// Writes a layer's directory as [`pack`] does, for somebody who hashes it himself. The number of members.
 pub(crate) fn write(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
     write_as(Marks::Overlay, dir, out, options)
+}
+
+/// The same of what AUFS has written: its marks are an archive's own, and its bookkeeping is nobody else's.
+pub(crate) fn write_branch(dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
+    write_as(Marks::Aufs, dir, out, options)
 }
 
 fn write_as(marks: Marks, dir: BorrowedFd<'_>, out: &mut dyn Write, options: &Options<'_>) -> Result<u64> {
@@ -187,6 +192,7 @@ enum Sink<'a> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Marks {
     Overlay,
+    Aufs,
     None,
 }
 
@@ -237,7 +243,7 @@ impl<'a> Packer<'a> {
         }
         walk_in(Order::Sorted, self.options.mounts, dir, &mut |step| match step {
             Step::Entry { path, .. } | Step::Enter { path, .. } if self.leaves_out(path) => Ok(()),
-            Step::Entry { dir, name, path, .. } => self.entry(dir, name, path).with_context(|| shown(path)),
+            Step::Entry { dir, name, kind, path } => self.entry((dir, name), kind, path).with_context(|| shown(path)),
             Step::Enter { dir, name, path } => {
                 let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).with_context(|| shown(path))?;
                 self.directory(dir, name, path, &stat).with_context(|| shown(path))
@@ -253,7 +259,9 @@ impl<'a> Packer<'a> {
     }
 
     fn leaves_out(&self, path: &[u8]) -> bool {
-        self.options.without.contains(path) || self.options.only.is_some_and(|only| !only.contains_key(path))
+        self.marks == Marks::Aufs && whiteout::is_bookkeeping(path)
+            || self.options.without.contains(path)
+            || self.options.only.is_some_and(|only| !only.contains_key(path))
     }
 
     /// The two blocks of zeros, and what is still on its way.
@@ -284,16 +292,31 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn entry(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
-        let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
-            // Gone meanwhile.
-            Err(Errno::NOENT) => return Ok(()),
-            result => result?,
+    fn entry(&mut self, (dir, name): (BorrowedFd<'_>, &CStr), kind: FileType, path: &[u8]) -> Result<()> {
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let file = match kind {
+            // Looked at by what is open: one walk of the path instead of three.
+            FileType::RegularFile => match openat(dir, name, flags, Mode::empty()) {
+                // Gone meanwhile.
+                Err(Errno::NOENT) => return Ok(()),
+                opened => Some(File::from(opened?)),
+            },
+            _ => None,
+        };
+        let stat = match &file {
+            Some(file) => fstat(file)?,
+            None => match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => return Ok(()),
+                result => result?,
+            },
         };
         if self.marks == Marks::Overlay && whiteout::hides(dir, name.to_bytes(), &stat)? {
             let parent = path.len() - name.to_bytes().len();
             let hidden = [&path[..parent], b".wh.", name.to_bytes()].concat();
             return self.marker(&hidden);
+        }
+        if self.marks == Marks::Aufs && whiteout::is_mark(name.to_bytes()) {
+            return self.marker(path);
         }
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
@@ -327,8 +350,10 @@ impl<'a> Packer<'a> {
                 },
             );
         }
-        if kind == Kind::File {
-            self.file(dir, name, path)?;
+        if let (Kind::File, Some(file)) = (kind, &file) {
+            self.file(file, &stat, path)?;
+        } else if kind == Kind::File {
+            return Err(Error::other("changed while it was read"));
         } else {
             let link = match kind {
                 Kind::Symlink => readlinkat(dir, name, Vec::new())?.into_bytes(),
@@ -353,26 +378,20 @@ impl<'a> Packer<'a> {
         Ok(())
     }
 
-    fn file(&mut self, dir: BorrowedFd<'_>, name: &CStr, path: &[u8]) -> Result<()> {
-        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let file = File::from(openat(dir, name, flags, Mode::empty())?);
-        let stat = fstat(&file)?;
-        if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(Error::other("changed while it was read"));
-        }
+    fn file(&mut self, file: &File, stat: &Stat, path: &[u8]) -> Result<()> {
         let size = u64::try_from(stat.st_size).unwrap_or_default();
-        let xattrs = xattr::of_archives(dir, name.to_bytes())?;
+        let xattrs = xattr::of_open_archive(file)?;
         self.member(
             path,
             Kind::File,
-            &stat,
+            stat,
             More {
                 link: b"",
                 size,
                 xattrs: &xattrs,
             },
         )?;
-        self.content(&file, size)?;
+        self.content(file, size)?;
         if let Some(recorder) = self.recorder.as_mut().filter(|_| size > 0) {
             recorder.content(path, 0, size)?;
         }
@@ -386,18 +405,21 @@ impl<'a> Packer<'a> {
         while at < size {
             let start = self.chunk.len();
             let most = usize::try_from(size - at).unwrap_or(CHUNK).min(CHUNK - start);
-            self.chunk.resize(start + most, 0);
-            match file.read_at(&mut self.chunk[start..], at) {
+            match pread(file, spare_capacity(&mut self.chunk), at) {
                 Ok(0) if self.recorder.is_some() => return Err(Error::other("shrank while it was read")),
-                Ok(0) => at += most as u64,
-                Ok(n) => {
-                    self.chunk.truncate(start + n);
-                    at += n as u64;
+                Ok(0) => {
+                    self.chunk.resize(start + most, 0);
+                    at += most as u64;
                 }
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => self.chunk.truncate(start),
+                Ok(n) => {
+                    // It may have grown.
+                    self.chunk.truncate(start + most);
+                    at += n.min(most) as u64;
+                }
+                Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("read"),
             }
-            if self.chunk.len() == CHUNK {
+            if self.chunk.len() >= CHUNK {
                 self.hand_over()?;
             }
         }
@@ -473,6 +495,9 @@ impl<'a> Packer<'a> {
     }
 
     fn hand_over(&mut self) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sum(&self.chunk);
+        }
         match &mut self.sink {
             Sink::Direct(out) => out.write_all(&self.chunk).context("write archive")?,
             Sink::Chunks { chunks, spent } => {

@@ -39,6 +39,32 @@ pub(super) fn meaning(name: &[u8]) -> Meaning<'_> {
     }
 }
 
+/// Whether a path is of AUFS' own bookkeeping, or in such a directory: `.wh..wh.aufs`, `.wh..wh.plnk/…`, `.wh..wh.orph/…`.
+pub(super) fn is_bookkeeping(path: &[u8]) -> bool {
+    path.split(|b| *b == b'/')
+        .any(|name| matches!(meaning(name), Meaning::Bookkeeping | Meaning::Invalid))
+}
+
+/// Whether a file that AUFS has made says that something is gone.
+pub(super) fn is_mark(name: &[u8]) -> bool {
+    matches!(meaning(name), Meaning::Removes(_) | Meaning::Opaque)
+}
+
+/// AUFS' name of what says that all below a directory is hidden.
+pub(super) const OPAQUE_MARK: &[u8] = b".wh..wh..opq";
+
+/// The same as an overlay's mark, in the directory `dir` of a branch of AUFS': an empty file (linux/aufs: it links them
+/// all to one, and reads any).
+pub(super) fn make_file(dir: BorrowedFd<'_>, mark: &[u8]) -> Result<(), Errno> {
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    openat(dir, mark, flags, Mode::from_raw_mode(0o444)).map(drop)
+}
+
+/// What AUFS' mark of a removed name is called.
+pub(super) fn mark_of(name: &[u8]) -> Vec<u8> {
+    [b".wh.", name].concat()
+}
+
 /// AUFS keeps the files of its hard links here, and old layers link to them.
 pub(super) const LINKED_FILES: &[u8] = b".wh..wh.plnk";
 
@@ -93,6 +119,28 @@ pub(super) fn make_opaque(dir: BorrowedFd<'_>) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_aufs_keeps_for_itself() {
+        for (path, bookkeeping, mark) in [
+            ("file", false, false),
+            ("dir/file", false, false),
+            (".wh.file", false, true),
+            ("dir/.wh.file", false, true),
+            ("dir/.wh..wh..opq", false, true),
+            (".wh..wh.aufs", true, false),
+            (".wh..wh.plnk", true, false),
+            (".wh..wh.plnk/123.456", true, false),
+            (".wh..wh.orph/x/y", true, false),
+            ("dir/.wh..wh.anything", true, false),
+        ] {
+            assert_eq!(is_bookkeeping(path.as_bytes()), bookkeeping, "{path}");
+            let name = path.rsplit('/').next().unwrap().as_bytes();
+            assert_eq!(is_mark(name), mark, "{path}");
+        }
+        assert_eq!(meaning(&mark_of(b"file")), Meaning::Removes(b"file"));
+        assert_eq!(meaning(OPAQUE_MARK), Meaning::Opaque);
+    }
 
     #[test]
     fn names() {

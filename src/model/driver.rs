@@ -6,6 +6,8 @@ use crate::error::{Error, Result};
 pub(crate) enum Driver {
     /// A mount of overlayfs: layers below, the container's own above.
     Overlay,
+    /// The same by AUFS, where the kernel has it: as docker did in 2013.
+    Aufs,
     /// A full copy of the layers for each container, where nothing can be stacked.
     Copy,
 }
@@ -16,10 +18,9 @@ impl Driver {
         match text {
             "overlay" | "overlay2" => Ok(Driver::Overlay),
             "copy" | "vfs" => Ok(Driver::Copy),
-            "aufs" => Err(Error::usage("--storage-driver aufs: AUFS is not supported yet")
-                .with_hint("`copy` works on every kernel and filesystem; `overlay` on all but a few")),
+            "aufs" => Ok(Driver::Aufs),
             _ => Err(Error::usage(format!(
-                "--storage-driver '{}': want overlay or copy",
+                "--storage-driver '{}': want overlay, aufs or copy",
                 text.escape_debug()
             ))),
         }
@@ -29,6 +30,7 @@ impl Driver {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Driver::Overlay => "overlay",
+            Driver::Aufs => "aufs",
             Driver::Copy => "copy",
         }
     }
@@ -37,6 +39,7 @@ impl Driver {
     pub(crate) fn docker_name(self) -> &'static str {
         match self {
             Driver::Overlay => "overlay2",
+            Driver::Aufs => "aufs",
             Driver::Copy => "vfs",
         }
     }

@@ -90,6 +90,9 @@ pub(crate) struct Subnet {
     /// Leases without a wish come from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) range: Option<Prefix>,
+    /// What stands there besides containers, by name: given to none of them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) aux: BTreeMap<String, IpAddr>,
 }
 
 /// What a container asks of a network (`--network NAME:ip=…`, `--ip`, `network connect`).

@@ -24,6 +24,9 @@ pub(crate) struct Security {
     /// The AppArmor profile that the program runs under.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) apparmor: Option<String>,
+    /// The SELinux context that the program runs in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) selinux: Option<String>,
     pub(crate) read_only: bool,
 }
 

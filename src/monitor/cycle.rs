@@ -276,6 +276,11 @@ fn try_start(
     };
     let entry = group.entry()?;
     let namespaces = namespaces(store, config, &live.endpoints, users.as_ref().map(AsFd::as_fd))?;
+    let owned = match &users {
+        Some(users) => sys::users::namespaces(users.as_fd(), &plan::owned_namespaces(config)),
+        None => Ok(Vec::new()),
+    };
+    let owned = owned.context("make the namespaces of the container's users")?;
     warnings.extend(rules::add_container(
         store,
         config.id.as_str(),
@@ -290,7 +295,7 @@ fn try_start(
         mounts,
         tasks: entry.v1_tasks,
         cgroup: entry.v2,
-        namespaces: namespaces.into_iter().chain(shared.namespaces).collect(),
+        namespaces: namespaces.into_iter().chain(shared.namespaces).chain(owned).collect(),
         users,
         streams,
         seccomp: filter.unwrap_or_default(),

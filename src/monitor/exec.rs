@@ -14,7 +14,7 @@ use crate::monitor::streams::{Channels, Event as Happens, Streams};
 use crate::monitor::{extras, log, names, stdio};
 use crate::runtime::capability::Capabilities;
 use crate::runtime::plan::{self, Confinement};
-use crate::runtime::prepare::{ChildStreams, Prepared, Terminal};
+use crate::runtime::prepare::{ChildStreams, Passed, Prepared, Terminal};
 use crate::runtime::spawn::Init;
 use crate::runtime::step::Step;
 use crate::runtime::{capability, cgroup, join, prepare, seccomp, user};
@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::sys;
 use rustix::fs::{Mode, OFlags};
 use serde::{Deserialize, Serialize};
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -64,10 +64,18 @@ struct ExecLaunch {
     spec: ExecSpec,
     client: Option<Hello>,
     size: Option<Size>,
+    /// Descriptors for the program, after the client's.
+    #[serde(default)]
+    passed: i32,
 }
 
 /// Returns when the program is executed.
-pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: Option<&FirstClient<'_>>) -> Result<()> {
+pub(crate) fn launch(
+    store: &Store,
+    id: &ContainerId,
+    spec: &ExecSpec,
+    (client, passed): (Option<&FirstClient<'_>>, &[OwnedFd]),
+) -> Result<()> {
     let message = ExecLaunch {
         root: store.root().to_owned(),
         run_root: store.run_root().to_owned(),
@@ -75,8 +83,10 @@ pub(crate) fn launch(store: &Store, id: &ContainerId, spec: &ExecSpec, client: O
         spec: spec.clone(),
         client: client.map(|c| c.wants),
         size: client.and_then(|c| c.size),
+        passed: i32::try_from(passed.len()).unwrap_or(i32::MAX),
     };
-    let fds: Vec<_> = client.map(|c| c.socket).into_iter().collect();
+    let sockets = client.map(|c| c.socket).into_iter();
+    let fds: Vec<_> = sockets.chain(passed.iter().map(AsFd::as_fd)).collect();
     let report = launch::start(&format!("{TITLE}{id}"), &message, &fds, launch::Birth::default())?;
     launch::answer(&report).map(drop)
 }
@@ -88,12 +98,16 @@ pub(crate) fn main() -> Result<()> {
         .client
         .map(|wants| sys::process::inherited(5).map(|fd| (fd, wants)))
         .transpose()?;
+    let first = 5 + i32::from(client.is_some());
+    let passed = (first..first.saturating_add(launch.passed)).map(sys::process::inherited);
+    let passed = passed.collect::<Result<Vec<_>, _>>()?;
+    let passed = Passed::new(&passed, Vec::new(), false)?.fds;
     sys::process::close_from(3)?;
     super::leave_the_caller();
     let store = Store::open(launch.root, launch.run_root)?;
     let told = Told::new(&store, &launch.id, &launch.spec)?;
     told.tell("exec_create", true, None);
-    let (init, channels) = match start(&store, &launch.id, &launch.spec, launch.size) {
+    let (init, channels) = match start(&store, &launch.id, &launch.spec, (launch.size, passed)) {
         Ok(started) => started,
         Err(e) => {
             launcher.failed(&e);
@@ -172,12 +186,17 @@ fn until_end(streams: &mut Streams, init: &Init) -> Result<u8> {
     Ok(sys::process::reap(init.pidfd.as_fd())?.code())
 }
 
-fn start(store: &Store, id: &ContainerId, spec: &ExecSpec, size: Option<Size>) -> Result<(Init, Channels)> {
+fn start(
+    store: &Store,
+    id: &ContainerId,
+    spec: &ExecSpec,
+    (size, passed): (Option<Size>, Vec<OwnedFd>),
+) -> Result<(Init, Channels)> {
     let joined = Joined::open(store, id)?;
     let ids = joined.config.namespaces.user.as_ref();
     let (streams, channels) = open_streams(spec, size, joined.root.as_fd(), ids)?;
     let entry = cgroup::open_existing(&joined.live.cgroups, joined.process.pid)?;
-    Ok((joined.execute(store, spec, (streams, entry), false)?, channels))
+    Ok((joined.execute(store, spec, (streams, entry, passed), false)?, channels))
 }
 
 /// A running container, held by descriptors, for a further program in it.
@@ -241,7 +260,7 @@ impl Joined {
         &self,
         store: &Store,
         spec: &ExecSpec,
-        (streams, entry): (ChildStreams, cgroup::Entry),
+        (streams, entry, passed): (ChildStreams, cgroup::Entry, Vec<OwnedFd>),
         tied: bool,
     ) -> Result<Init> {
         let (config, live) = (&self.config, &self.live);
@@ -265,8 +284,9 @@ impl Joined {
             seccomp: filter.is_some(),
             no_new_privileges: config.security.no_new_privileges && !spec.privileged,
             apparmor: self.config.security.apparmor.as_deref().filter(|_| !spec.privileged),
+            selinux: self.config.security.selinux.as_deref().filter(|_| !spec.privileged),
             tied,
-            passes: false,
+            passes: !passed.is_empty(),
         };
         let enter_users = plan::enter_users(&config, &identity)?;
         let steps = steps(&config, (spec, enter_users), &confinement);
@@ -278,7 +298,7 @@ impl Joined {
             namespaces: Vec::new(),
             streams,
             seccomp: filter.unwrap_or_default(),
-            passed: Vec::new(),
+            passed,
             users: self.users.as_ref().map(OwnedFd::try_clone).transpose()?,
         };
         join::join(self.pidfd.as_fd(), &steps, prepared)?.executed()

@@ -135,7 +135,7 @@ fn run(
         terminal: false,
         foreign: false,
     };
-    let init = joined.execute(store, spec, (streams, entry), true)?;
+    let init = joined.execute(store, spec, (streams, entry, Vec::new()), true)?;
     let mut deadline = Instant::now() + launch.timeout;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -2,8 +2,8 @@
 //! who reads or changes the files of a container that does not run.
 
 use crate::error::{Context as _, Error, Result};
-use crate::layer::copy;
 use crate::layer::overlay::{self, Overlay};
+use crate::layer::{copy, driver};
 use crate::model::container::{ContainerConfig, RootSource};
 use crate::model::driver::Driver;
 use crate::model::idmap::IdMap;
@@ -55,11 +55,19 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     if let RootSource::Directory(dir) = &config.root {
         return directory(dir, access, users).with_context(|| format!("mount the root {}", dir.display()));
     }
-    if store.driver()? == Some(Driver::Copy) {
+    let driver = store.driver()?.unwrap_or(Driver::Overlay);
+    if driver == Driver::Copy && config.build.is_none() {
         let tree = copied(store, config)?;
         return directory(&tree, access, users).context("mount the container's copy of its image");
     }
-    let overlay = stack(store, config, access)?;
+    let overlay = stack(store, config, access, driver)?;
+    if driver != Driver::Overlay {
+        if users.is_some() {
+            let message = format!("--userns: not with the storage driver {}", driver.name());
+            return Err(Error::other(message).with_hint("its files can't be shown to a container as others'"));
+        }
+        return driver::mount(driver, &overlay).context("mount the root");
+    }
     if let Some((users, ids)) = users.zip(config.namespaces.user.as_ref()) {
         return mapped(&overlay, &store.container_dir(&config.id), users, ids).context("mount the root");
     }
@@ -75,13 +83,10 @@ fn copied(store: &Store, config: &ContainerConfig) -> Result<PathBuf> {
     if tree.exists() {
         return Ok(tree);
     }
-    if config.build.is_some() {
-        return Err(Error::other("build: not with the storage driver copy"));
-    }
     let mut layers = vec![store.mount_points()?];
     layers.extend(store.lower_dirs(config));
     let stage = store.stage()?;
-    copy::stack(&layers, stage.dir()).context("copy the image")?;
+    copy::stack(&layers, stage.dir(), (copy::Files::Copied, None)).context("copy the image")?;
     sys::stop_point("image-copied");
     let durability = match config.auto_remove {
         true => Durability::Volatile,
@@ -148,17 +153,22 @@ fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> 
     })
 }
 
-fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<Overlay> {
+fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>, driver: Driver) -> Result<Overlay> {
     let dir = store.container_dir(&config.id);
     let read_only = matches!(access, Access::Read);
     let mut lowers = match read_only {
         false => vec![store.mount_points()?],
         true => Vec::new(),
     };
-    let mut upper = dir.join("upper");
+    let (mut upper, mut work) = (dir.join("upper"), dir.join("work"));
     if let Some(step) = &config.build {
         lowers.extend(step.places.clone());
         upper.clone_from(&step.upper);
+        if driver != Driver::Overlay {
+            // The build takes from it what the step has changed, when the container is gone.
+            work = upper.with_file_name("work");
+            std::fs::create_dir(&work).with_context(|| format!("make {}", work.display()))?;
+        }
     }
     lowers.extend(store.lower_dirs(config));
     lowers.extend(config.build.iter().flat_map(|step| step.above.iter().cloned()));
@@ -168,7 +178,7 @@ fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<
     Ok(Overlay {
         lowers,
         upper,
-        work: dir.join("work"),
+        work,
         volatile: config.auto_remove && !read_only,
         read_only,
     })

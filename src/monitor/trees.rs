@@ -2,9 +2,11 @@
 //! which is mounted here and nowhere else, so that a link in it leads nowhere but into it.
 
 use crate::error::{Context as _, Error, Result};
-use crate::layer::overlay::{self, Overlay};
+use crate::layer::driver;
+use crate::layer::overlay::Overlay;
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, TreeMount};
+use crate::model::driver::Driver;
 use crate::runtime::plan;
 use crate::runtime::rootfs::{self, Links};
 use crate::store::Store;
@@ -21,9 +23,10 @@ pub(super) fn open(store: &Store, config: &ContainerConfig) -> Result<Vec<(plan:
     let mut trees: Vec<_> = step.trees.iter().collect();
     trees.sort_by_key(|tree| tree.target.components().count());
     let run_dir = store.run_dir(&config.id);
+    let how = store.driver()?.unwrap_or(Driver::Overlay);
     let one = |tree: &&TreeMount| {
         let (mount, directory) =
-            mount(tree, &run_dir).with_context(|| format!("mount on {}", tree.target.display()))?;
+            mount(how, tree, &run_dir).with_context(|| format!("mount on {}", tree.target.display()))?;
         let known = plan::Tree {
             target: tree.target.clone(),
             directory,
@@ -49,7 +52,7 @@ pub(super) fn secret_variables(store: &Store, config: &ContainerConfig) -> Resul
 }
 
 /// The mount, and whether it is a directory.
-fn mount(tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)> {
+fn mount(how: Driver, tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)> {
     // The kernel takes no stack of one that is read-only.
     let lowers = std::iter::once(tree.scratch.join("empty")).chain(tree.lowers.iter().cloned());
     let mut lowers: Vec<PathBuf> = lowers.collect();
@@ -57,13 +60,14 @@ fn mount(tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)> {
         true => tree.scratch.join("upper"),
         false => lowers.pop().ok_or_else(|| Error::other("no layers"))?,
     };
-    let root = overlay::mount(&Overlay {
+    let stack = Overlay {
         lowers,
         upper,
         work: tree.scratch.join("work"),
         volatile: true,
         read_only: !tree.writable,
-    })?;
+    };
+    let root = driver::mount(how, &stack)?;
     if tree
         .subpath
         .components()

@@ -209,6 +209,7 @@ pub(super) fn subnets_of(links: &mut Links, link: &Link) -> Result<(Vec<Subnet>,
             subnet: Prefix::new(*gateway, *length),
             gateway: Some(*gateway),
             range: None,
+            aux: Default::default(),
         });
         if own.len() > 1 {
             let family = if ipv4 { "IPv4" } else { "IPv6" };

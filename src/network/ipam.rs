@@ -74,9 +74,13 @@ pub(super) fn check_wish(network: &Network, wanted: IpAddr) -> Result<()> {
         )));
     }
     if reserved(subnet, wanted) {
-        let why = match subnet.gateway == Some(wanted) {
-            true => "it is the gateway's",
-            false => "it is the network's own or its broadcast address",
+        let why = match (
+            subnet.gateway == Some(wanted),
+            subnet.aux.iter().find(|(_, a)| **a == wanted),
+        ) {
+            (true, _) => "it is the gateway's",
+            (false, Some(_)) => "it is kept for something else (--aux-address)",
+            (false, None) => "it is the network's own or its broadcast address",
         };
         return Err(Error::usage(format!(
             "Address already in use: {wanted} of network {}: {why}",
@@ -95,6 +99,7 @@ fn reserved(subnet: &Subnet, address: IpAddr) -> bool {
         IpAddr::V6(_) => whole.length() >= 127,
     };
     subnet.gateway == Some(address)
+        || subnet.aux.values().any(|aux| *aux == address)
         || (whole.index(address) == Some(0) && !first_is_host)
         || whole.broadcast() == Some(address)
 }

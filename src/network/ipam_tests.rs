@@ -15,6 +15,7 @@ fn network(subnet: &str, gateway: &str, range: Option<&str>) -> Network {
             subnet: subnet.parse().unwrap(),
             gateway: Some(gateway.parse().unwrap()),
             range: range.map(|r| r.parse().unwrap()),
+            aux: Default::default(),
         }],
         link: "br0".to_owned(),
         foreign_link: false,
@@ -150,6 +151,7 @@ fn both_families_or_none() {
         subnet: "fd00:9::/64".parse().unwrap(),
         gateway: Some("fd00:9::1".parse().unwrap()),
         range: None,
+        aux: Default::default(),
     });
     let (a, b) = (s.live(), s.live());
     let got = lease(&s.store, &net, &a, Wish::default()).unwrap();

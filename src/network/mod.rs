@@ -30,7 +30,7 @@ mod veth;
 
 pub(crate) use create::{NewNetwork, create, default_network, existing_bridge_network, remove};
 pub(crate) use ipam::leases;
-pub(crate) use plan::subnets;
+pub(crate) use plan::{keep_aside, subnets};
 pub(crate) use ruleset::Target;
 pub(crate) use veth::inside;
 

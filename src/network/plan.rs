@@ -36,6 +36,7 @@ pub(super) fn private_subnet6(random: [u8; 7]) -> Subnet {
         subnet,
         gateway: subnet.nth(1),
         range: None,
+        aux: Default::default(),
     }
 }
 
@@ -72,6 +73,7 @@ pub(super) fn with_gateway(subnet: Prefix, gateway: Option<IpAddr>, range: Optio
         subnet,
         gateway: gateway.or_else(|| subnet.nth(1)),
         range,
+        aux: Default::default(),
     })
 }
 
@@ -115,6 +117,25 @@ pub(crate) fn subnets(subnets: &[Prefix], gateways: &[IpAddr], ranges: &[Prefix]
     Ok(made)
 }
 
+/// Gives each of `aux`, `NAME=ADDRESS`, to the subnet that it lies in.
+pub(crate) fn keep_aside<'a>(subnets: &mut [Subnet], aux: impl Iterator<Item = &'a str>) -> Result<()> {
+    for text in aux {
+        let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
+        let address = pair.and_then(|(name, ip)| Some((name, ip.parse::<IpAddr>().ok()?)));
+        let Some((name, address)) = address else {
+            let text = text.escape_debug();
+            return Err(Error::usage(format!("--aux-address '{text}': want NAME=ADDRESS")));
+        };
+        let subnet = subnets.iter_mut().find(|s| s.subnet.contains(address));
+        let subnet = subnet.ok_or_else(|| Error::usage(format!("no matching subnet for aux-address {address}")))?;
+        if subnet.gateway == Some(address) {
+            return Err(Error::usage(format!("--aux-address {text}: it is the gateway's")));
+        }
+        subnet.aux.insert(name.to_owned(), address);
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -140,6 +161,24 @@ mod tests {
         let e = free_subnet(&prefixes(&["172.16.0.0/12", "192.168.0.0/16"])).unwrap_err();
         assert!(e.to_string().starts_with("no free subnet"), "{e}");
         assert!(e.hint().is_some());
+    }
+
+    #[test]
+    fn addresses_kept_aside() {
+        let mut made = subnets(&prefixes(&["10.1.0.0/24", "fd01::/64"]), &[], &[]).unwrap();
+        keep_aside(&mut made, ["router=10.1.0.7", "dns=fd01::53"].into_iter()).unwrap();
+        assert_eq!(made[0].aux["router"], "10.1.0.7".parse::<IpAddr>().unwrap());
+        assert_eq!(made[1].aux.len(), 1);
+        for (bad, said) in [
+            ("10.1.0.7", "want NAME=ADDRESS"),
+            ("=10.1.0.7", "want NAME=ADDRESS"),
+            ("x=10.1.0", "want NAME=ADDRESS"),
+            ("x=10.2.0.1", "no matching subnet"),
+            ("x=10.1.0.1", "gateway"),
+        ] {
+            let e = keep_aside(&mut made, [bad].into_iter()).unwrap_err();
+            assert!(e.to_string().contains(said), "{bad}: {e}");
+        }
     }
 
     #[test]

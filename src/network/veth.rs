@@ -36,7 +36,9 @@ fn on_a_thread<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
 /// Makes the namespace and everything in it. It belongs to `users`, the container's user namespace, if that has one.
 pub(super) fn make(here: &mut Links, places: &[(Endpoint, Ready)], users: Option<BorrowedFd<'_>>) -> Result<OwnedFd> {
     if let Some(users) = users {
-        let netns = sys::users::network(users).context("make a network namespace")?;
+        let net = [("net", nix::sched::CloneFlags::CLONE_NEWNET)];
+        let netns = sys::users::namespaces(users, &net).map(|mut all| all.remove(0));
+        let netns = netns.context("make a network namespace")?;
         sys::stop_point("netns-made");
         inside(netns.as_fd(), || fill(here, netns.as_fd(), places))?;
         return Ok(netns);

@@ -116,6 +116,7 @@ fn one(step: &Step, prepared: &Prepared, lifelines: Lifelines<'_>) -> Result<()>
         Step::Seccomp => sys::seccomp::load(&prepared.seccomp).context("load the seccomp filter"),
         Step::Become(who) => become_user(who, prepared.streams.foreign),
         Step::AppArmor(profile) => apparmor(profile).with_context(|| step.to_string()),
+        Step::Selinux(context) => on_exec(Path::new("/proc/self/attr/exec"), context).with_context(|| step.to_string()),
         Step::Capabilities(set) => set.assume().context("set capabilities"),
         Step::CloseTheRest => sys::process::close_from(3).context("close descriptors"),
         Step::PassFiles => pass_files(&prepared.passed).context("pass descriptors"),
@@ -343,12 +344,17 @@ fn apparmor(profile: &str) -> Result<()> {
     let own = Path::new("/proc/self/attr/apparmor/exec");
     let old = Path::new("/proc/self/attr/exec");
     let path = if own.exists() { own } else { old };
+    on_exec(path, &format!("exec {profile}"))
+}
+
+/// Tells a security module what is to become of this process with execve.
+fn on_exec(path: &Path, text: &str) -> Result<()> {
     let flags = rustix::fs::OFlags::WRONLY | rustix::fs::OFlags::CLOEXEC | rustix::fs::OFlags::NOFOLLOW;
     let file = rustix::fs::open(path, flags, rustix::fs::Mode::empty())?;
     if !rootfs::is_proc(file.as_fd()) {
         return Err(Error::other("/proc is not the kernel's"));
     }
-    rustix::io::write(&file, format!("exec {profile}").as_bytes())?;
+    rustix::io::write(&file, text.as_bytes())?;
     Ok(())
 }
 

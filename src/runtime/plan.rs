@@ -14,6 +14,7 @@ use crate::runtime::device::DeviceNode;
 use crate::runtime::rootfs::{self, Links, Node};
 use crate::runtime::step::Step;
 use crate::runtime::user::Identity;
+use nix::sched::CloneFlags;
 use std::path::{Path, PathBuf};
 
 /// What the plan depends on besides the configuration.
@@ -134,7 +135,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         steps: vec![Step::DieWithMonitor, Step::EnterCgroups],
     };
     match config.network {
-        NetworkMode::None => plan.steps.push(Step::LoopbackUp),
+        NetworkMode::None => {}
         NetworkMode::Container(_) | NetworkMode::Ns(_) | NetworkMode::Networks(_) => {
             plan.steps.push(Step::JoinNamespace(0));
         }
@@ -143,6 +144,12 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     let first = usize::from(joins_network(config));
     let entered = config.namespaces.entered().enumerate();
     plan.steps.extend(entered.map(|(n, _)| Step::JoinNamespace(first + n)));
+    let first = first + config.namespaces.entered().count();
+    let owned = owned_namespaces(config).len();
+    plan.steps.extend((0..owned).map(|n| Step::JoinNamespace(first + n)));
+    if config.network == NetworkMode::None {
+        plan.steps.push(Step::LoopbackUp);
+    }
     if !config.namespaces.host_cgroups {
         plan.steps.push(Step::NewCgroupNamespace);
     }
@@ -205,6 +212,7 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
         seccomp: facts.seccomp,
         no_new_privileges: config.security.no_new_privileges,
         apparmor: config.security.apparmor.as_deref(),
+        selinux: config.security.selinux.as_deref(),
         tied: true,
         passes: facts.passed > 0,
     };
@@ -238,20 +246,38 @@ pub(crate) fn enter_users(config: &ContainerConfig, identity: &Identity) -> Resu
 /// What a program's new files may not be, unless it was asked for otherwise.
 pub(crate) const UMASK: u32 = 0o022;
 
-/// Those that are the container's own.
+/// Those that its init is born in.
 fn new_namespaces(config: &ContainerConfig) -> i32 {
-    let mut flags = libc::CLONE_NEWNS;
-    for (own, flag) in [
-        (config.namespaces.pid == Whose::Private, libc::CLONE_NEWPID),
-        (config.namespaces.uts == Whose::Private, libc::CLONE_NEWUTS),
-        (config.namespaces.ipc == Whose::Private, libc::CLONE_NEWIPC),
-        (config.network == NetworkMode::None, libc::CLONE_NEWNET),
-    ] {
-        if own {
-            flags |= flag;
-        }
+    let pid = match config.namespaces.pid == Whose::Private {
+        true => libc::CLONE_NEWPID,
+        false => 0,
+    };
+    match config.namespaces.user {
+        Some(_) => pid,
+        None => private(config).map(|(_, flag)| flag.bits()).sum::<i32>() | pid,
     }
-    flags
+}
+
+/// Those that belong to the container's own users, so that its root may mount and name where it has the right to: made
+/// before the clone, and entered after those of other containers. That of processes can't be made so, as it needs its
+/// first process to be; it belongs to the host's users.
+pub(crate) fn owned_namespaces(config: &ContainerConfig) -> Vec<(&'static str, CloneFlags)> {
+    match config.namespaces.user {
+        Some(_) => private(config).collect(),
+        None => Vec::new(),
+    }
+}
+
+/// The container's own, but for that of processes.
+fn private(config: &ContainerConfig) -> impl Iterator<Item = (&'static str, CloneFlags)> {
+    [
+        (true, "mnt", CloneFlags::CLONE_NEWNS),
+        (config.namespaces.uts == Whose::Private, "uts", CloneFlags::CLONE_NEWUTS),
+        (config.namespaces.ipc == Whose::Private, "ipc", CloneFlags::CLONE_NEWIPC),
+        (config.network == NetworkMode::None, "net", CloneFlags::CLONE_NEWNET),
+    ]
+    .into_iter()
+    .filter_map(|(own, name, flag)| own.then_some((name, flag)))
 }
 
 /// Whether the first of the prepared namespaces is one of the network.
@@ -287,6 +313,7 @@ pub(crate) struct Confinement<'a> {
     pub(crate) seccomp: bool,
     pub(crate) no_new_privileges: bool,
     pub(crate) apparmor: Option<&'a str>,
+    pub(crate) selinux: Option<&'a str>,
     /// It dies with the process that started it.
     pub(crate) tied: bool,
     /// It gets descriptors besides its streams.
@@ -301,6 +328,7 @@ impl Confinement<'_> {
             .apparmor
             .map(|p| Step::AppArmor(p.to_owned()))
             .into_iter()
+            .chain(self.selinux.map(|c| Step::Selinux(c.to_owned())))
             .collect();
         steps.extend([
             Step::BoundingSet(self.capabilities),

@@ -86,6 +86,8 @@ pub(crate) enum Step {
     NoNewPrivileges,
     /// The profile of the program that is executed.
     AppArmor(String),
+    /// The SELinux context of the program that is executed.
+    Selinux(String),
     BoundingSet(Capabilities),
     /// The prepared filter.
     Seccomp,
@@ -164,6 +166,7 @@ impl fmt::Display for Step {
             Step::CloseHostFiles => f.write_str("close the host's files"),
             Step::Workdir(dir) => write!(f, "change to directory {}", dir.to_string_lossy()),
             Step::NoNewPrivileges => f.write_str("no new privileges"),
+            Step::Selinux(context) => write!(f, "selinux context {context}"),
             Step::AppArmor(profile) => write!(f, "apparmor profile {profile}"),
             Step::BoundingSet(caps) => write!(f, "bound capabilities to {}", caps.names().join(" ")),
             Step::Seccomp => f.write_str("load seccomp filter"),

@@ -18,6 +18,7 @@ impl Store {
             // A power cut may have taken what was in it.
             Some(text) if !text.is_empty() => match text.trim_ascii_end() {
                 b"overlay" => Ok(Some(Driver::Overlay)),
+                b"aufs" => Ok(Some(Driver::Aufs)),
                 b"copy" => Ok(Some(Driver::Copy)),
                 _ => Err(Error::other(format!("{}: unknown storage driver", path.display()))
                     .with_hint("it was made by another version of barge")),
@@ -57,7 +58,7 @@ mod tests {
     fn written_once_and_read_back() {
         let scratch = Scratch::new();
         assert_eq!(scratch.store.driver().unwrap(), None);
-        for driver in [Driver::Overlay, Driver::Copy] {
+        for driver in [Driver::Overlay, Driver::Aufs, Driver::Copy] {
             scratch.store.record_driver(driver).unwrap();
             assert_eq!(scratch.store.driver().unwrap(), Some(driver));
             assert_eq!(Driver::parse(driver.name()).unwrap(), driver);

@@ -140,6 +140,6 @@ impl Store {
         if self.sweep()? {
             self.sweep_names()?;
         }
-        Ok(())
+        self.sweep_image_copies()
     }
 }

@@ -180,7 +180,7 @@ impl Store {
                     blobs.extend(record.v1.iter().map(|v1| v1.json));
                     for manifest in record.manifests {
                         blobs.insert(manifest.digest);
-                        blobs.extend(manifest.index);
+                        blobs.extend(manifest.indexes());
                     }
                 }
                 Err(_) => layers.extend(self.layers_by_configuration(&id).unwrap_or_default()),

@@ -2,6 +2,10 @@
 //! too are gone with a boot. `layers` lists the layers under the mount, which garbage collection leaves alone, whatever
 //! becomes of the image; `root/` is what is mounted on; `empty/` is the lowest layer. The directory is flocked around a
 //! change.
+//!
+//! `image-copies/<image id>/` of the store has what such a mount needs where overlayfs does not work: names of the
+//! layers' files. It is used under the same lock, and goes with the unmount; what a boot or a crash has left of it
+//! without a mount, the next sweep takes.
 
 use super::{Durability, Store, StoreLock, file, lock, staging};
 use crate::error::{Context, Error, Result};
@@ -21,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct ImageMount {
     dir: PathBuf,
+    copy: PathBuf,
     _lock: File,
 }
 
@@ -35,6 +40,7 @@ impl ImageMount {
 
     /// After the unmount.
     pub(crate) fn remove(self) -> Result<()> {
+        staging::remove_path(&self.copy)?;
         staging::remove_path(&self.dir)
     }
 }
@@ -69,7 +75,7 @@ impl Store {
         let make = |path: &PathBuf, mode| DirBuilder::new().recursive(true).mode(mode).create(path);
         make(&self.mounts_root(), 0o711).with_context(said)?;
         make(&dir, 0o711).with_context(said)?;
-        let mount = self.locked(dir.clone())?;
+        let mount = self.locked(dir.clone(), id)?;
         for path in [mount.root(), mount.empty()] {
             make(&path, 0o755)
                 .and_then(|()| match path.ends_with("empty") {
@@ -88,12 +94,13 @@ impl Store {
     pub(crate) fn image_mount(&self, id: &ImageId) -> Result<Option<ImageMount>> {
         let dir = self.mounts_root().join(id.hex());
         match dir.exists() {
-            true => self.locked(dir).map(Some),
+            true => self.locked(dir, id).map(Some),
             false => Ok(None),
         }
     }
 
-    fn locked(&self, dir: PathBuf) -> Result<ImageMount> {
+    fn locked(&self, dir: PathBuf, id: &ImageId) -> Result<ImageMount> {
+        let copy = self.image_copies_root().join(id.hex());
         let lock = File::open(&dir).with_context(|| format!("open {}", dir.display()))?;
         let deadline = Instant::now() + PATIENCE;
         while !lock::try_exclusive(&lock)? {
@@ -103,9 +110,39 @@ impl Store {
             std::thread::sleep(Duration::from_millis(1));
         }
         match dir.exists() {
-            true => Ok(ImageMount { dir, _lock: lock }),
+            true => Ok(ImageMount { dir, copy, _lock: lock }),
             false => Err(Error::conflict(format!("{} was removed meanwhile", dir.display()))),
         }
+    }
+
+    fn image_copies_root(&self) -> PathBuf {
+        self.root().join("image-copies")
+    }
+
+    /// A directory for what a mount of the image needs; what is in it already was made for the same layers.
+    pub(crate) fn make_image_copy(&self, id: &ImageId) -> Result<PathBuf> {
+        let dir = self.image_copies_root().join(id.hex());
+        let made = DirBuilder::new().recursive(true).mode(0o711).create(&dir);
+        made.with_context(|| format!("make {}", dir.display()))?;
+        Ok(dir)
+    }
+
+    /// Takes away the copies of images that are not mounted, nor about to be.
+    pub(crate) fn sweep_image_copies(&self) -> Result<()> {
+        let Ok(entries) = std::fs::read_dir(self.image_copies_root()) else {
+            return Ok(());
+        };
+        for entry in entries.flatten() {
+            let id = entry.file_name().to_str().and_then(ImageId::from_hex);
+            let Some(id) = id else { continue };
+            let place = File::open(self.mounts_root().join(id.hex()));
+            let held = place.as_ref().map_or(Ok(true), lock::try_exclusive)?;
+            // Whoever else holds it goes on to mount.
+            if held && !crate::sys::mount::is_mounted(&self.image_mount_root(&id)) {
+                staging::remove_path(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// The layers under every mounted image.

@@ -2,6 +2,7 @@
 //! (user_namespaces(7), mount_setattr(2)).
 
 use super::clone::{Fork, clone3};
+use nix::sched::CloneFlags;
 use std::fs::OpenOptions;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
@@ -32,16 +33,16 @@ pub(crate) fn create(users: &str, groups: &str) -> io::Result<OwnedFd> {
     }
 }
 
-/// Makes a network namespace that belongs to the user namespace `users`: who has rights over networks there has them in
-/// it too (network_namespaces(7)). The process must have one thread.
-pub(crate) fn network(users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+/// Makes namespaces that belong to the user namespace `users`: who has rights there has them over these too
+/// (user_namespaces(7)). Each by /proc's name of it and its flag. The process must have one thread.
+pub(crate) fn namespaces(users: BorrowedFd<'_>, kinds: &[(&str, CloneFlags)]) -> io::Result<Vec<OwnedFd>> {
     let (wait, release) = io::pipe()?;
     let (made, told) = io::pipe()?;
+    let all = kinds.iter().fold(CloneFlags::empty(), |all, (_, flag)| all | *flag);
     match clone3(0, None)? {
         Fork::Child => {
             drop((release, made));
-            let done = nix::sched::setns(users, nix::sched::CloneFlags::CLONE_NEWUSER)
-                .and_then(|()| nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNET));
+            let done = nix::sched::setns(users, CloneFlags::CLONE_NEWUSER).and_then(|()| nix::sched::unshare(all));
             let errno = done.err().map_or(0, |e| e as i32);
             let _ = (&told).write_all(&errno.to_ne_bytes());
             let _ = (&wait).read(&mut [0]);
@@ -50,15 +51,16 @@ pub(crate) fn network(users: BorrowedFd<'_>) -> io::Result<OwnedFd> {
         Fork::Parent { pid, pidfd } => {
             drop((wait, told));
             let mut errno = [0; 4];
-            let netns = (&made)
+            let open = |(name, _): &(&str, CloneFlags)| std::fs::File::open(format!("/proc/{pid}/ns/{name}"));
+            let opened = (&made)
                 .read_exact(&mut errno)
                 .and_then(|()| match i32::from_ne_bytes(errno) {
-                    0 => std::fs::File::open(format!("/proc/{pid}/ns/net")),
+                    0 => kinds.iter().map(|kind| Ok(open(kind)?.into())).collect(),
                     errno => Err(io::Error::from_raw_os_error(errno)),
                 });
             drop(release);
             super::process::reap(pidfd.as_fd())?;
-            Ok(netns?.into())
+            opened
         }
     }
 }

@@ -66,7 +66,7 @@ fn a_root_keeps_its_driver() {
         .says(&["made with copy"]);
     host.run("--storage-driver zfs ps")
         .fails(125)
-        .says(&["want overlay or copy"]);
+        .says(&["want overlay, aufs or copy"]);
     host.run("run --rm --storage-opt size=5M busybox true")
         .fails(125)
         .says(&["driver copy"]);
@@ -91,4 +91,77 @@ fn killed_while_an_image_is_copied() {
         // Whoever makes something next takes away what was half copied.
         host.run("run --rm busybox true").ok();
     }
+}
+
+/// What every driver must make the same layers of: files that are new, changed, replaced by others, removed, removed and
+/// made again, moved, given to somebody, linked, or touched so that size and time stay.
+const DOCKERFILE: &str = r#"FROM busybox AS one
+COPY a /data/
+WORKDIR /work/deep
+RUN echo new > /new && rm -r /etc/group && mkdir -p /d/e && chown 7:8 /d && chmod 4755 /bin/busybox
+RUN printf 12345678 > /same && touch -d @1000000000 /same
+RUN printf 87654321 > /same && touch -d @1000000000 /same && ln /same /other && ln -s /nowhere /link && mkfifo /pipe
+RUN --mount=type=bind,from=busybox,target=/mnt/image --mount=type=bind,target=/mnt/context \
+    --mount=type=tmpfs,target=/scratch cat /mnt/context/a > /from-context && ls /mnt/image/etc > /from-image
+RUN --mount=type=bind,rw,target=/mnt/rw echo x > /mnt/rw/a && rm /data/a && rmdir /data && echo file > /data
+RUN true
+FROM busybox
+COPY --from=one /data /d /moved/
+ADD --link a /linked/a
+RUN --mount=type=cache,target=/cache echo c > /cache/c && mkdir -p /home && mv /moved /home/moved
+COPY a /same
+"#;
+
+#[test]
+fn builds_are_the_same_on_every_driver() {
+    let mut made = Vec::new();
+    for driver in ["overlay", "copy"] {
+        let host = Host::busybox();
+        host.run(["--storage-driver", driver, "ps"]).ok();
+        let dir = crate::build_run::context(&host, DOCKERFILE);
+        std::fs::write(dir.join("a"), "context\n").unwrap();
+        let line = format!(
+            "build --build-arg SOURCE_DATE_EPOCH=1700000000 -t made {}",
+            dir.display()
+        );
+        for flags in ["", " --target one", " --squash-all"] {
+            let out = host
+                .barge(format!("{line}{flags}").as_str())
+                .timeout(crate::support::seconds(60))
+                .run()
+                .ok();
+            drop(out);
+            made.push((
+                driver,
+                flags,
+                host.text(["inspect", "-f", "{{json .RootFS.Layers}}", "made"]),
+            ));
+        }
+        assert_eq!(std::fs::read_to_string(dir.join("a")).unwrap(), "context\n");
+        assert_eq!(host.text("run --rm made cat /linked/a /same"), "context\ncontext");
+    }
+    let (one, other) = made.split_at(made.len() / 2);
+    for (a, b) in one.iter().zip(other) {
+        assert_eq!(a.2, b.2, "{:?} {:?}", (a.0, a.1), (b.0, b.1));
+    }
+}
+
+#[test]
+fn an_image_is_mounted_from_a_copy() {
+    let host = host();
+    let place = std::path::PathBuf::from(host.text("image mount busybox"));
+    assert!(place.join("bin/busybox").exists());
+    assert!(std::fs::write(place.join("new"), "").is_err());
+    assert_eq!(host.text("image mount busybox"), place.display().to_string());
+    host.run("image unmount busybox").ok();
+    let copies = host.root.join("image-copies");
+    assert_eq!(std::fs::read_dir(&copies).unwrap().count(), 0);
+    // One that is killed leaves a copy without a mount, which the next command that makes something takes away.
+    let killed = host
+        .barge("image mount busybox")
+        .env("BARGE_STOP_AT", "image-viewed")
+        .run();
+    assert_ne!(killed.code, 0);
+    host.run("run --rm busybox true").ok();
+    assert_eq!(std::fs::read_dir(&copies).unwrap().count(), 0);
 }

@@ -80,7 +80,7 @@ const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-un
 const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-doubled", "secret-dropped"];
 
 /// Those of its mount.
-const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-unmounted"];
+const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-viewed", "image-unmounted"];
 
 /// Those of a container's.
 const CONTAINER_MOUNT_POINTS: &[&str] = &["container-mount-made", "container-unmounted"];

@@ -27,6 +27,29 @@ fn descriptors_of_the_caller() {
     ] {
         assert_eq!(line(flags, script).ok().text(), want, "{flags}");
     }
+    // So also of an exec.
+    host.run("run -d --name c busybox sleep 1000").ok();
+    let exec = |flags: &str, script: &str| {
+        let mut words: Vec<std::ffi::OsString> = vec!["exec".into()];
+        words.extend(flags.split_whitespace().map(Into::into));
+        words.extend(["c", "sh", "-c", script].map(Into::into));
+        host.barge(words).shell(&open).run()
+    };
+    for (flags, script, want) in [
+        (
+            "--preserve-fds 1",
+            "cat <&3; ls /proc/self/fd | wc -w",
+            "from outside\n5",
+        ),
+        ("--preserve-fds=2 -u 1000", "cat <&4", "from outside"),
+        ("", "cat <&3 2>/dev/null || echo none", "none"),
+    ] {
+        assert_eq!(exec(flags, script).ok().text(), want, "exec {flags}");
+    }
+    exec("--preserve-fds 3", "true")
+        .fails(125)
+        .says(&["--preserve-fds: file descriptor 5 is not available"]);
+    host.run("rm -f c").ok();
     line("--preserve-fds 3", "true")
         .fails(125)
         .says(&["--preserve-fds: file descriptor 5 is not available"]);

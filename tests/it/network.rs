@@ -214,6 +214,18 @@ fn addresses_as_asked_for() {
 #[test]
 fn a_full_range_says_so_and_leaves_nothing() {
     let host = Host::busybox();
+    // What is kept for something else is nobody's.
+    host.text("network create --subnet 10.6.0.0/29 --aux-address router=10.6.0.2 --aux-address x=10.6.0.4 aside");
+    host.run("run --rm --network aside --ip 10.6.0.4 busybox true")
+        .fails(125)
+        .says(&["--aux-address"]);
+    for (n, expected) in ["10.6.0.3", "10.6.0.5"].iter().enumerate() {
+        stays(&host, &format!("a{n}"), "--network aside");
+        assert_eq!(on(&host, &format!("a{n}"), "aside", "IPAddress"), *expected);
+    }
+    let config = inspect_network(&host, "aside")["IPAM"]["Config"][0].clone();
+    assert_eq!(config["AuxiliaryAddresses"]["router"], "10.6.0.2");
+    host.text("rm -f a0 a1");
     host.text("network create --subnet 10.5.0.0/24 --ip-range 10.5.0.8/30 small");
     for (n, expected) in ["10.5.0.8", "10.5.0.9", "10.5.0.10", "10.5.0.11"].iter().enumerate() {
         stays(&host, &format!("c{n}"), "--network small");

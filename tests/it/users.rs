@@ -120,6 +120,17 @@ fn a_range_of_its_own() {
     let line = ["run", "--rm", "--userns", "100000:200000", "--cap-add", "NET_ADMIN"];
     host.run([&line[..], &change].concat()).ok();
     host.run([&line[..4], &change].concat()).fails(7);
+    // So are its mounts, its names and its messages: with the right, and not without.
+    let change = [
+        "busybox",
+        "sh",
+        "-c",
+        "mkdir -p /mnt && mount -t tmpfs t /mnt && hostname other && test $(hostname) = other || exit 7",
+    ];
+    let line = ["run", "--rm", "--userns", "100000:200000", "--cap-add", "SYS_ADMIN"];
+    host.run([&line[..], &change].concat()).ok();
+    host.run([&line[..4], &change].concat()).fails(7);
+    host.run([&line[..], &["--network", "none"], &change].concat()).ok();
 }
 
 #[test]

@@ -147,6 +147,9 @@ impl Solver<'_> {
         sys::stop_point("step-ended");
         let targets: Vec<PathBuf> = running.targets().cloned().collect();
         let top = self.stage(n)?.top;
+        let places = running.staged.place().join(crate::build::mounts::PLACES);
+        self.layers
+            .settle_step(top, &running.staged, places.exists().then_some(places))?;
         files::remove_places(&self.layers.dirs(top), &running.staged, &targets)?;
         let container = running.step.id.short().to_owned();
         let done = Executed {

@@ -1,6 +1,6 @@
 //! `exec`: runs a further program in a running container.
 
-use super::run::{detach_keys, keys_of};
+use super::run::{detach_keys, keys_of, preserve_fds, preserved};
 use crate::cli::argument::{Values, bytes, bytes_list, flag, rest, value, word};
 use crate::cli::container::workdir;
 use crate::cli::environment::environment;
@@ -42,6 +42,7 @@ fn define(command: Command) -> Command {
         )
         .arg(bytes_list("env-file", "FILE", "Read environment variables from a file"))
         .arg(flag("interactive", "Keep stdin open and pass it on").short('i'))
+        .arg(preserve_fds())
         .arg(flag("privileged", "Give the program all capabilities"))
         .arg(flag("tty", "Give the program a terminal").short('t'))
         .arg(value("user", "USER[:GROUP]", "Run as this user instead of the container's").short('u'))
@@ -68,7 +69,8 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         privileged: m.on("privileged"),
         detach_keys: keys_of(m)?,
     };
+    let passed = preserved(m)?;
     let store = session.store()?;
     let id = store.resolve_container(m.text("CONTAINER").unwrap_or_default())?;
-    exec(&store, &id, &args)
+    exec(&store, &id, &args, &passed)
 }

@@ -3,6 +3,7 @@
 use crate::cli::argument::{Values, flag};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
+use crate::container::driver;
 use crate::error::{Error, Result};
 use crate::image::mount::{mount, mounted, unmount_image};
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -62,6 +63,7 @@ fn define_unmount(command: Command) -> Command {
 
 fn run_mount(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
+    driver::settle(&store, None)?;
     let names: Vec<_> = m.texts("IMAGE").collect();
     if names.is_empty() {
         for (id, root) in mounted(&store)? {

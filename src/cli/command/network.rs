@@ -146,6 +146,11 @@ fn define_create(command: Command) -> Command {
             "ADDRESS",
             "Gateway of a subnet: its first address if not said",
         ))
+        .arg(list(
+            "aux-address",
+            "NAME=ADDRESS",
+            "Give this address to no container: something else has it",
+        ))
         .arg(flag("ignore", "A network of that name that exists is no failure"))
         .arg(flag("internal", "Without a way out"))
         .arg(list(
@@ -214,10 +219,12 @@ fn new_network(m: &ArgMatches) -> Result<NewNetwork> {
         text.parse().map_err(bad)
     });
     let gateways: Vec<_> = gateways.collect::<Result<_>>()?;
+    let mut subnets = network::subnets(&subnets, &gateways, &ranges)?;
+    network::keep_aside(&mut subnets, m.texts("aux-address"))?;
     Ok(NewNetwork {
         name: m.text("NETWORK").unwrap_or_default().to_owned(),
         driver,
-        subnets: network::subnets(&subnets, &gateways, &ranges)?,
+        subnets,
         internal: m.on("internal"),
         ipv6: m.on("ipv6"),
         dns: !m.on("disable-dns"),

@@ -43,15 +43,17 @@ fn define(command: Command) -> Command {
         .arg(flag("detach", "Run in the background and print the new container's id").short('d'))
         .arg(detach_keys())
         .arg(sig_proxy())
-        .arg(
-            value(
-                "preserve-fds",
-                "NUMBER",
-                "Give the program so many open descriptors of this command's, from 3 on",
-            )
-            .value_parser(whole_number),
-        );
+        .arg(preserve_fds());
     fetch::define(flags::define(command))
+}
+
+pub(super) fn preserve_fds() -> Arg {
+    value(
+        "preserve-fds",
+        "NUMBER",
+        "Give the program so many open descriptors of this command's, from 3 on",
+    )
+    .value_parser(whole_number)
 }
 
 pub(super) fn detach_keys() -> Arg {
@@ -75,7 +77,7 @@ pub(super) fn code_of(end: End) -> u8 {
 }
 
 /// The descriptors that this command was left with for the program.
-fn preserved(m: &ArgMatches) -> Result<Vec<OwnedFd>> {
+pub(super) fn preserved(m: &ArgMatches) -> Result<Vec<OwnedFd>> {
     let count = m.get_one::<i64>("preserve-fds").copied().unwrap_or(0);
     let count = i32::try_from(count)
         .ok()

@@ -1,7 +1,8 @@
 //! `update`: other limits and another restart policy for containers.
 
-use crate::cli::argument::{Values, list, value, words};
+use crate::cli::argument::{Values, bytes_list, list, value, words};
 use crate::cli::container::{group_flags, resources};
+use crate::cli::environment::environment;
 use crate::cli::resource;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
@@ -15,6 +16,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Change limits, published ports and restart policy of containers",
     examples: &[
         ("barge update -m 512m --cpus 1.5 web", "at once, if it runs"),
+        ("barge update -e LEVEL=debug web", "a variable, from its next start on"),
         ("barge update --restart unless-stopped web db", "for both"),
         (
             "barge update --publish-rm 80 --publish-add 8081:80 web",
@@ -31,6 +33,15 @@ pub(super) const SPEC: Spec = Spec {
 
 fn define(command: Command) -> Command {
     group_flags(command)
+        .arg(
+            bytes_list(
+                "env",
+                "NAME=VALUE",
+                "Set an environment variable from the next start on; NAME alone takes the caller's value",
+            )
+            .short('e'),
+        )
+        .arg(bytes_list("unsetenv", "NAME", "Take it away from the next start on"))
         .arg(list(
             "publish-add",
             "[[IP:]HOST:]PORT",
@@ -58,11 +69,15 @@ fn ports(m: &ArgMatches, flag: &str) -> Result<Vec<Publish>> {
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let mut env = environment(std::iter::empty(), m.raws("env"), |name| std::env::var_os(name))?;
+    env.retain(|pair| pair.split_env().1.is_some());
     let wanted = Update {
         resources: resources(m)?,
         restart: m.text("restart").map(resource::restart).transpose()?,
         publish_add: ports(m, "publish-add")?,
         publish_rm: ports(m, "publish-rm")?,
+        env,
+        unset_env: m.raws("unsetenv").map(|name| name.to_owned().into()).collect(),
     };
     if wanted == Update::default() {
         return Err(

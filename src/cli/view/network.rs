@@ -98,6 +98,9 @@ pub(crate) fn inspect(store: &Store, name: &str) -> Result<Value> {
             if let Some(gateway) = subnet.gateway {
                 one.insert("Gateway".to_owned(), json!(gateway));
             }
+            if !subnet.aux.is_empty() {
+                one.insert("AuxiliaryAddresses".to_owned(), json!(subnet.aux));
+            }
             Value::Object(one)
         })
         .collect();

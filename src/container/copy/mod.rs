@@ -347,6 +347,7 @@ impl Side {
             to: destination.ids(),
             mounts: Mounts::Enter,
             there: There::Merge,
+            ..Options::default()
         };
         let dest = into.fd.as_fd();
         let copied = match from {

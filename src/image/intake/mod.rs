@@ -66,8 +66,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) config: &'a [u8],
     /// The manifest it came with, and its media type.
     pub(crate) manifest: Option<(&'a [u8], &'a str)>,
-    /// The index that led to the manifest.
-    pub(crate) index: Option<&'a [u8]>,
+    /// The indexes that led to the manifest, the outermost first.
+    pub(crate) indexes: &'a [&'a [u8]],
     /// Names with a digest and no tag are kept as digests.
     pub(crate) names: &'a [Reference],
     /// The names stand for this image alone; else it is one more platform under each.

@@ -63,7 +63,7 @@ struct Planned {
     layers: Vec<Place>,
     /// With its media type.
     manifest: Option<(Vec<u8>, String)>,
-    index: Option<Vec<u8>>,
+    indexes: Vec<Vec<u8>>,
     names: Vec<Reference>,
 }
 
@@ -86,7 +86,7 @@ impl Planned {
             parsed,
             layers,
             manifest: None,
-            index: None,
+            indexes: Vec::new(),
             names: Vec::new(),
         })
     }
@@ -424,11 +424,12 @@ fn finish(intake: &Intake, planned: &[Planned]) -> Result<Vec<Loaded>> {
     for image in planned {
         let (first, further): (Vec<Reference>, Vec<Reference>) =
             image.names.iter().cloned().partition(|name| named.insert(name.clone()));
+        let indexes: Vec<&[u8]> = image.indexes.iter().map(Vec::as_slice).collect();
         let finish = |names: &[Reference], replace| {
             intake.finish(&NewImage {
                 config: &image.config,
                 manifest: image.manifest.as_ref().map(|(bytes, kind)| (&bytes[..], kind.as_str())),
-                index: image.index.as_deref(),
+                indexes: &indexes,
                 names,
                 replace,
                 ..NewImage::default()

@@ -1,7 +1,7 @@
 //! Copies of stacks, beside what overlayfs shows of the same layers.
 
 use super::*;
-use crate::layer::changes::{Change, changes, compare};
+use crate::layer::changes::{Change, Form, changes, compare};
 use crate::layer::overlay::{self, Overlay};
 use crate::layer::{copy, inherit, pack};
 use std::os::fd::AsRawFd;
@@ -78,9 +78,12 @@ fn a_copied_stack_is_what_overlayfs_shows() {
     let layers = three(&scratch);
     for count in 1..=3 {
         let (to, dir) = scratch.dir(&format!("copy{count}"));
-        copy::stack(&layers[..count], dir.as_fd()).unwrap();
+        copy::stack(&layers[..count], dir.as_fd(), (copy::Files::Copied, None)).unwrap();
         assert_eq!(describe(&to), shown_by_overlay(&scratch, &layers[..count]), "{count}");
-        assert_eq!(compare(dir.as_fd(), &layers[..count]).unwrap(), Default::default());
+        assert_eq!(
+            compare(dir.as_fd(), &layers[..count], None).unwrap(),
+            Default::default()
+        );
     }
 }
 
@@ -89,12 +92,12 @@ fn a_copy_differs_as_an_upper_does() {
     let scratch = Scratch::new("differs");
     let layers = three(&scratch);
     let (to, dir) = scratch.dir("copy");
-    copy::stack(&layers, dir.as_fd()).unwrap();
+    copy::stack(&layers, dir.as_fd(), (copy::Files::Copied, None)).unwrap();
     shell(&to, OWN);
     let four = layered(&scratch, &layers, "own", OWN);
     let upper = File::open(&four[3]).unwrap();
-    let differs = compare(dir.as_fd(), &layers).unwrap();
-    assert_eq!(differs, changes(upper.as_fd(), &layers).unwrap());
+    let differs = compare(dir.as_fd(), &layers, None).unwrap();
+    assert_eq!(differs, changes(upper.as_fd(), &layers, Form::Overlay).unwrap());
     assert!(differs.contains_key(&b"made/inside/i"[..]));
 
     // As a layer it gives the same tree again.
@@ -111,7 +114,7 @@ fn a_copy_differs_as_an_upper_does() {
     let again: Vec<_> = layers.iter().cloned().chain([layer]).collect();
     // Times of an archive are in whole seconds.
     let (flat, flat_dir) = scratch.dir("flat");
-    copy::stack(&again, flat_dir.as_fd()).unwrap();
+    copy::stack(&again, flat_dir.as_fd(), (copy::Files::Copied, None)).unwrap();
     for path in ["file", "d/kept/n", "made/inside/i", "top/t", "d/to-file"] {
         assert!(flat.join(path).symlink_metadata().is_ok(), "{path}");
     }
@@ -127,7 +130,7 @@ fn a_name_of_an_archives_mark_can_not_be_told() {
     let (base, _) = scratch.dir("base");
     let (to, dir) = scratch.dir("copy");
     shell(&to, "echo > .wh.x; mkdir d; echo > d/y");
-    let differs = compare(dir.as_fd(), &[base]).unwrap();
+    let differs = compare(dir.as_fd(), &[base], None).unwrap();
     assert_eq!(differs.get(&b".wh.x"[..]), Some(&Change::Added));
     let options = pack::Options {
         only: Some(&differs),
@@ -169,7 +172,7 @@ fn removed_names_on_an_overlay() {
     }
     let layers = [inside.join("low"), inside.join("top")];
     let copy = File::open(inside.join("copy")).unwrap();
-    copy::stack(&layers, copy.as_fd()).unwrap();
+    copy::stack(&layers, copy.as_fd(), (copy::Files::Copied, None)).unwrap();
     for (path, there) in [
         ("d/a", false),
         ("d/b", true),
@@ -179,8 +182,8 @@ fn removed_names_on_an_overlay() {
     ] {
         assert_eq!(inside.join("copy").join(path).exists(), there, "{path}");
     }
-    assert_eq!(compare(copy.as_fd(), &layers).unwrap(), Default::default());
-    let told = changes(top.as_fd(), &layers[..1]).unwrap();
+    assert_eq!(compare(copy.as_fd(), &layers, None).unwrap(), Default::default());
+    let told = changes(top.as_fd(), &layers[..1], Form::Overlay).unwrap();
     assert_eq!(told.get(&b"d/a"[..]), Some(&Change::Deleted));
     assert_eq!(told.get(&b"o/x"[..]), Some(&Change::Deleted));
 }

@@ -225,7 +225,10 @@ impl<'a> Layers<'a> {
                 State::Elsewhere(diff_id) => {
                     let own = ChainId::of(before, diff_id);
                     self.claim.add(self.store, &[own], &[])?;
-                    State::Placed(own)
+                    match self.store.has_layer(&own) {
+                        true => State::Placed(own),
+                        false => State::Elsewhere(diff_id),
+                    }
                 }
                 other => other,
             };

@@ -87,9 +87,9 @@ pub(crate) fn list(store: &Store) -> Result<Vec<Kept>> {
 }
 
 /// The row of `system df`.
-pub(crate) fn tally(store: &Store) -> Result<Tally> {
+pub(crate) fn tally(all: &[Kept]) -> Tally {
     let mut tally = Tally::default();
-    for kept in list(store)? {
+    for kept in all {
         tally.total += 1;
         tally.size += kept.size;
         match kept.in_use {
@@ -97,7 +97,7 @@ pub(crate) fn tally(store: &Store) -> Result<Tally> {
             false => tally.reclaimable += kept.size,
         }
     }
-    Ok(tally)
+    tally
 }
 
 /// What of it goes (pure).

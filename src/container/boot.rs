@@ -1,11 +1,12 @@
 //! All containers at once: after a boot, those that their restart policies ask for; for a shutdown, all that run. What
 //! needs another container is started after it and ended before it; what needs nothing of each other is done at the
-//! same time.
+//! same time, also while one of them waits for another to be healthy.
 
 use crate::container::order;
 use crate::container::start;
 use crate::container::status::status;
 use crate::container::stop;
+use crate::container::wait::Watch;
 use crate::error::Result;
 use crate::model::container::{ContainerConfig, NetworkMode, RestartPolicy};
 use crate::model::id::ContainerId;
@@ -13,7 +14,7 @@ use crate::model::namespace::Whose;
 use crate::model::state::{Exit, Status};
 use crate::monitor::launch::{self, Pending};
 use crate::store::Store;
-use rustix::event::{PollFd, PollFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd as _, OwnedFd};
 
@@ -33,22 +34,39 @@ pub(crate) fn start_all(store: &Store, told: &mut dyn FnMut(&ContainerConfig, Re
     let width = AT_ONCE * std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut order = Order::new(&wanted, Direction::NeededFirst);
     let mut pending: Vec<(usize, Pending)> = Vec::new();
+    let mut held: Vec<Held> = Vec::new();
     loop {
         while pending.len() < width.max(4)
-            && let Some(n) = order.next(pending.is_empty())
+            && let Some(n) = order.next(pending.is_empty() && held.is_empty())
         {
-            match begin(store, &wanted[n].id) {
-                Ok(Some(begun)) => pending.push((n, begun)),
+            match begin(store, &wanted[n].id, None) {
+                Ok(Begun::Pending(begun)) => pending.push((n, begun)),
+                Ok(Begun::Held(awaited, watch)) => held.push(Held { n, awaited, watch }),
                 other => {
                     order.done(n);
                     told(&wanted[n], other.map(|_| ()));
                 }
             }
         }
-        if pending.is_empty() {
+        if pending.is_empty() && held.is_empty() {
             return Ok(());
         }
-        for n in ready(pending.iter().map(|(_, p)| p.as_fd()))?.into_iter().rev() {
+        let begun = pending.iter().map(|(_, p)| p.as_fd());
+        let there = ready(begun.chain(held.iter().map(|h| h.watch.as_fd())), !held.is_empty())?;
+        // Also those whose watch is silent: what they wait for may show in no file.
+        for held_back in std::mem::take(&mut held) {
+            let n = held_back.n;
+            match begin(store, &wanted[n].id, Some(&held_back.awaited)) {
+                Ok(Begun::Pending(begun)) => pending.push((n, begun)),
+                Ok(Begun::Held(awaited, watch)) => held.push(Held { n, awaited, watch }),
+                other => {
+                    order.done(n);
+                    told(&wanted[n], other.map(|_| ()));
+                }
+            }
+        }
+        let count = pending.len();
+        for n in there.into_iter().rev().filter(|n| *n < count) {
             let (n, begun) = pending.swap_remove(n);
             let warned = |warnings: Vec<String>| {
                 for warning in warnings {
@@ -62,12 +80,42 @@ pub(crate) fn start_all(store: &Store, told: &mut dyn FnMut(&ContainerConfig, Re
     }
 }
 
-/// What it requires runs by now, if it can; that one of them has to be healthy first may take a while.
-fn begin(store: &Store, id: &ContainerId) -> Result<Option<Pending>> {
-    order::start_required(store, id)?;
+/// A container that can't start before another one is healthy.
+struct Held {
+    n: usize,
+    awaited: ContainerId,
+    watch: Watch,
+}
+
+enum Begun {
+    /// Its monitor is starting it.
+    Pending(Pending),
+    Held(ContainerId, Watch),
+    /// It runs already.
+    Done,
+}
+
+/// What it requires runs by now, if it can; that one of them has to be healthy first is not waited for here.
+fn begin(store: &Store, id: &ContainerId, awaited: Option<&ContainerId>) -> Result<Begun> {
+    let mut awaited = awaited.cloned();
+    loop {
+        // Before the look: what changes after it is told of.
+        let watch = match &awaited {
+            Some(other) => Some(Watch::new(store, other)?),
+            None => None,
+        };
+        match (order::advance(store, id, awaited.as_ref())?, watch) {
+            (None, _) => break,
+            (Some(other), Some(watch)) if awaited.as_ref() == Some(&other) => return Ok(Begun::Held(other, watch)),
+            (Some(other), _) => awaited = Some(other),
+        }
+    }
     match start::ready(store, id)? {
-        Some(lock) => launch::begin(store, id, lock, None, &start::passed(store, id, Vec::new())?).map(Some),
-        None => Ok(None),
+        Some(lock) => {
+            let passed = start::passed(store, id, Vec::new())?;
+            launch::begin(store, id, lock, None, &passed).map(Begun::Pending)
+        }
+        None => Ok(Begun::Done),
     }
 }
 
@@ -94,7 +142,7 @@ pub(crate) fn stop_all(store: &Store, told: &mut dyn FnMut(&ContainerConfig, Res
         if pending.is_empty() {
             return Ok(());
         }
-        for n in ready(pending.iter().map(|(_, p)| p.as_fd()))?.into_iter().rev() {
+        for n in ready(pending.iter().map(|(_, p)| p.as_fd()), false)?.into_iter().rev() {
             let (n, _) = pending.swap_remove(n);
             order.done(n);
             told(&running[n], Ok(()));
@@ -102,10 +150,12 @@ pub(crate) fn stop_all(store: &Store, told: &mut dyn FnMut(&ContainerConfig, Res
     }
 }
 
-/// Waits until one can be read, and gives the places of those that can.
-fn ready<'a>(fds: impl Iterator<Item = std::os::fd::BorrowedFd<'a>>) -> Result<Vec<usize>> {
+/// Waits until one can be read, a second at most if there is something that no descriptor tells of, and gives the places
+/// of those that can.
+fn ready<'a>(fds: impl Iterator<Item = std::os::fd::BorrowedFd<'a>>, look_again: bool) -> Result<Vec<usize>> {
     let mut fds: Vec<_> = fds.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
-    match rustix::event::poll(&mut fds, None) {
+    let second = Timespec { tv_sec: 1, tv_nsec: 0 };
+    match rustix::event::poll(&mut fds, look_again.then_some(&second)) {
         Ok(_) | Err(rustix::io::Errno::INTR) => {}
         Err(e) => return Err(e.into()),
     }

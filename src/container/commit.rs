@@ -14,7 +14,6 @@ use crate::image::progress::Silent;
 use crate::layer::{self, difference, pack};
 use crate::model::container::ContainerConfig;
 use crate::model::driver::Driver;
-use crate::model::event::Event;
 use crate::model::id::{ChainId, ContainerId, DiffId, ImageId};
 use crate::store::{ContainerLock, LayerRecord, StagedLayer, Store};
 use crate::sys;
@@ -39,14 +38,6 @@ pub(crate) struct Options {
 
 /// When it returns, the image survives a power cut.
 pub(crate) fn commit(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
-    let comment = options.described.message.clone();
-    let image = make(store, id, options)?;
-    let event = Event::container("commit", &store.config(id)?);
-    store.event(&event.with("comment", comment).with("imageID", image));
-    Ok(image)
-}
-
-fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
     let config = store.config(id)?;
     let base = store.image(&config.image.id).ok();
     if !config.root.is_default() && !options.squash {
@@ -56,7 +47,8 @@ fn make(store: &Store, id: &ContainerId, options: Options) -> Result<ImageId> {
         ));
         return Err(error.with_hint("make an image of all that it sees: `barge commit --squash`"));
     }
-    let draft = draft(&config, base.as_ref(), options.described)?;
+    let comment = options.described.message.clone();
+    let draft = draft(&config, base.as_ref(), options.described)?.told_of(&config, comment);
     if config.image.layers.len() >= MOST_LAYERS {
         let many = config.image.layers.len();
         return Err(

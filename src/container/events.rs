@@ -11,6 +11,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::os::fd::AsFd as _;
 use std::time::Duration;
 
+/// How soon a follower looks again at a change that is being made, and how late.
+const RETRY: Duration = Duration::from_millis(25);
+const SLOWEST: Duration = Duration::from_secs(1);
+
 /// What is wanted.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
@@ -129,7 +133,9 @@ pub(crate) fn events(store: &Store, options: &Options, take: &mut dyn FnMut(&Eve
     } else {
         EventTail::at_end(store)
     };
+    let mut retry = RETRY;
     loop {
+        let busy = options.follow && store.settle_intents();
         let over = options.until.is_some_and(|until| until <= Timestamp::now());
         let mut failed = None;
         tail.read(store, &mut |line| {
@@ -151,7 +157,11 @@ pub(crate) fn events(store: &Store, options: &Options, take: &mut dyn FnMut(&Eve
             return Err(e);
         }
         match &watch {
-            Some(watch) if !over => wait(watch, options.until)?,
+            Some(watch) if !over => {
+                // The kernel tells of a dead process's file a moment before it lets go of its lock.
+                retry = if busy { (retry * 2).min(SLOWEST) } else { RETRY };
+                wait(watch, options.until, busy.then_some(retry))?;
+            }
             _ => return Ok(()),
         }
     }
@@ -162,12 +172,18 @@ fn watch(store: &Store) -> Result<Inotify> {
     let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("watch the event log")?;
     let changes = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
     inotify.add_watch(&dir, changes).context("watch the event log")?;
+    // Closed by whoever has made a change, or by the kernel if that process was killed.
+    let intents = store.make_intents_dir()?;
+    inotify
+        .add_watch(&intents, AddWatchFlags::IN_CLOSE_WRITE)
+        .context("watch the event log")?;
     Ok(inotify)
 }
 
-/// Returns when something was written, or at `until`.
-fn wait(inotify: &Inotify, until: Option<Timestamp>) -> Result<()> {
+/// Returns when something was written, at `until`, or when it is time to look again.
+fn wait(inotify: &Inotify, until: Option<Timestamp>, retry: Option<Duration>) -> Result<()> {
     let left = until.map(|u| Duration::try_from(u.duration_since(Timestamp::now())).unwrap_or_default());
+    let left = left.into_iter().chain(retry).min();
     let timespec = left.and_then(|l| Timespec::try_from(l).ok());
     let mut fds = [PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)];
     match poll(&mut fds, timespec.as_ref()) {

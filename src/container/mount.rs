@@ -3,9 +3,11 @@
 //! A container has one writable mount of its layers, however often it is seen: what is mounted here while it does not
 //! run is what a start takes (`monitor/root.rs`), since two mounts of one upper would damage it.
 
+use crate::container::status::{self, Seen};
 use crate::container::{start, view};
 use crate::error::{Context as _, Error, Result};
 use crate::model::id::ContainerId;
+use crate::model::state::Status;
 use crate::monitor::root::{self, Access};
 use crate::store::Store;
 use crate::sys;
@@ -13,6 +15,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::io::Errno;
 use rustix::mount::{UnmountFlags, unmount as umount};
 use std::os::fd::AsFd as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 /// How often a container may start or end while it is mounted.
@@ -69,11 +72,23 @@ pub(crate) fn mounted(store: &Store) -> Result<Vec<(ContainerId, PathBuf)>> {
     Ok(all)
 }
 
-/// With `force`, also while somebody is in it. Success if it is not mounted.
+/// With `force`, also while somebody is in it: then it can't be started or changed until he is gone. Success if it is
+/// not mounted.
 pub(crate) fn unmount(store: &Store, id: &ContainerId, force: bool) -> Result<()> {
+    // A start takes what is mounted, under this lock. Of one that runs it is a copy of the container's own mount.
+    let lock = match status::look(store, id) {
+        Seen::Gone | Seen::Is(Status::Running(_) | Status::Damaged(_)) => None,
+        _ => start::ready(store, id)?,
+    };
     let root = store.container_mount(id);
-    if sys::mount::is_mounted(&root) && !force {
+    if sys::mount::is_mounted(&root) {
         match umount(&root, UnmountFlags::NOFOLLOW) {
+            Err(Errno::BUSY) if force => {
+                let device = std::fs::metadata(&root)
+                    .with_context(|| format!("look at {}", root.display()))?
+                    .dev();
+                store.leave_container_mount(id, device)?;
+            }
             Err(Errno::BUSY) => {
                 return Err(
                     Error::conflict(format!("container {} is in use: {}", id.short(), root.display()))
@@ -84,5 +99,7 @@ pub(crate) fn unmount(store: &Store, id: &ContainerId, force: bool) -> Result<()
         }
     }
     sys::stop_point("container-unmounted");
-    store.drop_container_mount(id)
+    let dropped = store.drop_container_mount(id);
+    drop(lock);
+    dropped
 }

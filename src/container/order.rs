@@ -16,29 +16,58 @@ pub(crate) type Requirements = BTreeMap<ContainerId, Vec<Requirement>>;
 
 /// Starts what the container requires, what that requires first, and waits for those that are to be healthy.
 pub(super) fn start_required(store: &Store, id: &ContainerId) -> Result<()> {
+    let mut awaited = None;
+    while let Some(other) = advance(store, id, awaited.as_ref())? {
+        wait::wait_for(store, &other, &[Condition::Healthy, Condition::Unhealthy])
+            .with_context(|| required(store, &other))?;
+        awaited = Some(other);
+    }
+    Ok(())
+}
+
+/// The same as far as it goes without waiting: the container that has to be healthy before it can go on. `awaited` is
+/// the one that the last call gave: it was started by then, and is not started a second time.
+pub(super) fn advance(store: &Store, id: &ContainerId, awaited: Option<&ContainerId>) -> Result<Option<ContainerId>> {
     if store.config(id)?.requires.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let all = gather(store, std::slice::from_ref(id))?;
     for other in order(&all, id)?.iter().filter(|other| *other != id) {
-        let name = || {
-            store
-                .config(other)
-                .map_or_else(|_| other.short().to_owned(), |c| c.name)
-        };
-        if !matches!(status(store, other), Status::Running(live) if matches!(live.phase, Phase::Running { .. })) {
-            start::start_alone(store, other).with_context(|| format!("start {}, which is required", name()))?;
-        }
-        let to_be_healthy = all.values().flatten().any(|r| r.container == *other && r.healthy);
-        if to_be_healthy {
-            wait::wait_for(store, other, &[Condition::Healthy, Condition::Unhealthy])
-                .with_context(|| format!("{}, which is required", name()))?;
-            if matches!(status(store, other), Status::Running(live) if live.health == Some(HealthStatus::Unhealthy)) {
-                return Err(Error::conflict(format!("{}, which is required, is unhealthy", name())));
+        let health = match status(store, other) {
+            Status::Running(live) if matches!(live.phase, Phase::Running { .. }) => live.health,
+            // Between two runs.
+            Status::Running(_) if awaited == Some(other) => None,
+            _ if awaited == Some(other) => {
+                let message = format!("{} has ended before it was healthy", required(store, other));
+                return Err(Error::conflict(message));
             }
+            _ => {
+                start::start_alone(store, other).with_context(|| format!("start {}", required(store, other)))?;
+                None
+            }
+        };
+        let to_be_healthy = all.values().flatten().any(|r| r.container == *other && r.healthy);
+        match health {
+            _ if !to_be_healthy => {}
+            Some(HealthStatus::Healthy) => {}
+            Some(HealthStatus::Unhealthy) => {
+                return Err(Error::conflict(format!("{} is unhealthy", required(store, other))));
+            }
+            _ if store.config(other)?.health.is_none() => {
+                return Err(Error::conflict(format!(
+                    "{} has no health check",
+                    required(store, other)
+                )));
+            }
+            _ => return Ok(Some(other.clone())),
         }
     }
-    Ok(())
+    Ok(None)
+}
+
+fn required(store: &Store, id: &ContainerId) -> String {
+    let name = store.config(id).map_or_else(|_| id.short().to_owned(), |c| c.name);
+    format!("{name}, which is required,")
 }
 
 /// What these containers require, and what that does.

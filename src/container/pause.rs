@@ -6,20 +6,34 @@ use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::state::{LiveState, Phase, Status};
 use crate::runtime::cgroup;
-use crate::store::Store;
+use crate::store::{Proof, Store};
 
 pub(crate) fn pause(store: &Store, id: &ContainerId) -> Result<()> {
     match running(store, id)? {
         live if live.paused => Err(Error::conflict(format!("Container {id} is already paused"))),
-        live => cgroup::freeze(&live.cgroups).map(|()| tell(store, id, "pause")),
+        live => change(store, id, &live, true),
     }
 }
 
 pub(crate) fn unpause(store: &Store, id: &ContainerId) -> Result<()> {
     match running(store, id)? {
-        live if live.paused => cgroup::thaw(&live.cgroups).map(|()| tell(store, id, "unpause")),
+        live if live.paused => change(store, id, &live, false),
         _ => Err(Error::conflict(format!("Container {id} is not paused"))),
     }
+}
+
+fn change(store: &Store, id: &ContainerId, live: &LiveState, pause: bool) -> Result<()> {
+    let action = if pause { "pause" } else { "unpause" };
+    let event = Event::container(action, &store.config(id)?);
+    let told = cgroup::freezer_says(&live.cgroups, pause);
+    let told = told.map(|(file, word)| Proof::Says(file, word.to_owned()).of(event));
+    let frozen = || match pause {
+        true => cgroup::freeze(&live.cgroups).map(Some),
+        false => cgroup::thaw(&live.cgroups).map(Some),
+    };
+    store
+        .telling(&format!("pause of container {id}"), told.into_iter().collect(), frozen)
+        .map(drop)
 }
 
 /// Writes an event about a container that has nothing to say but itself.

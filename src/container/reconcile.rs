@@ -1,18 +1,24 @@
-//! Events that are missing because whoever was to write them was killed right before: what the log says exists is
-//! compared with what does, under the lock under which both change, and what is missing is added. Containers, volumes
-//! and networks come and go so; how a container's runs ended is `container/reap.rs`'s to say.
+//! Before events are read: what dead processes have left untold is told (`store/intents.rs`, `container/reap.rs`, the
+//! sweep of staging). Then what the log says exists is compared with what does, since a power cut may have taken the
+//! log's last lines and not the changes they tell of: without a lock at first, and again under the lock under which
+//! both change if something seems to be missing.
 
+use crate::error::Result;
 use crate::model::container::ContainerConfig;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::ContainerId;
 use crate::store::Store;
 use std::collections::BTreeMap;
 
-/// The last word of the log about something.
-struct Known {
-    gone: bool,
-    attributes: BTreeMap<String, String>,
-}
+/// What the log says of one thing that has not gone: the last values of [`KEPT`].
+type Attributes = BTreeMap<String, String>;
+/// Things by their ids or names.
+type Known = BTreeMap<String, Attributes>;
+
+/// What the event of an end says again.
+const KEPT: [&str; 3] = ["name", "image", "type"];
+/// What is compared.
+const KINDS: [EventKind; 3] = [EventKind::Container, EventKind::Network, EventKind::Volume];
 
 /// Never fails: a log that can't be mended can still be read.
 pub(super) fn reconcile(store: &Store) {
@@ -22,98 +28,102 @@ pub(super) fn reconcile(store: &Store) {
             super::status::status(store, &id);
         }
     }
-    let _ = containers(store);
-    let _ = volumes(store);
-    let _ = networks(store);
+    let _ = store.sweep_left_overs();
+    store.settle_intents();
+    let known = known(store);
+    let _ = containers(store, &known);
+    let _ = volumes(store, &known);
+    let _ = networks(store, &known);
 }
 
-/// What the log says of things of one kind.
-fn known(store: &Store, kind: EventKind) -> BTreeMap<String, Known> {
-    let mut known: BTreeMap<String, Known> = BTreeMap::new();
-    store.each_event(|event| {
-        if event.kind != kind || event.action == "prune" {
+/// What the log says is there.
+fn known(store: &Store) -> BTreeMap<EventKind, Known> {
+    // `None`: it has gone. What comes after that is about its end, unless it is made again.
+    let mut known: BTreeMap<EventKind, BTreeMap<String, Option<Attributes>>> = BTreeMap::new();
+    store.each_event(|mut event| {
+        if !KINDS.contains(&event.kind) || event.action == "prune" {
             return;
         }
-        let gone = event.action == "destroy";
-        match known.get_mut(&event.actor) {
-            Some(before) => {
-                before.gone |= gone;
-                before.attributes = event.attributes;
-            }
-            None => drop(known.insert(
-                event.actor,
-                Known {
-                    gone,
-                    attributes: event.attributes,
-                },
-            )),
+        let of_kind = known.entry(event.kind).or_default();
+        event.attributes.retain(|name, _| KEPT.contains(&name.as_str()));
+        match (event.action.as_str(), of_kind.get(&event.actor)) {
+            ("destroy", _) => drop(of_kind.insert(event.actor, None)),
+            ("create", _) | (_, None | Some(Some(_))) => drop(of_kind.insert(event.actor, Some(event.attributes))),
+            (_, Some(None)) => {}
         }
     });
-    known
-}
-
-fn containers(store: &Store) -> crate::error::Result<()> {
-    store.with_names_locked(|| {
-        let known = known(store, EventKind::Container);
-        let there = store.container_ids().unwrap_or_default();
-        for id in &there {
-            let Ok(config) = store.config(id) else { continue };
-            if let Some(before) = known.get(id.as_str()) {
-                renamed(store, &config, before);
-            }
-        }
-        for (actor, before) in known.into_iter().filter(|(_, k)| !k.gone) {
-            let exists = ContainerId::parse(&actor).is_none_or(|id| there.contains(&id));
-            if !exists {
-                let mut event = Event::new(EventKind::Container, "destroy", actor);
-                for name in ["name", "image"] {
-                    if let Some(value) = before.attributes.get(name) {
-                        event = event.with(name, value);
-                    }
-                }
-                store.event(&event);
-            }
-        }
-    })
-}
-
-fn renamed(store: &Store, config: &ContainerConfig, before: &Known) {
-    if let Some(old) = before.attributes.get("name").filter(|old| **old != config.name) {
-        store.event(&Event::container("rename", config).with("oldName", format!("/{old}")));
-    }
-}
-
-fn volumes(store: &Store) -> crate::error::Result<()> {
-    let there = store.volume_names()?;
-    let known = known(store, EventKind::Volume);
-    store.with_volumes_settled(|| {
-        for (name, _) in known.iter().filter(|(name, k)| !k.gone && !there.contains(name)) {
-            if !store.volume_dir(name).exists() {
-                store.event(&Event::new(EventKind::Volume, "destroy", name).with("driver", "local"));
-            }
-        }
-    })
-}
-
-fn networks(store: &Store) -> crate::error::Result<()> {
-    let missing = || -> crate::error::Result<Vec<(String, Known)>> {
-        let there = store.networks()?;
-        let known = known(store, EventKind::Network).into_iter();
-        let gone = known.filter(|(id, k)| !k.gone && there.iter().all(|n| n.id != *id));
-        Ok(gone.collect())
+    let there = |(kind, all): (EventKind, BTreeMap<String, Option<Attributes>>)| {
+        let there = all.into_iter().filter_map(|(actor, last)| Some((actor, last?)));
+        (kind, there.collect())
     };
-    if missing()?.is_empty() {
+    known.into_iter().map(there).collect()
+}
+
+fn containers(store: &Store, known: &BTreeMap<EventKind, Known>) -> Result<()> {
+    if missing_containers(store, known).is_empty() {
+        return Ok(());
+    }
+    store.with_names_locked(|| {
+        for event in missing_containers(store, &self::known(store)) {
+            store.event(&event);
+        }
+    })
+}
+
+fn missing_containers(store: &Store, known: &BTreeMap<EventKind, Known>) -> Vec<Event> {
+    let mut missing = Vec::new();
+    for (actor, attributes) in known.get(&EventKind::Container).into_iter().flatten() {
+        let Some(id) = ContainerId::parse(actor) else { continue };
+        match store.config(&id) {
+            Ok(config) => missing.extend(renamed(&config, attributes)),
+            Err(_) if store.container_dir(&id).exists() => {}
+            Err(_) => missing.push(gone(EventKind::Container, actor, attributes)),
+        }
+    }
+    missing
+}
+
+fn renamed(config: &ContainerConfig, before: &Attributes) -> Option<Event> {
+    let old = before.get("name").filter(|old| **old != config.name)?;
+    Some(Event::container("rename", config).with("oldName", format!("/{old}")))
+}
+
+fn gone(kind: EventKind, actor: &str, attributes: &Attributes) -> Event {
+    let mut event = Event::new(kind, "destroy", actor);
+    event.attributes = attributes.clone();
+    event
+}
+
+fn volumes(store: &Store, known: &BTreeMap<EventKind, Known>) -> Result<()> {
+    let missing = |known: &BTreeMap<EventKind, Known>| -> Vec<Event> {
+        let names = known.get(&EventKind::Volume).into_iter().flat_map(BTreeMap::keys);
+        let gone = names.filter(|name| !store.volume_dir(name).exists());
+        gone.map(|name| Event::new(EventKind::Volume, "destroy", name).with("driver", "local"))
+            .collect()
+    };
+    if missing(known).is_empty() {
+        return Ok(());
+    }
+    store.with_volumes_settled(|| {
+        for event in missing(&self::known(store)) {
+            store.event(&event);
+        }
+    })
+}
+
+fn networks(store: &Store, known: &BTreeMap<EventKind, Known>) -> Result<()> {
+    let missing = |known: &BTreeMap<EventKind, Known>| -> Vec<Event> {
+        let networks = known.get(&EventKind::Network).into_iter().flatten();
+        let gone = networks.filter(|(id, _)| !store.has_network(id));
+        gone.map(|(id, attributes)| self::gone(EventKind::Network, id, attributes))
+            .collect()
+    };
+    if missing(known).is_empty() {
         return Ok(());
     }
     // One that is just being removed is its remover's to tell of.
     let _held = store.lock_networks()?;
-    for (id, before) in missing()? {
-        let mut event = Event::new(EventKind::Network, "destroy", id);
-        for name in ["name", "type"] {
-            if let Some(value) = before.attributes.get(name) {
-                event = event.with(name, value);
-            }
-        }
+    for event in missing(&self::known(store)) {
         store.event(&event);
     }
     Ok(())

@@ -4,7 +4,7 @@ use crate::container::connect;
 use crate::container::status::status;
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::container::RestartPolicy;
+use crate::model::container::{ContainerConfig, RestartPolicy};
 use crate::model::event::Event;
 use crate::model::id::ContainerId;
 use crate::model::port::Publish;
@@ -50,7 +50,7 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
         let (add, remove) = (wanted.publish_add.clone(), wanted.publish_rm.clone());
         connect::ask(store, id, &Request::Ports { add, remove })?;
     }
-    let config = store.change_config(id, |config| {
+    let change = |config: &mut ContainerConfig| {
         if let Some(restart) = wanted.restart {
             if config.auto_remove && restart != RestartPolicy::No {
                 return Err(Error::conflict(
@@ -66,9 +66,9 @@ pub(crate) fn update(store: &Store, id: &ContainerId, wanted: &Update) -> Result
             true => publish::change(config, &wanted.publish_add, &wanted.publish_rm),
             false => Ok(()),
         }
-    })?;
-    store.event(&Event::container("update", &config));
-    Ok(())
+    };
+    let told = |config: &ContainerConfig| Event::container("update", config);
+    store.change_config_telling(id, change, &told).map(drop)
 }
 
 fn apply(store: &Store, live: &LiveState, resources: &Resources) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::store::Store;
 use crate::sys;
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use rustix::event::{PollFd, PollFlags, Timespec};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What can be waited for: docker's words, and podman's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,10 +154,16 @@ fn removed(store: &Store, id: &ContainerId) -> Result<u8> {
 }
 
 /// The kernel's word that something may have changed.
-struct Watch(Inotify);
+pub(super) struct Watch(Inotify);
+
+impl AsFd for Watch {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Watch {
-    fn new(store: &Store, id: &ContainerId) -> Result<Watch> {
+    pub(super) fn new(store: &Store, id: &ContainerId) -> Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK)?;
         let changes = AddWatchFlags::IN_MOVED_TO
             | AddWatchFlags::IN_MOVED_FROM

@@ -270,7 +270,7 @@ impl Index {
     }
 
     /// The best of them for a machine that wants `platform`, the first one of equals. An entry that says nothing is
-    /// taken only where there is no other.
+    /// taken only where there is no other, or no other index: what is in it says more.
     pub(crate) fn choose(&self, platform: &Platform) -> Option<&Descriptor> {
         let said = |entry: &&Descriptor| entry.platform.as_ref().is_some_and(|p| !p.architecture.is_empty());
         let best = self
@@ -281,9 +281,12 @@ impl Index {
         if let Some((_, entry)) = best {
             return Some(entry);
         }
-        let mut all = self.images();
-        match (all.next(), all.next()) {
-            (Some(only), None) if !said(&only) => Some(only),
+        let is_alone = self.images().count() == 1;
+        let mut silent = self
+            .images()
+            .filter(|entry| !said(entry) && (is_alone || media::is_index(&entry.media_type)));
+        match (silent.next(), silent.next()) {
+            (Some(only), None) => Some(only),
             _ => None,
         }
     }

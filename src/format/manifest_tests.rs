@@ -171,6 +171,16 @@ fn the_best_entry_is_chosen() {
             "{platform} of {entries:?}"
         );
     }
+    // An index without a platform says inside what it is for.
+    let mut nested = list(&["linux/arm64", ""]);
+    let amd = asked("linux/amd64");
+    assert!(nested.choose(&amd).is_none());
+    media::OCI_INDEX.clone_into(&mut nested.manifests[1].media_type);
+    assert_eq!(nested.choose(&amd).map(|d| d.digest), Some(nested.manifests[1].digest));
+    assert_eq!(
+        nested.choose(&asked("linux/arm64")).map(|d| d.digest),
+        Some(nested.manifests[0].digest)
+    );
     let mut attested = list(&["linux/amd64", "linux/amd64/x"]);
     attested.manifests[0].annotations.insert(
         "vnd.docker.reference.type".to_owned(),

@@ -131,6 +131,11 @@ pub(crate) fn is_manifest(media_type: &str) -> bool {
     ACCEPT.contains(&media_type)
 }
 
+/// A list of manifests.
+pub(crate) fn is_index(media_type: &str) -> bool {
+    matches!(media_type, OCI_INDEX | DOCKER_LIST)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

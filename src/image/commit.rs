@@ -7,6 +7,8 @@ use crate::image::intake::{Intake, NewImage};
 use crate::layer::pack;
 use crate::model::bytes::ByteString;
 use crate::model::container::ContainerConfig;
+use crate::model::digest::Digest;
+use crate::model::event::Event;
 use crate::model::id::{DiffId, ImageId};
 use crate::model::image::{Empty, History, ImageConfig, ImageRecord, RootFs, RunDefaults};
 use crate::model::mount::Source;
@@ -32,6 +34,14 @@ pub(crate) struct Draft {
     config: ImageConfig,
     parent: Option<ImageId>,
     reference: Option<Reference>,
+    told: Option<Told>,
+}
+
+/// The event of an image that is made.
+#[derive(Debug)]
+struct Told {
+    container: ContainerConfig,
+    comment: String,
 }
 
 /// Refuses what can't be done before anything is. `base` is the container's image, if that is still there.
@@ -65,6 +75,7 @@ pub(crate) fn draft(container: &ContainerConfig, base: Option<&ImageRecord>, des
         config,
         parent: base.map(|record| record.id),
         reference: described.reference,
+        told: None,
     })
 }
 
@@ -77,13 +88,28 @@ impl Draft {
             ..RootFs::default()
         };
         let names: Vec<_> = self.reference.into_iter().map(Reference::or_latest).collect();
+        let config = serde_json::to_vec(&self.config)?;
+        let told = self.told.map(|told| {
+            let event = Event::container("commit", &told.container).with("comment", told.comment);
+            event.with("imageID", ImageId(Digest::of(&config)))
+        });
         intake.finish(&NewImage {
-            config: &serde_json::to_vec(&self.config)?,
+            config: &config,
             names: &names,
             replace: true,
             parent: self.parent,
+            told,
             ..NewImage::default()
         })
+    }
+
+    /// When the image is made, it is told as a commit of this container.
+    pub(crate) fn told_of(mut self, container: &ContainerConfig, comment: String) -> Draft {
+        self.told = Some(Told {
+            container: container.clone(),
+            comment,
+        });
+        self
     }
 
     /// All layers made one: there are no steps any more.

@@ -80,7 +80,7 @@ fn make(store: &Store, name: &Reference, program: File, identity: String) -> Res
         comment,
         ..History::default()
     }];
-    from_tar(store, tar(program)?, config, Some(name)).map(drop)
+    from_tar(store, tar(program)?, config, Some(name), None).map(drop)
 }
 
 /// An archive of the one file.

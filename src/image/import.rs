@@ -4,6 +4,7 @@ use crate::error::{Context, Error, Result};
 use crate::image::change;
 use crate::image::intake::{Intake, LayerSource, NewImage};
 use crate::image::progress::Silent;
+use crate::model::digest::Digest;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::ImageId;
 use crate::model::image::{History, ImageConfig, RootFs, RunDefaults};
@@ -115,17 +116,17 @@ pub(crate) fn import(store: &Store, import: Import) -> Result<ImageId> {
         }
         Source::Url(url) => registry::download::get(&url, &Access::default())?.reader,
     };
-    let id = from_tar(store, reader, config, import.reference.as_ref())?;
-    store.event(&Event::new(EventKind::Image, "import", id).with("name", id));
-    Ok(id)
+    let told = |id| Event::new(EventKind::Image, "import", id).with("name", id);
+    from_tar(store, reader, config, import.reference.as_ref(), Some(&told))
 }
 
-/// An image of one layer, named if a name is given. `config` lacks nothing but the layer's digest.
+/// An image of one layer, named if a name is given. `config` lacks nothing but the layer's digest. `told`: its event.
 pub(super) fn from_tar(
     store: &Store,
     mut tar: impl Read + Send,
     mut config: ImageConfig,
     name: Option<&Reference>,
+    told: Option<&dyn Fn(ImageId) -> Event>,
 ) -> Result<ImageId> {
     // What is imported is often the archive of a temporary directory, closed to everybody but root.
     let intake = Intake::new(store, &Silent)?.open_root();
@@ -135,10 +136,12 @@ pub(super) fn from_tar(
         ..RootFs::default()
     };
     let names: Vec<_> = name.into_iter().cloned().map(Reference::or_latest).collect();
+    let config = serde_json::to_vec(&config)?;
     intake.finish(&NewImage {
-        config: &serde_json::to_vec(&config)?,
+        config: &config,
         names: &names,
         replace: true,
+        told: told.map(|of| of(ImageId(Digest::of(&config)))),
         ..NewImage::default()
     })
 }

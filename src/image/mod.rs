@@ -15,6 +15,7 @@ pub(crate) mod list;
 pub(crate) mod load;
 pub(crate) mod manifest;
 pub(crate) mod mount;
+mod nesting;
 pub(crate) mod progress;
 pub(crate) mod prune;
 pub(crate) mod pull;

@@ -30,9 +30,10 @@ pub(crate) enum Step<'a> {
     /// It was there.
     Exists,
     Preparing,
+    /// `total`: once it is compressed.
     Pushing {
         done: u64,
-        total: u64,
+        total: Option<u64>,
     },
     Pushed,
     PushExists,

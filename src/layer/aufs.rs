@@ -137,7 +137,7 @@ fn branch(dir: &Path) -> Result<PathBuf> {
     let _ = std::fs::remove_dir_all(&new);
     std::fs::create_dir(&new).with_context(said)?;
     translate(dir, &new).with_context(said)?;
-    match std::fs::rename(&new, &place) {
+    match rustix::fs::rename(&new, &place) {
         // Another process was first.
         Err(_) if place.exists() => std::fs::remove_dir_all(&new).with_context(said)?,
         renamed => renamed.with_context(said)?,
@@ -156,5 +156,6 @@ fn translate(layer: &Path, into: &Path) -> Result<()> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods)] // test files need no staging
 #[path = "tests/aufs.rs"]
 mod tests;

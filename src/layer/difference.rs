@@ -68,19 +68,21 @@ pub(super) fn of_branch(branch: &Path, lowers: &[PathBuf], into: BorrowedFd<'_>)
 /// A moment of the filesystem's clock, written down as a file at `path`: what is there has changed before it or then,
 /// and what changes from now on changes after it.
 pub(super) fn write_moment(path: &Path) -> Result<()> {
-    let marked = changed_at(&fstat(
-        &File::create(path).with_context(|| path.display().to_string())?,
-    )?);
+    let marked = changed_at(&fstat(&create(path).with_context(|| path.display().to_string())?)?);
     let probe = path.with_extension("next");
     loop {
         // Its clock ticks every few milliseconds.
-        let now = changed_at(&fstat(&File::create(&probe)?)?);
+        let now = changed_at(&fstat(&create(&probe)?)?);
         std::fs::remove_file(&probe)?;
         if now > marked {
             return Ok(());
         }
         std::thread::sleep(Duration::from_micros(500));
     }
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    File::options().write(true).create(true).truncate(true).open(path)
 }
 
 /// What [`write_moment`] has written.

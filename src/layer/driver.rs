@@ -80,7 +80,7 @@ pub(crate) fn settle(driver: Driver, stack: &Overlay) -> Result<()> {
         }
         _ => {
             // What AUFS has written to is the upper directory itself.
-            std::fs::rename(&stack.upper, &changed)?;
+            rustix::fs::rename(&stack.upper, &changed)?;
             std::fs::create_dir(&stack.upper)?;
             difference::of_branch(&changed, &stack.lowers, open()?.as_fd())?;
         }

@@ -7,6 +7,7 @@
 //! buffers only, hence the members; what they lose at their borders is less than it gains.
 
 use crate::error::{Context, Error, Result};
+use crate::layer::Sum;
 use libdeflater::{CompressionLvl, Compressor};
 use std::io::{self, Write};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -18,49 +19,77 @@ const BLOCK: usize = 1024 * 1024;
 /// A block to be deflated, and where the result goes.
 struct Job {
     block: Vec<u8>,
-    result: Sender<io::Result<Vec<u8>>>,
+    result: Sender<io::Result<Member>>,
 }
 
-/// Gives `write` something to write to, whose gzip form goes to `out`.
+/// A block, deflated.
+struct Member {
+    buffer: Vec<u8>,
+    /// How much of the buffer it is.
+    length: usize,
+    /// Of what is in it.
+    sum: Sum,
+}
+
+/// Buffers to be used again: fresh ones cost as much as a copy, page by page.
+#[derive(Default)]
+struct Buffers {
+    blocks: Mutex<Vec<Vec<u8>>>,
+    members: Mutex<Vec<Vec<u8>>>,
+}
+
+fn take(from: &Mutex<Vec<Vec<u8>>>) -> Vec<u8> {
+    let mut spare = from.lock().unwrap_or_else(PoisonError::into_inner);
+    spare.pop().unwrap_or_default()
+}
+
+fn put(into: &Mutex<Vec<Vec<u8>>>, buffer: Vec<u8>) {
+    into.lock().unwrap_or_else(PoisonError::into_inner).push(buffer);
+}
+
+/// Gives `write` something to write to, whose gzip form goes to `out`. The sum is of what was written.
 pub(crate) fn compress<T>(
     out: &mut (dyn Write + Send),
     level: u32,
     threads: usize,
     write: impl FnOnce(&mut (dyn Write + Send)) -> Result<T>,
-) -> Result<T> {
+) -> Result<(T, Sum)> {
     let (jobs, waiting) = sync_channel::<Job>(threads);
     let waiting = Mutex::new(waiting);
+    let buffers = Buffers::default();
+    let buffers = &buffers;
     let (results, in_order) = sync_channel(2 * threads);
     std::thread::scope(|scope| {
         for n in 0..threads {
             let waiting = &waiting;
             std::thread::Builder::new()
                 .name(format!("gzip {n}"))
-                .spawn_scoped(scope, move || work(waiting, level))
+                .spawn_scoped(scope, move || work(waiting, level, buffers))
                 .context("start a thread")?;
         }
         let writing = std::thread::Builder::new()
             .name("gzip out".to_owned())
-            .spawn_scoped(scope, move || write_out(out, &in_order))
+            .spawn_scoped(scope, move || write_out(out, &in_order, buffers))
             .context("start a thread")?;
         let mut splitter = Splitter {
             jobs,
             results,
             block: Vec::with_capacity(BLOCK),
+            buffers,
             written: false,
         };
         let done = write(&mut splitter);
         let ended = done.and_then(|done| splitter.end().map(|()| done));
         // Where nothing could be written, that is why the rest failed.
-        writing
+        let sum = writing
             .join()
             .map_err(|_| Error::other("the writing thread panicked"))?
             .context("write archive")?;
-        ended
+        ended.map(|done| (done, sum))
     })
 }
 
-fn work(waiting: &Mutex<Receiver<Job>>, level: u32) {
+fn work(waiting: &Mutex<Receiver<Job>>, level: u32, buffers: &Buffers) {
     let level = i32::try_from(level).ok().and_then(|l| CompressionLvl::new(l).ok());
     let mut deflate = Compressor::new(level.unwrap_or_default());
     let mut store = CompressionLvl::new(0).ok().map(Compressor::new);
@@ -72,7 +101,9 @@ fn work(waiting: &Mutex<Receiver<Job>>, level: u32) {
             Some(store) if is_dense(&mut deflate, &job.block) => store,
             _ => &mut deflate,
         };
-        let _ = job.result.send(member(how, &job.block));
+        let buffer = take(&buffers.members);
+        let _ = job.result.send(member(how, &job.block, buffer));
+        put(&buffers.blocks, job.block);
     }
 }
 
@@ -90,34 +121,56 @@ fn is_dense(deflate: &mut Compressor, block: &[u8]) -> bool {
 }
 
 /// No time, no name: the header is the same for every block.
-fn member(deflate: &mut Compressor, block: &[u8]) -> io::Result<Vec<u8>> {
-    let mut out = vec![0; deflate.gzip_compress_bound(block.len())];
-    let length = deflate.gzip_compress(block, &mut out).map_err(io::Error::other)?;
-    out.truncate(length);
-    Ok(out)
+fn member(deflate: &mut Compressor, block: &[u8], mut buffer: Vec<u8>) -> io::Result<Member> {
+    buffer.resize(deflate.gzip_compress_bound(block.len()).max(buffer.len()), 0);
+    let length = deflate.gzip_compress(block, &mut buffer).map_err(io::Error::other)?;
+    // It ends with the sum of what is in it (RFC 1952, section 2.3.1).
+    let crc = buffer[..length]
+        .last_chunk::<8>()
+        .and_then(|end| end.first_chunk::<4>());
+    let crc = crc.ok_or_else(|| io::Error::other("a gzip member without an end"))?;
+    let sum = Sum {
+        crc: u32::from_le_bytes(*crc),
+        length: block.len() as u64,
+    };
+    Ok(Member { buffer, length, sum })
 }
 
-fn write_out(out: &mut (dyn Write + Send), in_order: &Receiver<Receiver<io::Result<Vec<u8>>>>) -> io::Result<()> {
+fn write_out(
+    out: &mut (dyn Write + Send),
+    in_order: &Receiver<Receiver<io::Result<Member>>>,
+    buffers: &Buffers,
+) -> io::Result<Sum> {
+    let mut whole = Sum::default();
     while let Ok(result) = in_order.recv() {
         match result.recv() {
-            Ok(member) => out.write_all(&member?)?,
+            Ok(member) => {
+                let member = member?;
+                out.write_all(&member.buffer[..member.length])?;
+                whole = whole.then(member.sum);
+                put(&buffers.members, member.buffer);
+            }
             Err(_) => return Err(io::Error::other("a compressing thread ended")),
         }
     }
-    Ok(())
+    Ok(whole)
 }
 
 /// Cuts what is written into blocks.
-struct Splitter {
+struct Splitter<'a> {
     jobs: SyncSender<Job>,
-    results: SyncSender<Receiver<io::Result<Vec<u8>>>>,
+    results: SyncSender<Receiver<io::Result<Member>>>,
     block: Vec<u8>,
+    buffers: &'a Buffers,
     written: bool,
 }
 
-impl Splitter {
+impl Splitter<'_> {
     fn hand_over(&mut self) -> io::Result<()> {
-        let block = std::mem::replace(&mut self.block, Vec::with_capacity(BLOCK));
+        let mut next = take(&self.buffers.blocks);
+        next.clear();
+        next.reserve(BLOCK);
+        let block = std::mem::replace(&mut self.block, next);
         let (result, waiting) = channel();
         let ended = || io::Error::other("the other side ended");
         self.results.send(waiting).map_err(|_| ended())?;
@@ -135,7 +188,7 @@ impl Splitter {
     }
 }
 
-impl Write for Splitter {
+impl Write for Splitter<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.block.len() == BLOCK {
             self.hand_over()?;
@@ -201,8 +254,9 @@ mod tests {
     #[test]
     fn members_cost_little() {
         let input = text(8 * BLOCK);
-        let whole = member(&mut Compressor::new(CompressionLvl::new(5).unwrap()), &input).unwrap();
-        let (ours, whole) = (packed(&input, 2).len(), whole.len());
+        let mut deflate = Compressor::new(CompressionLvl::new(5).unwrap());
+        let whole = member(&mut deflate, &input, Vec::new()).unwrap();
+        let (ours, whole) = (packed(&input, 2).len(), whole.length);
         assert!(ours < whole + whole / 50, "{ours} {whole}");
     }
 

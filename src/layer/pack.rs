@@ -495,6 +495,9 @@ impl<'a> Packer<'a> {
     }
 
     fn hand_over(&mut self) -> Result<()> {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.sum(&self.chunk);
+        }
         match &mut self.sink {
             Sink::Direct(out) => out.write_all(&self.chunk).context("write archive")?,
             Sink::Chunks { chunks, spent } => {

@@ -137,8 +137,11 @@ impl Stream<'_> {
             let piece = &self.chunk[range];
             left -= piece.len() as u64;
             sink(piece)?;
-            if let (Some(recorder), None) = (&mut self.recorder, place) {
-                recorder.bytes(piece)?;
+            if let Some(recorder) = &mut self.recorder {
+                recorder.sum(piece);
+                if place.is_none() {
+                    recorder.bytes(piece)?;
+                }
             }
         }
         if let (Some(recorder), Some(place)) = (&mut self.recorder, place) {

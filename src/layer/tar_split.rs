@@ -11,9 +11,12 @@
 //!
 //! An archive may have one path twice; the tree has the last. When a file is replaced, its content goes into the record
 //! (2), and stands for every segment 1 of that path before. `n` counts replaced files.
+//!
+//! Behind the segments stands a [`Sum`] of the whole tar, in a frame that zstd passes over: u32 0x184d2a5b, u32 16, u32 n,
+//! u32 CRC-32, u64 length. Records of older engines have none.
 
 use crate::error::{Context, Error, Result};
-use crate::layer::shown;
+use crate::layer::{Sum, shown};
 use crate::model::digest::Digest;
 use crate::model::id::DiffId;
 use rustix::fs::{MemfdFlags, Mode, OFlags, ResolveFlags, SeekFrom, memfd_create, openat, openat2, seek};
@@ -34,12 +37,16 @@ const END: u8 = 3;
 const PIECE: usize = 64 * 1024;
 /// Headers compress to a tenth already at the fastest level.
 const LEVEL: i32 = 1;
+/// What the sum begins with: RFC 8878, section 3.1.2, and the length of the rest.
+const SUM: [u8; 8] = [0x5b, 0x2a, 0x4d, 0x18, 16, 0, 0, 0];
+const SUM_LENGTH: usize = SUM.len() + 16;
 
 /// Writes a record while its archive is unpacked.
 pub(super) struct Recorder<'a> {
     out: zstd::Encoder<'static, BufWriter<&'a File>>,
     bytes: Vec<u8>,
     lost: u32,
+    sum: Sum,
 }
 
 impl<'a> Recorder<'a> {
@@ -50,9 +57,16 @@ impl<'a> Recorder<'a> {
             out,
             bytes: Vec::with_capacity(PIECE),
             lost: 0,
+            sum: Sum::default(),
         })
     }
 
+    /// Is shown every byte of the tar, in order; what they are is told apart.
+    pub(super) fn sum(&mut self, bytes: &[u8]) {
+        self.sum.add(bytes);
+    }
+
+    /// Of what is no file's content.
     pub(super) fn bytes(&mut self, bytes: &[u8]) -> Result<()> {
         for piece in bytes.chunks(PIECE) {
             if self.bytes.len() + piece.len() > PIECE {
@@ -120,9 +134,13 @@ impl<'a> Recorder<'a> {
     pub(super) fn finish(mut self) -> Result<()> {
         self.flush()?;
         self.write(&[&[END]])?;
+        let mut sum = SUM.to_vec();
+        sum.extend_from_slice(&self.lost.to_le_bytes());
+        sum.extend_from_slice(&self.sum.crc.to_le_bytes());
+        sum.extend_from_slice(&self.sum.length.to_le_bytes());
         self.out
             .finish()
-            .and_then(|mut out| out.flush())
+            .and_then(|mut out| out.write_all(&sum).and_then(|()| out.flush()))
             .context("write tar record")
     }
 
@@ -150,6 +168,26 @@ fn path_length(path: &[u8]) -> Result<[u8; 2]> {
     u16::try_from(path.len())
         .map(u16::to_le_bytes)
         .map_err(|_| Error::other("tar record: path too long"))
+}
+
+/// What stands behind a record: how many files were replaced, and the tar's sum.
+fn behind(record: &File) -> Option<(u32, Sum)> {
+    let at = record.metadata().ok()?.len().checked_sub(SUM_LENGTH as u64)?;
+    let mut bytes = [0; SUM_LENGTH];
+    record.read_exact_at(&mut bytes, at).ok()?;
+    let rest = bytes.strip_prefix(&SUM)?;
+    let (lost, rest) = rest.split_first_chunk()?;
+    let (crc, rest) = rest.split_first_chunk()?;
+    let sum = Sum {
+        crc: u32::from_le_bytes(*crc),
+        length: u64::from_le_bytes(*rest.first_chunk()?),
+    };
+    Some((u32::from_le_bytes(*lost), sum))
+}
+
+/// The sum of the tar that `record` is of; `None` if an older engine made the record.
+pub(crate) fn sum(record: &File) -> Option<Sum> {
+    behind(record).map(|(_, sum)| sum)
 }
 
 /// One segment, but for the bytes that follow it.
@@ -251,45 +289,49 @@ pub(crate) fn rebuild_verified(
     expected: DiffId,
     out: &mut dyn Write,
 ) -> Result<u64> {
-    let mut counted = Counted { out, bytes: 0 };
-    let digest = rebuild(record, dir, &mut counted)?;
-    match digest == expected.0 {
-        true => Ok(counted.bytes),
-        false => Err(Error::other(format!(
-            "layer {} is damaged: its files have the digest {digest}",
-            expected.0
-        ))
-        .with_hint("`barge system check` looks at all of them")),
+    let mut length = 0;
+    let mut hasher = Sha256::new();
+    rebuild_with(record, dir, &mut |bytes| {
+        length += bytes.len() as u64;
+        hasher.update(bytes);
+        out.write_all(bytes).context("write archive")
+    })?;
+    match Digest::from_hasher(hasher) {
+        digest if digest == expected.0 => Ok(length),
+        digest => Err(damaged(expected, &format!("its files have the digest {digest}"))),
     }
 }
 
-struct Counted<'a> {
-    out: &'a mut dyn Write,
-    bytes: u64,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        let n = self.out.write(bytes)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        self.out.flush()
-    }
+/// What is said of a layer whose tar came out as another.
+pub(crate) fn damaged(expected: DiffId, what: &str) -> Error {
+    Error::other(format!("layer {} is damaged: {what}", expected.0))
+        .with_hint("`barge system check` looks at all of them")
 }
 
 /// Writes the tar that `record` is of, with the content that is in `dir`, and says its digest: the caller compares it
 /// with the layer's diff id.
 pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<Digest> {
-    let replaced = replaced(record)?;
-    let mut segments = Segments::open(record)?;
     let mut hasher = Sha256::new();
-    let mut emit = |bytes: &[u8]| -> Result<()> {
+    rebuild_with(record, dir, &mut |bytes| {
         hasher.update(bytes);
         out.write_all(bytes).context("write archive")
+    })?;
+    Ok(Digest::from_hasher(hasher))
+}
+
+/// The same, without looking at what it is: the caller compares its [`sum`].
+pub(crate) fn rebuild_unchecked(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -> Result<()> {
+    rebuild_with(record, dir, &mut |bytes| out.write_all(bytes).context("write archive"))
+}
+
+fn rebuild_with(record: &File, dir: BorrowedFd<'_>, emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    // Seldom is anything replaced, and then it need not be looked for.
+    let replaced = match behind(record) {
+        Some((0, _)) => HashMap::new(),
+        _ => replaced(record)?,
     };
+    let mut segments = Segments::open(record)?;
+    let mut buffer = vec![0; PIECE];
     let mut open: Option<(Vec<u8>, File)> = None;
     let mut at = 0;
     loop {
@@ -297,27 +339,41 @@ pub(crate) fn rebuild(record: &File, dir: BorrowedFd<'_>, out: &mut dyn Write) -
         match segments.next()? {
             Segment::Bytes { length } => emit(&segments.bytes(length)?)?,
             Segment::Lost { length, .. } => drop(segments.bytes(length)?),
-            Segment::End => break,
+            Segment::End => return Ok(()),
             Segment::Content { path, offset, length } => {
                 let said = || shown(&path);
                 if let Some(old) = replaced.get(&path).and_then(|all| all.iter().find(|r| r.at > at)) {
-                    copy(&old.file, offset, length, AtTheEnd::Hole, &mut emit).with_context(said)?;
+                    let mut content = Content {
+                        file: &old.file,
+                        offset,
+                        left: length,
+                        end: AtTheEnd::Hole,
+                    };
+                    content.copy(&mut buffer, emit).with_context(said)?;
                     continue;
                 }
                 let file = match open.take() {
                     Some((known, file)) if known == path => file,
                     _ => open_file(dir, &path).with_context(said)?,
                 };
-                copy(&file, offset, length, AtTheEnd::Damage, &mut emit).with_context(said)?;
+                let mut content = Content {
+                    file: &file,
+                    offset,
+                    left: length,
+                    end: AtTheEnd::Damage,
+                };
+                content.copy(&mut buffer, emit).with_context(said)?;
                 open = Some((path, file));
             }
         }
     }
-    Ok(Digest::from_hasher(hasher))
 }
 
 /// How long the tar is that `record` is of.
 pub(crate) fn length(record: &File) -> Result<u64> {
+    if let Some(sum) = sum(record) {
+        return Ok(sum.length);
+    }
     let mut segments = Segments::open(record)?;
     let mut total: u64 = 0;
     loop {
@@ -390,27 +446,30 @@ enum AtTheEnd {
     Hole,
 }
 
-fn copy(
-    file: &File,
-    mut offset: u64,
-    mut left: u64,
+/// A part of a file that is copied.
+struct Content<'a> {
+    file: &'a File,
+    offset: u64,
+    left: u64,
     end: AtTheEnd,
-    emit: &mut dyn FnMut(&[u8]) -> Result<()>,
-) -> Result<()> {
-    let mut buffer = vec![0; PIECE];
-    while left > 0 {
-        let most = usize::try_from(left).unwrap_or(PIECE).min(PIECE);
-        let mut n = file.read_at(&mut buffer[..most], offset)?;
-        if n == 0 {
-            if end == AtTheEnd::Damage {
-                return Err(Error::other("is shorter than it was in its archive"));
+}
+
+impl Content<'_> {
+    fn copy(&mut self, buffer: &mut [u8], emit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+        while self.left > 0 {
+            let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
+            let mut n = self.file.read_at(&mut buffer[..most], self.offset)?;
+            if n == 0 {
+                if self.end == AtTheEnd::Damage {
+                    return Err(Error::other("is shorter than it was in its archive"));
+                }
+                buffer[..most].fill(0);
+                n = most;
             }
-            buffer[..most].fill(0);
-            n = most;
+            emit(&buffer[..n])?;
+            self.offset += n as u64;
+            self.left -= n as u64;
         }
-        emit(&buffer[..n])?;
-        offset += n as u64;
-        left -= n as u64;
+        Ok(())
     }
-    Ok(())
 }

@@ -18,6 +18,9 @@ pub(crate) struct Event {
     /// Whole id of a container or network; id or reference of an image; name of a volume.
     #[serde(rename = "i")]
     pub(crate) actor: String,
+    /// Of those that are announced before they happen (`store/intents.rs`): by it a doubled one is known.
+    #[serde(rename = "u", default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
     #[serde(rename = "x", default, skip_serializing_if = "BTreeMap::is_empty")]
     pub(crate) attributes: BTreeMap<String, String>,
 }
@@ -66,6 +69,7 @@ impl Event {
             kind,
             action: action.into(),
             actor: actor.to_string(),
+            id: None,
             attributes: BTreeMap::new(),
         }
     }

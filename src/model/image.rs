@@ -179,4 +179,14 @@ pub(crate) struct ManifestRecord {
     /// The index that led to it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) index: Option<Digest>,
+    /// The indexes that led to that one, the outermost first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) outer: Vec<Digest>,
+}
+
+impl ManifestRecord {
+    /// The indexes it came by, the outermost first.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = Digest> + '_ {
+        self.outer.iter().copied().chain(self.index)
+    }
 }

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 /// for files that were wanted elsewhere.
 const SECRETS: &str = "secrets";
 const ELSEWHERE: &str = "secrets.elsewhere";
+/// Those that are variables, for programs that join the container; mode 0700, and never mounted.
+const VALUES: &str = "secrets.values";
 /// Where the first is mounted.
 const TARGET: &str = "/run/secrets";
 
@@ -24,7 +26,7 @@ pub(super) fn complete<'a>(store: &Store, config: &'a ContainerConfig) -> Result
     if config.secrets.is_empty() && config.cdi.is_empty() {
         return Ok(Cow::Borrowed(config));
     }
-    let mut full = with_environment(store, config)?.into_owned();
+    let mut full = with_values(config, &secret_values(store, config)?)?.into_owned();
     let edits = cdi::edits(&config.cdi)?;
     full.devices.extend(edits.devices);
     full.mounts.extend(edits.mounts);
@@ -34,19 +36,54 @@ pub(super) fn complete<'a>(store: &Store, config: &'a ContainerConfig) -> Result
     Ok(Cow::Owned(full))
 }
 
-/// With what they add to the environment only: for a program that joins a running container.
+/// With what they add to the environment only: for a program that joins a running container. The values are those that
+/// the container was started with: they are its own by now, whatever has become of the secrets.
 pub(super) fn with_environment<'a>(store: &Store, config: &'a ContainerConfig) -> Result<Cow<'a, ContainerConfig>> {
+    let kept = store.run_dir(&config.id).join(VALUES);
+    let mut values = Vec::new();
+    for (n, secret) in of_environment(config) {
+        values.push(match file::read(&kept.join(n.to_string()))? {
+            Some(value) => value,
+            // Started by a barge that kept none.
+            None => data(store, secret)?,
+        });
+    }
+    with_values(config, &values)
+}
+
+/// The secrets that are variables, and their numbers.
+fn of_environment(config: &ContainerConfig) -> impl Iterator<Item = (usize, &SecretUse)> {
+    let all = config.secrets.iter().enumerate();
+    all.filter(|(_, secret)| matches!(secret.place, SecretPlace::Env(_)))
+}
+
+/// Their values as they are now, which are kept for programs that join the container later.
+fn secret_values(store: &Store, config: &ContainerConfig) -> Result<Vec<Vec<u8>>> {
+    let kept = store.run_dir(&config.id).join(VALUES);
+    let mut values = Vec::new();
+    for (n, secret) in of_environment(config) {
+        let value = data(store, secret)?;
+        match std::fs::DirBuilder::new().mode(0o700).create(&kept) {
+            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e).context("keep the secrets"),
+            _ => file::replace(&kept, &n.to_string(), &value, Durability::Volatile)?,
+        }
+        values.push(value);
+    }
+    Ok(values)
+}
+
+fn with_values<'a>(config: &'a ContainerConfig, values: &[Vec<u8>]) -> Result<Cow<'a, ContainerConfig>> {
     let of_devices = cdi::edits(&config.cdi)?.env.into_iter().map(ByteString::from);
     let mut more: Vec<ByteString> = of_devices.collect();
-    for secret in &config.secrets {
-        if let SecretPlace::Env(name) = &secret.place {
-            let value = data(store, secret)?;
-            if value.contains(&0) {
-                let message = format!("secret {}: it has a NUL byte, which no variable can hold", secret.name);
-                return Err(Error::other(message));
-            }
-            more.push([name.as_bytes(), b"=", &value].concat().into());
+    for ((_, secret), value) in of_environment(config).zip(values) {
+        let SecretPlace::Env(name) = &secret.place else {
+            continue;
+        };
+        if value.contains(&0) {
+            let message = format!("secret {}: it has a NUL byte, which no variable can hold", secret.name);
+            return Err(Error::other(message));
         }
+        more.push([name.as_bytes(), b"=", value].concat().into());
     }
     if more.is_empty() {
         return Ok(Cow::Borrowed(config));

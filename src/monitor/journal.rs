@@ -1,10 +1,11 @@
 //! The log driver `journald`: each line as an entry of the host's journal, with docker's fields, by its native protocol
 //! (https://systemd.io/JOURNAL_NATIVE_PROTOCOL): one datagram, or, if that is too long for one, a sealed file in memory.
 //!
-//! A journal that does not listen holds nobody up for long: after [`PATIENCE`] what it would not take is dropped and
-//! counted, and an entry says so as soon as it listens again.
+//! A journal that does not listen holds nobody up: what it would not take waits in memory, [`QUEUE`] bytes at most, and
+//! is offered again with every line and whenever the container is quiet. Beyond that, lines are dropped and counted, and
+//! an entry says so where they are missing. Only at the container's end what still waits is waited for ([`PATIENCE`]).
 
-use crate::error::{Context as _, Error, Result};
+use crate::error::{Error, Result};
 use crate::model::container::ContainerConfig;
 use crate::model::log::Stream;
 use crate::model::tag;
@@ -12,25 +13,38 @@ use crate::model::time::Timestamp;
 use rustix::fs::{MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType};
+use std::collections::VecDeque;
 use std::io::Write as _;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOCKET: &str = "/run/systemd/journal/socket";
-/// How long one entry may wait for room in the journal's socket.
+/// How long the end of a container waits for a journal that does not take its last lines.
 const PATIENCE: Duration = Duration::from_secs(1);
+/// Bytes of entries that wait at most.
+const QUEUE: usize = 1 << 20;
 
 #[derive(Debug)]
 pub(crate) struct Journal {
     socket: OwnedFd,
     /// The fields that every entry has.
     fields: Vec<u8>,
-    entry: Vec<u8>,
-    /// Bytes of output dropped since the journal last took one.
+    /// Entries that the journal had no room for, and their bytes.
+    queue: VecDeque<Vec<u8>>,
+    queued: usize,
+    /// Bytes of output dropped since the last entry in the queue.
     dropped: u64,
-    /// The last entry was dropped: the next one is not waited for.
-    deaf: bool,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sent {
+    Done,
+    /// There is no room now.
+    Later,
+    /// It will never be taken, or there is no journal.
+    Never,
 }
 
 impl Journal {
@@ -48,35 +62,84 @@ impl Journal {
         Ok(Journal {
             socket,
             fields,
-            entry: Vec::new(),
+            queue: VecDeque::new(),
+            queued: 0,
             dropped: 0,
-            deaf: false,
         })
     }
 
     /// A line with its newline, or a piece of one.
     pub(crate) fn record(&mut self, stream: Stream, text: &[u8]) {
-        if self.dropped > 0 {
+        self.offer();
+        // Once lines are missing, half of the queue has to be free again, so that a note stands for many of them.
+        if self.dropped > 0 && self.queued < QUEUE / 2 {
             let note = format!("[barge: {} bytes of output are missing here]", self.dropped);
-            if !self.enter(Stream::Stderr, note.as_bytes(), false) {
-                self.dropped += text.len() as u64;
-                return;
-            }
             self.dropped = 0;
+            let note = self.entry(Stream::Stderr, note.as_bytes(), false);
+            self.take(note, 0);
         }
         let (line, whole) = match text.split_last() {
             Some((b'\n', line)) => (line, true),
             _ => (text, false),
         };
-        if !self.enter(stream, line, !whole) {
+        if self.dropped > 0 {
             self.dropped += text.len() as u64;
+            return;
+        }
+        let entry = self.entry(stream, line, !whole);
+        self.take(entry, text.len() as u64);
+    }
+
+    /// Whether something waits for the journal.
+    pub(crate) fn waits(&self) -> bool {
+        !self.queue.is_empty()
+    }
+
+    /// Hands on what the journal has room for now.
+    pub(crate) fn offer(&mut self) {
+        while let Some(entry) = self.queue.front() {
+            if self.send(entry) == Sent::Later {
+                return;
+            }
+            self.queued -= entry.len();
+            self.queue.pop_front();
+        }
+        self.queue.shrink_to(0);
+    }
+
+    /// Waits until the journal has taken everything, but not for long.
+    pub(crate) fn finish(&mut self) {
+        use rustix::event::{PollFd, PollFlags, Timespec};
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            self.offer();
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !self.waits() || left.is_zero() {
+                return;
+            }
+            let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
+            let _ = rustix::event::poll(&mut fds, Timespec::try_from(left).ok().as_ref());
         }
     }
 
-    /// Whether the journal took it.
-    fn enter(&mut self, stream: Stream, text: &[u8], partial: bool) -> bool {
-        let mut entry = std::mem::take(&mut self.entry);
-        entry.clear();
+    /// Sends it, or lets it wait behind the others; `bytes` of output are missing if it can't.
+    fn take(&mut self, entry: Vec<u8>, bytes: u64) {
+        let sent = match self.waits() {
+            true => Sent::Later,
+            false => self.send(&entry),
+        };
+        match sent {
+            Sent::Done => {}
+            Sent::Later if self.queued + entry.len() <= QUEUE => {
+                self.queued += entry.len();
+                self.queue.push_back(entry);
+            }
+            Sent::Later | Sent::Never => self.dropped += bytes,
+        }
+    }
+
+    fn entry(&self, stream: Stream, text: &[u8], partial: bool) -> Vec<u8> {
+        let mut entry = Vec::with_capacity(self.fields.len() + text.len() + 128);
         // syslog's: information, error.
         field(
             &mut entry,
@@ -93,52 +156,49 @@ impl Journal {
         );
         entry.extend_from_slice(&self.fields);
         field(&mut entry, "MESSAGE", text);
-        let sent = self.send(&entry);
-        self.deaf = !sent;
-        self.entry = entry;
-        sent
+        entry
     }
 
-    fn send(&self, entry: &[u8]) -> bool {
-        for attempt in 0..2 {
+    fn send(&self, entry: &[u8]) -> Sent {
+        for attempt in 0..3 {
             match rustix::net::send(&self.socket, entry, SendFlags::NOSIGNAL) {
-                Ok(_) => return true,
-                Err(Errno::MSGSIZE) => return self.send_file(entry).is_ok(),
-                Err(Errno::AGAIN | Errno::NOBUFS) if attempt == 0 && !self.deaf => self.wait(),
+                Ok(_) => return Sent::Done,
+                Err(Errno::MSGSIZE) => return self.send_file(entry),
+                Err(Errno::AGAIN | Errno::NOBUFS) => return Sent::Later,
                 Err(Errno::INTR) => {}
                 // It was started anew since.
                 Err(Errno::CONNREFUSED | Errno::NOTCONN | Errno::PIPE | Errno::CONNRESET) if attempt == 0 => {
                     let again = rustix::net::SocketAddrUnix::new(SOCKET)
                         .and_then(|address| rustix::net::connect(&self.socket, &address));
                     if again.is_err() {
-                        return false;
+                        return Sent::Never;
                     }
                 }
-                Err(_) => return false,
+                Err(_) => return Sent::Never,
             }
         }
-        false
+        Sent::Never
     }
 
-    fn wait(&self) {
-        use rustix::event::{PollFd, PollFlags, Timespec};
-        let mut fds = [PollFd::new(&self.socket, PollFlags::OUT)];
-        let _ = rustix::event::poll(&mut fds, Timespec::try_from(PATIENCE).ok().as_ref());
+    fn send_file(&self, entry: &[u8]) -> Sent {
+        match self.try_file(entry) {
+            Ok(()) => Sent::Done,
+            Err(Errno::AGAIN | Errno::NOBUFS) => Sent::Later,
+            Err(_) => Sent::Never,
+        }
     }
 
-    fn send_file(&self, entry: &[u8]) -> Result<()> {
+    fn try_file(&self, entry: &[u8]) -> rustix::io::Result<()> {
         let file = rustix::fs::memfd_create("journal", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut file = std::fs::File::from(file);
-        file.write_all(entry)?;
+        file.write_all(entry).map_err(|_| Errno::NOMEM)?;
         let seals = SealFlags::WRITE | SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&file, seals)?;
         let fds = [file.as_fd()];
         let mut space = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut space);
         ancillary.push(SendAncillaryMessage::ScmRights(&fds));
-        rustix::net::sendmsg(&self.socket, &[], &mut ancillary, SendFlags::NOSIGNAL)
-            .map(drop)
-            .context("send a journal entry")
+        rustix::net::sendmsg(&self.socket, &[], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
     }
 }
 
@@ -270,24 +330,39 @@ mod tests {
         let long = "x".repeat(2 << 20);
         journal.record(Stream::Stdout, long.as_bytes());
         assert!(take(&server).ends_with(&format!("MESSAGE={long}\n")));
-        // Nobody reads until the queue is full: what comes then is counted.
-        for n in 0..2000 {
-            journal.record(Stream::Stdout, format!("{n:03}\n").as_bytes());
+        // Nobody reads: what the socket has no room for waits, and beyond that is counted. None of it takes long.
+        let begin = Instant::now();
+        let line = |n: usize| format!("{n:05} {}\n", "y".repeat(1000));
+        for n in 0..3000 {
+            journal.record(Stream::Stdout, line(n).as_bytes());
         }
+        assert!(begin.elapsed() < PATIENCE / 2, "{:?}", begin.elapsed());
         let dropped = journal.dropped;
-        assert!(dropped > 0 && dropped.is_multiple_of(4));
-        take(&server);
-        take(&server);
-        journal.record(Stream::Stdout, b"last\n");
-        assert_eq!(journal.dropped, 0);
+        assert!(dropped > 0 && dropped.is_multiple_of(line(0).len() as u64));
+        assert!(journal.waits() && journal.queued <= QUEUE);
         std::fs::remove_file(&path).unwrap();
         server.set_nonblocking(true).unwrap();
         let mut texts = Vec::new();
         let mut buffer = [0; 4096];
-        while let Ok(n) = server.recv(&mut buffer) {
-            texts.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+        let mut read = |texts: &mut Vec<String>| {
+            while let Ok(n) = server.recv(&mut buffer) {
+                texts.push(String::from_utf8_lossy(&buffer[..n]).into_owned());
+            }
+        };
+        while journal.waits() {
+            read(&mut texts);
+            journal.offer();
         }
-        let [.., note, last] = texts.as_slice() else { panic!() };
+        journal.record(Stream::Stdout, b"last\n");
+        journal.finish();
+        read(&mut texts);
+        let [lines @ .., note, last] = texts.as_slice() else {
+            panic!()
+        };
+        for (n, got) in lines.iter().enumerate() {
+            assert!(got.ends_with(&format!("MESSAGE={}", line(n))), "{n}: {got}");
+        }
+        assert_eq!(lines.len() as u64 + dropped / line(0).len() as u64, 3000);
         assert!(
             note.contains(&format!("MESSAGE=[barge: {dropped} bytes of output are missing here]")),
             "{note}"

@@ -9,7 +9,7 @@
 //! Text without a newline waits for the rest of its line, but not for long: a prompt must reach `logs -f`. It becomes a
 //! record of its own when it has [`PIECE`] bytes, or after [`QUIET`] without more. The monitor's loop keeps the time:
 //! it asks [`LogWriter::quiet_after`] for how long to wait for events, and calls [`LogWriter::quiet`] if none came, and
-//! when the streams have ended.
+//! [`LogWriter::finish`] when the streams have ended.
 
 use crate::error::{Context, Result};
 use crate::model::container::{LogConfig, LogDriver};
@@ -112,10 +112,11 @@ impl LogWriter {
     /// How long the monitor may wait for more output before it calls [`quiet`](Self::quiet); `None` is for ever.
     pub(crate) fn quiet_after(&self) -> Option<Duration> {
         let held = self.buffer.capacity() + self.stdout.text.capacity() + self.stderr.text.capacity();
-        (held > 0).then_some(QUIET)
+        let waits = self.journal.as_ref().is_some_and(Journal::waits);
+        (held > 0 || waits).then_some(QUIET)
     }
 
-    /// Nothing came for a while, or the streams have ended: unfinished text becomes a record, and the memory is given
+    /// Nothing came for a while: unfinished text becomes a record, and the memory is given
     /// back.
     pub(crate) fn quiet(&mut self) {
         let now = Timestamp::now();
@@ -125,6 +126,17 @@ impl LogWriter {
         self.buffer = Vec::new();
         self.stdout.text = Vec::new();
         self.stderr.text = Vec::new();
+        if let Some(journal) = &mut self.journal {
+            journal.offer();
+        }
+    }
+
+    /// The streams have ended: what comes to an end here is where it belongs when this returns.
+    pub(crate) fn finish(&mut self) {
+        self.quiet();
+        if let Some(journal) = &mut self.journal {
+            journal.finish();
+        }
     }
 
     fn line(&mut self, stream: Stream) -> &mut Line {

@@ -50,7 +50,11 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     let mounted = store.container_mount(&config.id);
     if !matches!(access, Access::Read) && sys::mount::is_mounted(&mounted) {
         // The one writable mount there is (`container/mount.rs`).
-        return sys::mount::clone_tree(CWD, &mounted, false).context("take the mounted root");
+        let root = sys::mount::clone_tree(CWD, &mounted, false).context("take the mounted root")?;
+        // Unmounted since, it would be a directory of the engine's.
+        if mounted.parent().is_none_or(|around| !same_device(&root, around)) {
+            return Ok(root);
+        }
     }
     if let RootSource::Directory(dir) = &config.root {
         return directory(dir, access, users).with_context(|| format!("mount the root {}", dir.display()));
@@ -59,6 +63,9 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     if driver == Driver::Copy && config.build.is_none() {
         let tree = copied(store, config)?;
         return directory(&tree, access, users).context("mount the container's copy of its image");
+    }
+    if !matches!(access, Access::Read) {
+        check_nobody_is_left(store, config)?;
     }
     let overlay = stack(store, config, access, driver)?;
     if driver != Driver::Overlay {
@@ -74,6 +81,29 @@ pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>)
     overlay::mount(&overlay)
         .or_else(|first| by_old_call(&overlay, &store.container_dir(&config.id)).map_err(|_| first))
         .context("mount the root")
+}
+
+fn same_device(mount: &OwnedFd, around: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let around = std::fs::symlink_metadata(around).map(|meta| meta.dev());
+    matches!((rustix::fs::fstat(mount), around), (Ok(stat), Ok(device)) if stat.st_dev == device)
+}
+
+/// Two mounts of one upper directory would damage what is written: whoever was left in one that was unmounted by force
+/// has to go first.
+fn check_nobody_is_left(store: &Store, config: &ContainerConfig) -> Result<()> {
+    let left = store.left_container_mounts(&config.id);
+    let Some(pid) = left.iter().find_map(|device| sys::open_files::user_of(*device)) else {
+        if !left.is_empty() {
+            store.forget_left_container_mounts(&config.id);
+        }
+        return Ok(());
+    };
+    let message = format!(
+        "container {} was unmounted by force, and process {pid} still uses its files",
+        config.name
+    );
+    Err(Error::conflict(message).with_hint("end that process: two mounts of the same files would damage them"))
 }
 
 /// The container's copy of its image, made where there is none yet: in one rename, so that a reader may make it as well

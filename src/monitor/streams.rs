@@ -452,7 +452,7 @@ impl Streams {
             }
         }
         self.channels = Channels::default();
-        self.log.quiet();
+        self.log.finish();
     }
 
     /// Answers a client that is still there.

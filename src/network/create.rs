@@ -6,7 +6,7 @@ use crate::model::network::{DEFAULT, Driver, Network, Subnet};
 use crate::model::time::Timestamp;
 use crate::network::link::{self, Links};
 use crate::network::{bridge, plan, veth};
-use crate::store::{NetworksLock, Store};
+use crate::store::{NetworksLock, Proof, Store};
 use std::collections::BTreeMap;
 
 /// Option of docker's: the bridge's name.
@@ -234,8 +234,10 @@ fn record(store: &Store, new: NewNetwork, link: String, foreign: bool, held: &Ne
         network.subnets.push(plan::private_subnet6(bytes));
     }
     network.ipv6 = network.subnet6().is_some();
-    store.save_network(&network, held)?;
-    store.event(&of(&network, "create"));
+    let told = Proof::Present(store.network_record(&network.id)).of(of(&network, "create"));
+    store.telling(&object(&network), vec![told], || {
+        store.save_network(&network, held).map(Some)
+    })?;
     crate::sys::stop_point("network-recorded");
     Ok(network)
 }
@@ -275,9 +277,15 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
     }
     crate::sys::stop_point("network-link-removed");
     super::rules::remove_network(store, &network)?;
-    store.drop_network(&network, &held, leases)?;
-    store.event(&of(&network, "destroy"));
+    let told = Proof::Absent(store.network_record(&network.id)).of(of(&network, "destroy"));
+    store.telling(&object(&network), vec![told], || {
+        store.drop_network(&network, &held, leases).map(Some)
+    })?;
     Ok(())
+}
+
+fn object(network: &Network) -> String {
+    format!("network {}", network.id)
 }
 
 fn of(network: &Network, action: &str) -> Event {

@@ -125,8 +125,9 @@ impl Bars {
             bar
         });
         let amount = match step {
-            Step::Downloading { done, total } | Step::Loading { done, total } => Some((done, total)),
-            Step::Pushing { done, total } => Some((done, Some(total))),
+            Step::Downloading { done, total } | Step::Loading { done, total } | Step::Pushing { done, total } => {
+                Some((done, total))
+            }
             _ => None,
         };
         match amount {

@@ -76,6 +76,15 @@ pub(crate) enum Payload<'a> {
     Bytes(&'a [u8]),
     /// A body of a known size that can be had again.
     Again(Repeatable<'a>),
+    /// A body that can be had once, and whose size nobody knows yet; `None` when it has been sent.
+    Once(Option<Passing<'a>>),
+}
+
+/// What is sent as it comes.
+pub(crate) struct Passing<'a> {
+    pub(crate) reader: Box<dyn Read + Send>,
+    /// Is told how many bytes are on their way.
+    pub(crate) sent: &'a dyn Fn(u64),
 }
 
 /// What can be sent as often as it takes.
@@ -97,6 +106,7 @@ impl Payload<'_> {
                 open: &mut *body.open,
                 sent: body.sent,
             }),
+            Payload::Once(body) => Payload::Once(body.take()),
         }
     }
 }
@@ -311,6 +321,20 @@ impl Client {
             }
             Payload::Empty => agent.run(request.body(&[][..]).map_err(|_| invalid())?),
             Payload::Bytes(bytes) => agent.run(request.body(*bytes).map_err(|_| invalid())?),
+            Payload::Once(body) => {
+                let Some(body) = body.take() else {
+                    return Err(Trouble::fatal(Error::other(format!(
+                        "{host} wants to be sent it twice"
+                    ))));
+                };
+                let mut reader = Counted {
+                    inner: body.reader,
+                    count: 0,
+                    told: body.sent,
+                };
+                let body = SendBody::from_reader(&mut reader);
+                agent.run(request.body(body).map_err(|_| invalid())?)
+            }
             Payload::Again(body) => {
                 let mut reader = Counted {
                     inner: (body.open)().map_err(Trouble::fatal)?.take(body.size),

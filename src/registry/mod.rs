@@ -23,9 +23,10 @@ pub(crate) mod v1;
 mod v2;
 
 pub(crate) use config::check_policy_of_files;
+pub(crate) use http::Passing;
 pub(crate) use remote::{Access, Action, Mount, Remote, Selector, Wanted};
 pub(crate) use v2::blob::BlobReader;
-pub(crate) use v2::upload::Blob;
+pub(crate) use v2::upload::{Blob, Upload};
 
 use crate::error::Result;
 use crate::model::reference::Reference;

@@ -6,7 +6,7 @@ use crate::model::reference::{DEFAULT_HOST, DEFAULT_TAG, Reference};
 use crate::registry::config::{Config, Source, check_policy, home};
 use crate::registry::credentials::{Credentials, Keyring};
 use crate::registry::endpoint::{Endpoint, Notice, Trust};
-use crate::registry::http::Client;
+use crate::registry::http::{Client, Passing};
 use crate::registry::url::is_loopback;
 use crate::registry::v1::{self, Spoken};
 use crate::registry::v2::blob::BlobReader;
@@ -249,7 +249,17 @@ impl Remote {
         self.today.upload_blob(digest, size, open, sent)
     }
 
-    /// The same into the upload that a refused mount gave.
+    /// Before anything is known of what will be sent.
+    pub(crate) fn begin_upload(&self) -> Result<Upload> {
+        self.today.begin_upload()
+    }
+
+    /// Sends what a reader gives, as it comes. [`Remote::upload_into`] sends what is missing then, and ends it.
+    pub(crate) fn stream(upload: Upload, body: Passing<'_>) -> Upload {
+        v2::Repository::stream(upload, body)
+    }
+
+    /// The same into an upload that has begun.
     pub(crate) fn upload_into(&self, upload: Upload, blob: Blob<'_>) -> Result<()> {
         self.today.upload_into(upload, blob)
     }

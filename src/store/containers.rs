@@ -5,9 +5,10 @@
 //! `state.json`, on the run directory's tmpfs, is there while its monitor lives.
 
 use super::lock::{NamesLock, no_such_container};
-use super::{ContainerLock, Durability, Stage, Store, file, names};
+use super::{ContainerLock, Durability, Proof, Stage, Store, file, names};
 use crate::error::{Context, Error, Kind, Result};
 use crate::model::container::ContainerConfig;
+use crate::model::digest::Digest;
 use crate::model::event::{Event, EventKind};
 use crate::model::id::{ContainerId, SHORT, is_hex};
 use crate::model::state::{Exit, LiveState};
@@ -21,6 +22,12 @@ use std::path::Path;
 
 /// In a container's directory while it runs.
 const RUNNING_MARK: &str = "running";
+
+/// What is told of a change of a record, and what belongs to the change besides.
+struct Telling<'a> {
+    event: &'a dyn Fn(&ContainerConfig) -> Event,
+    also: &'a dyn Fn() -> Result<()>,
+}
 
 impl Store {
     /// Every container, damaged ones included, in no order.
@@ -218,28 +225,54 @@ impl Store {
         self.write_config(id, change, &held)
     }
 
+    /// The same, told as `event` of what it is then says.
+    pub(crate) fn change_config_telling(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerConfig) -> Result<()>,
+        event: &dyn Fn(&ContainerConfig) -> Event,
+    ) -> Result<ContainerConfig> {
+        let held = self.lock_names()?;
+        let also = &|| Ok(());
+        self.write_config_telling(id, change, Some(Telling { event, also }), &held)
+    }
+
     fn write_config(
         &self,
         id: &ContainerId,
         change: impl FnOnce(&mut ContainerConfig) -> Result<()>,
+        held: &NamesLock,
+    ) -> Result<ContainerConfig> {
+        self.write_config_telling(id, change, None, held)
+    }
+
+    fn write_config_telling(
+        &self,
+        id: &ContainerId,
+        change: impl FnOnce(&mut ContainerConfig) -> Result<()>,
+        telling: Option<Telling<'_>>,
         _held: &NamesLock,
     ) -> Result<ContainerConfig> {
         let before = self.config(id)?;
         let mut config = before.clone();
         change(&mut config)?;
-        if config != before {
-            let durability = if config.auto_remove {
-                Durability::Volatile
-            } else {
-                Durability::Synced
-            };
-            file::replace(
-                &self.container_dir(id),
-                "config.json",
-                &file::to_json(&config)?,
-                durability,
-            )?;
-        }
+        let text = file::to_json(&config)?;
+        let path = self.below_root(&self.container_dir(id).join("config.json"));
+        let told = telling
+            .as_ref()
+            .map(|telling| Proof::Holds(path, Digest::of(&text)).of((telling.event)(&config)));
+        self.telling(&format!("container {id}"), told.into_iter().collect(), || {
+            if config != before {
+                let durability = if config.auto_remove {
+                    Durability::Volatile
+                } else {
+                    Durability::Synced
+                };
+                file::replace(&self.container_dir(id), "config.json", &text, durability)?;
+            }
+            telling.iter().try_for_each(|telling| (telling.also)())?;
+            Ok(Some(()))
+        })?;
         Ok(config)
     }
 
@@ -253,22 +286,17 @@ impl Store {
             self.claim_name(name, id, &held)?;
         }
         sys::stop_point("rename-claimed");
-        let renamed = self.write_config(
-            id,
-            |config| {
-                name.clone_into(&mut config.name);
-                Ok(())
-            },
-            &held,
-        );
-        match renamed {
-            Ok(_) => {
-                self.release_name(&old, id, &held)?;
-                if let Ok(config) = self.config(id) {
-                    self.event(&Event::container("rename", &config).with("oldName", format!("/{old}")));
-                }
-                file::sync_dir(&self.names_root())
-            }
+        let change = |config: &mut ContainerConfig| {
+            name.clone_into(&mut config.name);
+            Ok(())
+        };
+        let telling = Telling {
+            event: &|config| Event::container("rename", config).with("oldName", format!("/{old}")),
+            also: &|| self.release_name(&old, id, &held),
+        };
+        match self.write_config_telling(id, change, Some(telling), &held) {
+            Ok(_) => file::sync_dir(&self.names_root()),
+            Err(e) if self.config(id).is_ok_and(|config| config.name == name) => Err(e),
             Err(e) => match self.release_name(name, id, &held) {
                 Ok(()) => Err(e),
                 Err(second) => Err(e.and(&second)),
@@ -315,10 +343,29 @@ impl Store {
         }
         sys::stop_point("destruction-untold");
         self.event(&event.at(Timestamp::now()));
+        sys::stop_point("destruction-told");
         drop(held);
         sys::stop_point("container-detached");
         let cleared = self.clear_live(id).and_then(|()| self.drop_container_mount(id));
+        self.forget_left_container_mounts(id);
         Ok(DetachedContainer { doomed, image, cleared })
+    }
+}
+
+impl Store {
+    /// Of a container that was made or removed by a process that died at it: what it has told of the making, and not of
+    /// the end. The caller has locked what is left of it.
+    pub(super) fn tell_destroyed(&self, config: &ContainerConfig) {
+        let (mut created, mut destroyed) = (false, false);
+        self.each_event_with(config.id.as_str(), |event| {
+            if event.kind == EventKind::Container && event.actor == config.id.as_str() {
+                created |= event.action == "create";
+                destroyed |= event.action == "destroy";
+            }
+        });
+        if created && !destroyed {
+            self.event(&Event::container("destroy", config));
+        }
     }
 }
 

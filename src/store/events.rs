@@ -11,8 +11,16 @@
 //! # Exactly once
 //!
 //! An event is written right after what it tells has become true, under the same lock where there is one. A process
-//! that is killed in between leaves truth without event: `container/reap.rs` (a monitor's), and
-//! `container/reconcile.rs` (commands') compare the two and add what is missing.
+//! that is killed in between leaves truth without event, and something on the disk from which that is seen:
+//!
+//! ```text
+//!   a container's start, end, networks, mounts    its state and its times                    container/reap.rs
+//!   its making and removal                        its record in staging/                     containers.rs, by the sweep
+//!   every other change of state                   the announcement, written before it        intents.rs
+//! ```
+//!
+//! The next command that deals with the same thing adds what is missing, and so does every reader of events. What is no
+//! change of state (attach, exec, kill, copy, push, …) is told when it has been done, at most once.
 
 use super::{Store, lock};
 use crate::error::{Context as _, Result};

@@ -3,7 +3,7 @@
 
 use super::containers::ambiguous;
 use super::tags::Tags;
-use super::{Durability, Store, StoreLock, file};
+use super::{Durability, Proof, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::event::{Event, EventKind};
@@ -153,19 +153,30 @@ impl Store {
     /// Forgets an image; [`Store::drop_unreferenced`] takes the layers that nothing needs any more. Tags are the
     /// caller's. Success if it isn't there.
     pub(crate) fn forget_image(&self, id: &ImageId, _exclusive: &StoreLock) -> Result<()> {
-        let was_there = self.image_path(id).exists();
-        for path in [self.image_path(id), self.blob_path(&id.0)] {
-            match std::fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => {
-                    return Err(e).with_context(|| format!("remove {}", path.display()));
-                }
-                _ => {}
-            }
+        let record = self.image_path(id);
+        let event = Event::new(EventKind::Image, "delete", id).with("name", id);
+        let told = Proof::Absent(self.below_root(&record)).of(event);
+        self.telling(&object(id), vec![told], || match std::fs::remove_file(&record) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            other => other.map(Some).with_context(|| format!("remove {}", record.display())),
+        })?;
+        let config = self.blob_path(&id.0);
+        match std::fs::remove_file(&config) {
+            Err(e) if e.kind() != ErrorKind::NotFound => Err(e).with_context(|| format!("remove {}", config.display())),
+            _ => Ok(()),
         }
-        if was_there {
-            self.event(&Event::new(EventKind::Image, "delete", id).with("name", id));
-        }
-        Ok(())
+    }
+
+    /// Makes an image by `change`, and tells of it as `event` says. Its names are told by themselves.
+    pub(crate) fn telling_image(
+        &self,
+        id: &ImageId,
+        event: Option<Event>,
+        change: impl FnOnce() -> Result<()>,
+    ) -> Result<()> {
+        let proof = Proof::Present(self.below_root(&self.image_path(id)));
+        let told = event.map(|event| proof.of(event)).into_iter().collect();
+        self.telling(&object(id), told, || change().map(Some)).map(drop)
     }
 
     /// The layers of every image, and its configuration, manifests and indexes. A damaged record's layers are taken
@@ -180,7 +191,7 @@ impl Store {
                     blobs.extend(record.v1.iter().map(|v1| v1.json));
                     for manifest in record.manifests {
                         blobs.insert(manifest.digest);
-                        blobs.extend(manifest.index);
+                        blobs.extend(manifest.indexes());
                     }
                 }
                 Err(_) => layers.extend(self.layers_by_configuration(&id).unwrap_or_default()),
@@ -193,6 +204,11 @@ impl Store {
         let config: ImageConfig = serde_json::from_slice(&self.read_blob(&id.0)?)?;
         Ok(ChainId::chain(&config.rootfs.diff_ids))
     }
+}
+
+/// What a change of an image is told under.
+fn object(id: &ImageId) -> String {
+    format!("image {id}")
 }
 
 pub(crate) fn no_such_image(what: &str) -> Error {

@@ -18,6 +18,7 @@
 //!   volumes/<name>/               _data/  volume.json
 //!   networks/<id>.json            Network
 //!   events/log, log.1             what happened, one line each; rotated by a rename (events.rs)
+//!   events/intents/<hex>          what is just being changed, with the events of it; flocked by whoever does (intents.rs)
 //!   cache/steps/<family>/<key>.json   StepRecord: what a step of a build made
 //!   cache/steps.lock              who makes a step right now (step_locks.rs)
 //!   cache/mounts/<hash>/          mount.json  data/  data-<n>/: what RUN --mount=type=cache keeps; each flocked in use
@@ -35,7 +36,7 @@
 //! Readers take no lock: every record is one small file that is only ever replaced by a rename, and every directory
 //! comes and goes by a rename. Whatever they meet may be gone a moment later, or be damaged; neither stops a listing.
 //! Writers stage, sync, rename. Locks are taken in this order: downloads, store, tags, container, names, networks,
-//! leases. A lock file of the root is never unlinked, and no lock but one of `downloads/` is held while waiting for a
+//! leases, intents. A lock file of the root is never unlinked, and no lock but one of `downloads/` is held while waiting for a
 //! process, the network or a person.
 
 #![allow(clippy::disallowed_methods)] // this room is where files are staged and renamed
@@ -54,6 +55,7 @@ pub(crate) mod events;
 pub(crate) mod file;
 mod gc;
 mod images;
+mod intents;
 mod layers;
 mod lock;
 mod memos;
@@ -77,6 +79,7 @@ pub(crate) use event_tail::EventTail;
 pub(crate) use file::Durability;
 pub(crate) use gc::Dropped;
 pub(crate) use images::no_such_image;
+pub(crate) use intents::{Announced, Proof};
 pub(crate) use layers::{LayerBlob, LayerRecord, SealedLayer, StagedLayer};
 pub(crate) use lock::{ContainerLock, StoreLock};
 pub(crate) use names::is_valid as is_valid_name;

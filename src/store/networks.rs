@@ -113,7 +113,12 @@ impl Store {
 
     /// Whether its record is still there.
     pub(crate) fn has_network(&self, network_id: &str) -> bool {
-        self.networks_root().join(format!("{network_id}.json")).exists()
+        self.root.join(self.network_record(network_id)).exists()
+    }
+
+    /// Where its record is, below the root.
+    pub(crate) fn network_record(&self, network_id: &str) -> PathBuf {
+        self.below_root(&self.networks_root().join(format!("{network_id}.json")))
     }
 
     /// Where the addresses of a network that are in use have a file each; goes with the boot.

@@ -2,8 +2,9 @@
 //! 0700; names are unique. The directory's lock keeps writers apart; the record, written last and removed first, is the
 //! commit, and data without one is swept by the next writer.
 
-use super::{Durability, Store, file, random};
+use super::{Durability, Proof, Store, file, random};
 use crate::error::{Context as _, Error, Result};
+use crate::model::event::{Event, EventKind};
 use crate::model::secret::Secret;
 use crate::model::time::Timestamp;
 use crate::sys;
@@ -77,12 +78,12 @@ impl Store {
         };
         file::replace(&dir, &format!("{}.data", secret.id), data, Durability::Synced)?;
         sys::stop_point("secret-written");
-        file::replace(
-            &dir,
-            &format!("{}.json", secret.id),
-            &file::to_json(&secret)?,
-            Durability::Synced,
-        )?;
+        let record = format!("{}.json", secret.id);
+        let told = Proof::Present(self.below_root(&dir.join(&record))).of(event("create", &secret));
+        let text = file::to_json(&secret)?;
+        self.telling(&object(&secret), vec![told], || {
+            file::replace(&dir, &record, &text, Durability::Synced).map(Some)
+        })?;
         sys::stop_point("secret-doubled");
         for old in named.iter().rev() {
             self.drop_secret(old)?;
@@ -168,10 +169,13 @@ impl Store {
 
     fn drop_secret(&self, secret: &Secret) -> Result<()> {
         let path = self.secrets_dir().join(format!("{}.json", secret.id));
-        match std::fs::remove_file(&path) {
-            Err(e) if e.kind() == ErrorKind::NotFound => return Err(no_such_secret(&secret.name)),
-            other => other.with_context(|| format!("remove secret {}", secret.name))?,
-        }
+        let told = Proof::Absent(self.below_root(&path)).of(event("remove", secret));
+        self.telling(&object(secret), vec![told], || match std::fs::remove_file(&path) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Err(no_such_secret(&secret.name)),
+            other => other
+                .with_context(|| format!("remove secret {}", secret.name))
+                .map(Some),
+        })?;
         sys::stop_point("secret-dropped");
         let _ = std::fs::remove_file(self.secrets_dir().join(format!("{}.data", secret.id)));
         Ok(())
@@ -195,6 +199,14 @@ impl Store {
         self.wait_for_all(&file, "the secrets")?;
         Ok(file)
     }
+}
+
+fn object(secret: &Secret) -> String {
+    format!("secret {}", secret.id)
+}
+
+fn event(action: &str, secret: &Secret) -> Event {
+    Event::new(EventKind::Secret, action, &secret.id).with("name", &secret.name)
 }
 
 fn no_such_secret(what: &str) -> Error {

@@ -3,7 +3,7 @@
 //! replaced whole under `tags.lock`. One that has a bare image id for every tag is read as well.
 
 use super::lock::TagsLock;
-use super::{Durability, Store, StoreLock, file};
+use super::{Announced, Durability, Proof, Store, StoreLock, file};
 use crate::error::{Context, Error, Result};
 use crate::model::digest::Digest;
 use crate::model::event::{Event, EventKind};
@@ -285,30 +285,35 @@ impl Store {
         let mut tags = before.clone();
         let result = change(&mut tags)?;
         if tags != before {
-            file::replace(self.root(), "tags.json", &file::to_json(&tags)?, Durability::Synced)?;
-            self.tell_tags(&before, &tags);
+            let text = file::to_json(&tags)?;
+            self.telling(TAGS, told_of(&before, &tags), || {
+                file::replace(self.root(), "tags.json", &text, Durability::Synced).map(Some)
+            })?;
         }
         Ok(result)
     }
 }
 
-impl Store {
-    /// Which names have come to an image, and which are gone.
-    fn tell_tags(&self, before: &Tags, after: &Tags) {
-        let names = |tags: &Tags| {
-            let mut names: BTreeMap<String, ImageId> = BTreeMap::new();
-            // Of several platforms the newest comes last.
-            names.extend(tags.iter().map(|(name, id)| (name.to_string(), id)));
-            names
-        };
-        let (before, after) = (names(before), names(after));
-        for (name, id) in before.iter().filter(|(name, _)| !after.contains_key(*name)) {
-            self.event(&Event::new(EventKind::Image, "untag", id).with("name", name));
+/// What a change of names is told under.
+const TAGS: &str = "the tags";
+
+/// Which names have come to an image, and which are gone.
+fn told_of(before: &Tags, after: &Tags) -> Vec<Announced> {
+    let names = |tags: &Tags| {
+        let mut names: BTreeMap<String, ImageId> = BTreeMap::new();
+        // Of several platforms the newest is the one that the name stands for.
+        for (name, id) in tags.iter() {
+            names.entry(name.to_string()).or_insert(id);
         }
-        for (name, id) in after.iter().filter(|(name, id)| before.get(*name) != Some(id)) {
-            self.event(&Event::new(EventKind::Image, "tag", id).with("name", name));
-        }
-    }
+        names
+    };
+    let (before, after) = (names(before), names(after));
+    let event = |action, name: &String, id: &ImageId| Event::new(EventKind::Image, action, id).with("name", name);
+    let gone = before.iter().filter(|(name, _)| !after.contains_key(*name));
+    let gone = gone.map(|(name, id)| Proof::Named(name.clone(), None).of(event("untag", name, id)));
+    let come = after.iter().filter(|(name, id)| before.get(*name) != Some(id));
+    let come = come.map(|(name, id)| Proof::Named(name.clone(), Some(*id)).of(event("tag", name, id)));
+    gone.chain(come).collect()
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! `volumes/<name>/`: the files in `_data/`, and `volume.json`, which makes it a volume. Made in staging, with its
 //! first content if it gets any, and renamed into place, so that a volume is never half there.
 
-use super::{Durability, Stage, Store, StoreLock, file, names};
+use super::{Durability, Proof, Stage, Store, StoreLock, file, names};
 use crate::error::{Context, Error, Result};
 use crate::model::container::ContainerConfig;
 use crate::model::event::{Event, EventKind};
@@ -34,12 +34,16 @@ impl StagedVolume {
     pub(crate) fn commit(self, store: &Store) -> Result<bool> {
         self.stage.settle()?;
         let root = store.volumes_root();
-        let first = self.stage.commit(&root.join(&self.name))?;
-        file::sync_dir(&root)?;
-        if first {
-            store.event(&Event::new(EventKind::Volume, "create", &self.name).with("driver", "local"));
+        let place = root.join(&self.name);
+        if place.exists() {
+            return Ok(false);
         }
-        Ok(first)
+        let told = Proof::Present(store.below_root(&place)).of(event("create", &self.name));
+        let first = store.telling(&object(&self.name), vec![told], || {
+            Ok(self.stage.commit(&place)?.then_some(()))
+        })?;
+        file::sync_dir(&root)?;
+        Ok(first.is_some())
     }
 }
 
@@ -186,6 +190,7 @@ impl Store {
             return Ok(true);
         };
         if !self.container_dir(&config.id).exists() {
+            self.tell_destroyed(&config);
             self.clear_live(&config.id)?;
         }
         if !config.auto_remove && !removed.join(DOOMED_VOLUMES).exists() {
@@ -214,16 +219,22 @@ impl Store {
                 list.join(", ")
             )));
         }
-        let doomed = self.unstage(&dir)?;
-        if doomed.is_some() {
-            self.event(&Event::new(EventKind::Volume, "destroy", name).with("driver", "local"));
-        }
+        let told = Proof::Absent(self.below_root(&dir)).of(event("destroy", name));
+        let doomed = self.telling(&object(name), vec![told], || self.unstage(&dir))?;
         drop(references);
         match doomed {
             Some(doomed) => doomed.delete(),
             None => Err(Error::not_found(format!("No such volume: {name}"))),
         }
     }
+}
+
+fn object(name: &str) -> String {
+    format!("volume {name}")
+}
+
+fn event(action: &str, name: &str) -> Event {
+    Event::new(EventKind::Volume, action, name).with("driver", "local")
 }
 
 /// Docker's rule for volume names, in its words.

@@ -7,6 +7,7 @@ pub(crate) mod interface;
 pub(crate) mod mount;
 pub(crate) mod netlink;
 pub(crate) mod nfnetlink;
+pub(crate) mod open_files;
 pub(crate) mod process;
 pub(crate) mod quota;
 pub(crate) mod seccomp;

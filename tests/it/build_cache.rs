@@ -121,6 +121,13 @@ fn it_outlives_its_image_and_goes_when_told() {
         df.lines().any(|l| l.starts_with("Build Cache") && !l.contains(" 0 ")),
         "{df}"
     );
+    let verbose = host.text("system df -v");
+    for part in ["CACHE ID", "regular", "exec.cachemount", "uuid"] {
+        assert!(verbose.contains(part), "{part} in {verbose}");
+    }
+    // So much may stay: nothing has to go.
+    host.text("builder prune -af --max-used-space 10gb");
+    assert_eq!(built(&host, &[], &text), first);
     // What the image needs stays, and is no longer known.
     host.text("builder prune -af");
     assert_eq!(host.text("run --rm --net none made cat /stamp"), first);

@@ -74,7 +74,16 @@ const COMMIT_POINTS: &[&str] = &[
 const LIVE_COMMIT_POINTS: &[&str] = &["frozen", "changes-copied"];
 
 /// Those between a change and its event.
-const EVENT_POINTS: &[&str] = &["creation-told", "destruction-untold", "start-untold", "end-untold"];
+const EVENT_POINTS: &[&str] = &[
+    "creation-told",
+    "destruction-untold",
+    "destruction-told",
+    "start-untold",
+    "end-untold",
+];
+
+/// Those of every other change with an event (`store/intents.rs`).
+const CHANGE_POINTS: &[&str] = &["change-announced", "change-untold", "change-told"];
 
 /// Those of a health check and of secrets.
 const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-doubled", "secret-dropped"];
@@ -445,4 +454,88 @@ fn checks_and_secrets_killed_anywhere() {
         host.run("secret rm s1").ok();
         assert_eq!(host.text("secret ls -q"), "", "{point}");
     }
+}
+
+/// Every kind of change: how it is made, how it is undone, and its event.
+const CHANGES: &[(&str, &str, &str)] = &[
+    ("volume create v1", "volume rm v1", "volume create"),
+    ("volume rm v2", "volume create v2", "volume destroy"),
+    ("network create n1", "network rm n1", "network create"),
+    ("network rm n2", "network create n2", "network destroy"),
+    ("secret create s1 SECRET", "secret rm s1", "secret create"),
+    ("secret rm s2", "secret create s2 SECRET", "secret remove"),
+    ("tag tiny t1", "rmi t1", "image tag"),
+    ("rmi t2", "tag tiny t2", "image untag"),
+    ("rmi NAMELESS", "import TAR", "image delete"),
+    ("import TAR i1", "rmi i1", "image import"),
+    ("commit x1 c1", "rmi c1", "container commit"),
+    ("pause x1", "unpause x1", "container pause"),
+    ("unpause x2", "pause x2", "container unpause"),
+    ("rename y1 y2", "inspect y2", "container rename"),
+    ("update --restart always y2", "inspect y2", "container update"),
+];
+
+/// What they need.
+const BEFORE_CHANGES: &[&str] = &[
+    "volume create v2",
+    "network create n2",
+    "secret create s2 SECRET",
+    "tag tiny t2",
+    "run -d --net none --name x1 tiny /tiny trap",
+    "run -d --net none --name x2 tiny /tiny trap",
+    "pause x2",
+    "create --net none --name y1 tiny",
+];
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn every_kind_of_change_is_told_once_whoever_is_killed() {
+    for point in CHANGE_POINTS {
+        let host = Host::new();
+        let path = |name: &str| host.scratch().join(name).display().to_string();
+        std::fs::write(path("secret"), "word").unwrap();
+        std::fs::write(path("tar"), crate::support::busybox_tar()).unwrap();
+        let nameless = host.text(["import", &path("tar")]);
+        let line = |line: &str| {
+            let line = line.replace("SECRET", &path("secret")).replace("TAR", &path("tar"));
+            line.replace("NAMELESS", &nameless)
+        };
+        for before in BEFORE_CHANGES {
+            host.run(line(before).as_str()).ok();
+        }
+        for (n, &(change, back, event)) in CHANGES.iter().enumerate() {
+            let at_first = told(&host, event);
+            killed(&host, point, &line(change));
+            let done = usize::from(*point != "change-announced");
+            // Either the reader settles it, or whoever changes the thing next.
+            if n % 2 == 0 {
+                assert_eq!(told(&host, event) - at_first, done, "{point}: {change}, by a reader");
+            }
+            // Done now, if it was not; making it the same again is an act of its own for some.
+            host.run(line(change).as_str());
+            let again = ["container update", "image import", "container commit"].contains(&event);
+            let times = if again { 1 + done } else { 1 };
+            let story = || host.text("events --no-stream");
+            assert_eq!(told(&host, event) - at_first, times, "{point}: {change}: {}", story());
+            host.run(line(back).as_str()).ok();
+            assert_eq!(told(&host, event) - at_first, times, "{point}: {back}: {}", story());
+            let left = std::fs::read_dir(host.root.join("events/intents")).unwrap().count();
+            assert_eq!(left, 0, "{point}: {change}");
+        }
+        for line in [
+            "rm -f x1 x2 y2",
+            "volume prune -af",
+            "network prune -f",
+            "secret rm --all",
+        ] {
+            host.run(line).ok();
+        }
+    }
+}
+
+fn told(host: &Host, event: &str) -> usize {
+    let all = host
+        .run(["events", "--no-stream", "--format", "{{.Type}} {{.Action}}"])
+        .ok();
+    all.lines().iter().filter(|line| *line == event).count()
 }

@@ -146,6 +146,13 @@ fn several_containers_at_once() {
     host.run("run --name long tiny /tiny lines 1").ok();
     let lines = host.run("logs x1 long").ok().lines();
     assert_eq!(lines, ["x1    | 1 line", "x1    | 2 line", "long  | 1 line"]);
+    // Whoever is named first: it goes by the time.
+    assert_eq!(host.run("logs long x1").ok().lines(), lines);
+    assert_eq!(
+        host.run("logs --tail 1 long x1").ok().lines(),
+        ["x1    | 2 line", "long  | 1 line"]
+    );
+    assert_eq!(host.run("logs -f long x1").ok().lines(), lines);
     assert_eq!(host.run("logs --names long").ok().lines(), ["long  | 1 line"]);
     assert_eq!(host.run("logs --color long x1").ok().text().matches("\x1b[").count(), 6);
     host.run("logs x1 none").fails(1).says(&["No such container: none"]);

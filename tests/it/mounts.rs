@@ -41,8 +41,17 @@ fn a_container_on_the_host() {
     let held = fs::File::open(place.join("later")).unwrap();
     host.run("unmount c").fails(1).says(&["is in use"]);
     host.text("umount -f c");
-    drop(held);
     assert!(!place.exists());
+    // As long as somebody is in it, there is no second mount of the same files.
+    host.text("stop -t 0 c");
+    let refused = host.run("start c");
+    assert!(
+        refused.code != 0 && refused.err().contains("unmounted by force"),
+        "{}",
+        refused.err()
+    );
+    drop(held);
+    host.text("start c");
     assert_eq!(host.text("mount"), "");
     // One that runs is mounted as it is; it goes with its container.
     let place = PathBuf::from(host.text("mount c"));

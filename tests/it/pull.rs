@@ -2,7 +2,7 @@
 
 use crate::support::faults::{Fault, Faults};
 use crate::support::registry::{Registry, barge};
-use crate::support::{Cmd, Host, Tar, kill, seconds, tiny, wait_until};
+use crate::support::{Cmd, Host, Tar, kill, seconds, tiny, tiny_tar, wait_until};
 use nix::sys::signal::Signal;
 use serde_json::json;
 use std::fs;
@@ -322,6 +322,51 @@ fn platforms_gather_under_a_name() {
     host.text(["tag", &name, &there]);
     let pushed = barge(&host, ["push", "-q", &name]).run().ok().text();
     assert_eq!(pushed, digest);
+    // An index that leads there by way of another, and one that does so alone.
+    let size = fs::metadata(registry.blob(&digest)).unwrap().len();
+    let inner = json!({"mediaType": "application/vnd.docker.distribution.manifest.list.v2+json", "digest": digest,
+        "size": size});
+    host.barge("import --platform linux/riscv64 - beside")
+        .stdin(&tiny_tar())
+        .run()
+        .ok();
+    let beside = barge(&host, ["push", "-q", "beside", &registry.name("multi:beside")])
+        .run()
+        .ok()
+        .text();
+    let size = fs::metadata(registry.blob(&beside)).unwrap().len();
+    let beside = json!({"mediaType": "application/vnd.docker.distribution.manifest.v2+json", "digest": beside,
+        "size": size, "platform": {"os": "linux", "architecture": "riscv64"}});
+    for (tag, entries) in [("alone", vec![inner.clone()]), ("outer", vec![inner, beside])] {
+        host.text("image prune -a -f");
+        let outer = json!({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json",
+            "manifests": entries});
+        let digest = registry.put_manifest("multi", tag, &outer);
+        let name = registry.name(&format!("multi:{tag}"));
+        barge(&host, ["pull", "--all-platforms", &name]).run().ok();
+        let said = barge(&host, ["pull", &name]).run().ok().text();
+        assert!(said.contains("up to date"), "{said}");
+        let there = registry.name(&format!("nested-{tag}:1"));
+        let pushed = barge(&host, ["push", "-q", &name, &there]).run().ok().text();
+        let sent = || fs::read_to_string(registry.blob(&pushed)).unwrap();
+        assert_eq!(pushed, digest, "{tag}: {}", sent());
+        // With all that is on the way, also by way of an archive.
+        let archive = host.scratch().join(tag);
+        host.text([
+            "save",
+            "--format",
+            "oci-archive",
+            "-o",
+            archive.to_str().unwrap(),
+            &name,
+        ]);
+        host.text("image prune -a -f");
+        host.text(["load", "-i", archive.to_str().unwrap()]);
+        assert_eq!(barge(&host, ["push", "-q", &name, &there]).run().ok().text(), digest);
+        host.text("image prune -a -f");
+        barge(&host, ["pull", "--all-platforms", &there]).run().ok();
+        host.run("system check").ok();
+    }
 }
 
 #[test]

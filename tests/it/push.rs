@@ -1,8 +1,9 @@
 //! `push`: what goes out keeps its digests, what is there is not sent, and what was killed is gone on with.
 
+use crate::support::content::noise;
 use crate::support::faults::{Fault, Faults};
 use crate::support::registry::{Registry, barge};
-use crate::support::{Host, seconds};
+use crate::support::{Host, Tar, seconds};
 use std::fs;
 
 #[test]
@@ -61,6 +62,69 @@ fn a_made_image_is_compressed_once() {
     host.text("image prune -a -f");
     barge(&host, ["pull", "-q", &registry.name("c:1")]).run().ok();
     host.run(["run", "--rm", &registry.name("c:1"), "true"]).ok();
+}
+
+#[test]
+fn a_layer_is_sent_while_it_is_made() {
+    let host = Host::bare();
+    let registry = Registry::new(&host);
+    let proxy = Faults::before(&registry);
+    let tar = Tar::new().file("noise", 0o644, noise(5_000_000)).bytes();
+    host.import("made", &tar);
+    let push = |faults: &[(&str, &str, Fault)], name: &str| {
+        host.text("system prune -f --blobs");
+        faults
+            .iter()
+            .for_each(|(method, path, fault)| proxy.fail(method, path, 1, fault.clone()));
+        let digest = barge(&host, ["push", "-q", "made", &proxy.name(name)])
+            .run()
+            .ok()
+            .text();
+        proxy.clear();
+        let lines = proxy.lines();
+        let blobs = |method: &str| {
+            let of = |l: &&String| l.starts_with(method) && l.contains("/blobs/uploads/");
+            lines.iter().filter(of).count()
+        };
+        (digest, blobs("PATCH"), blobs("PUT"))
+    };
+    // The layer in a PATCH that a PUT ends; the configuration in a PUT of its own.
+    let (digest, patches, puts) = push(&[], "streamed:1");
+    assert_eq!((patches, puts), (1, 2));
+    let blobs = registry.blobs();
+    let uploads = "/blobs/uploads/";
+    for (what, faults, puts) in [
+        ("wants a length", vec![("PATCH", uploads, Fault::status(411))], 2),
+        ("is busy", vec![("PATCH", uploads, Fault::status(503))], 2),
+        ("loses the answer", vec![("PATCH", uploads, Fault::CutAfter(0))], 2),
+        ("does not like it", vec![("PUT", uploads, Fault::status(400))], 3),
+    ] {
+        let name = format!("{}:1", what.replace(' ', "-").replace("'", ""));
+        assert_eq!(push(&faults, &name), (digest.clone(), 1, puts), "{what}");
+        assert_eq!(registry.blobs(), blobs, "{what}");
+        barge(&host, ["pull", "-q", &registry.name(&name)]).run().ok();
+    }
+    // Its compressed form is dropped, and known: where the registry has it, nothing is made.
+    let (again, patches, puts) = push(&[], "streamed:2");
+    assert_eq!((again, patches, puts), (digest, 0, 0));
+    host.run("system check").ok();
+    // The files are not any more what they were.
+    let file = fs::read_dir(host.root.join("layers"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path()
+        .join("diff/noise");
+    let mut content = fs::read(&file).unwrap();
+    content[4_000_000] ^= 1;
+    fs::write(&file, content).unwrap();
+    host.text("system prune -f --blobs");
+    let damaged = ["is damaged: its files have changed"];
+    let to = registry.name("damaged:1");
+    barge(&host, ["push", "made", &to]).run().fails(1).says(&damaged);
+    assert_eq!(registry.blobs(), blobs);
+    barge(&host, ["pull", &to]).run().fails(1);
 }
 
 #[test]

@@ -611,24 +611,14 @@ fn tags_come_in_pages() {
     assert_eq!(host.text("images -q").lines().count(), 1, "{}", image.digest);
 }
 
-/// Bytes that no compressor makes smaller.
-fn noise(length: usize) -> Vec<u8> {
-    let mut state = 0x9e37_79b9_u32;
-    let byte = || {
-        state ^= state << 13;
-        state ^= state >> 17;
-        state ^= state << 5;
-        state.to_le_bytes()[1]
-    };
-    std::iter::repeat_with(byte).take(length).collect()
-}
-
 #[test]
 fn a_broken_download_goes_on() {
     let host = Host::bare();
     let registry = Registry::new(&host);
     let proxy = Faults::before(&registry);
-    let tar = Tar::new().file("noise", 0o644, noise(3_000_000)).bytes();
+    let tar = Tar::new()
+        .file("noise", 0o644, crate::support::content::noise(3_000_000))
+        .bytes();
     let image = registry.publish_layer("a", "1", &tar);
     let (layer, size) = &image.layer;
     let name = image.name.replace(&registry.host, &proxy.host);
@@ -689,7 +679,9 @@ fn uploads_go_on() {
     let host = Host::bare();
     let registry = Registry::new(&host);
     let proxy = Faults::before(&registry);
-    let tar = Tar::new().file("noise", 0o644, noise(9_000_000)).bytes();
+    let tar = Tar::new()
+        .file("noise", 0o644, crate::support::content::noise(9_000_000))
+        .bytes();
     let image = registry.publish_layer("a", "1", &tar);
     let before = registry.blobs();
     pull(&host, &image.name).ok();

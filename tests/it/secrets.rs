@@ -95,7 +95,11 @@ fn a_restarted_container_has_its_secrets_and_exec_too() {
     );
     host.run("restart -t 0 x1").ok();
     assert_eq!(host.text("exec x1 cat /run/secrets/db"), "word");
+    // What it was started with is its own.
+    host.text("secret rm db");
+    assert_eq!(host.text(["exec", "x1", "sh", "-c", "echo $db"]), "word");
     host.text("rm -f x1");
+    host.barge("secret create db -").stdin(b"word").run().ok();
     // Whose it is in the container's numbers.
     let line = "run --rm --net none --userns 100000:200000 --secret db,uid=5,gid=6,mode=0400 busybox \
                 stat -c %u:%g:%a /run/secrets/db";

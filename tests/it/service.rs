@@ -237,6 +237,38 @@ fn a_shutdown_and_a_boot() {
 }
 
 #[test]
+fn one_that_waits_for_health_holds_up_nobody_at_boot() {
+    let host = Host::busybox();
+    let run = |name: &str, flags: &[&str]| {
+        let first = ["run", "-d", "--net", "none", "--restart", "always", "--name", name];
+        let all = [&first, flags, &["busybox", "sleep", "1000"]].concat();
+        host.run(all).ok();
+    };
+    let check = [
+        "--health-cmd",
+        "test -e /run/ok",
+        "--health-interval",
+        "50ms",
+        "--health-retries",
+        "10000",
+    ];
+    run("slow", &[&check[..], &["--tmpfs", "/run"]].concat());
+    host.run("exec slow touch /run/ok").ok();
+    run("web", &["--requires", "slow:healthy"]);
+    run("other", &[]);
+    host.run("system stop").ok();
+    assert_eq!(host.text("ps -q"), "");
+    let boot = host.barge("system start").spawn();
+    wait_until("the other one to run", || host.status("other") == "running");
+    wait_until("the slow one to run", || host.status("slow") == "running");
+    assert_eq!(host.status("web"), "exited");
+    host.run("exec slow touch /run/ok").ok();
+    assert_eq!(boot.wait().ok().lines(), ["slow", "other", "web"]);
+    assert_eq!(host.status("web"), "running");
+    host.text("rm -f web other slow");
+}
+
+#[test]
 fn a_unit_is_written_from_a_container() {
     let host = Host::new();
     host.barge([

@@ -85,6 +85,8 @@ impl Solver<'_> {
         }
         let inputs = Inputs::only(digest_of(&what));
         let cached = |found: &Known, this: &mut Self| {
+            // Whoever else waits for it is to find it, too.
+            this.slots[n].lock = None;
             this.take_cached(n, (&said, inputs.clone()), found)?;
             let done = Done {
                 cached: true,

@@ -42,7 +42,11 @@ fn define(command: Command) -> Command {
             "KEY=VALUE",
             "Only what was last used so long ago (until=24h), or before (until=2026-01-31)",
         ))
-        .arg(value("keep-storage", "SIZE", "Keep so much of it").alias("reserved-space"))
+        .arg(
+            value("keep-storage", "SIZE", "Keep so much of it")
+                .alias("reserved-space")
+                .alias("max-used-space"),
+        )
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {

@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, flag, value, words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::container::logs::{Options, logs};
+use crate::container::logs::{self, Options, Sink, logs};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::ContainerId;
 use crate::model::time::{Timestamp, parse_when};
@@ -23,7 +23,10 @@ pub(super) const SPEC: Spec = Spec {
             "barge logs -t --since 15m --until 5m web",
             "ten minutes of it, with times",
         ),
-        ("barge logs -f web db", "of both, each line with its name"),
+        (
+            "barge logs -f web db",
+            "of both in the order of time, each line with its name",
+        ),
     ],
     also: None,
     body: Body::Command {
@@ -94,27 +97,21 @@ fn colours_are_welcome() -> bool {
     set("NO_COLOR").is_none() && set("CLICOLOR").is_none_or(|v| v != "0") && set("TERM").is_none_or(|v| v != "dumb")
 }
 
-/// One after the other what there is; what is still to come, as it comes. One that fails keeps no other from being read.
+/// What there is by its times, what is still to come as it comes.
 fn several(store: &Store, ids: &[ContainerId], options: &Options, colour: bool) -> Result<u8> {
     let name = |id: &ContainerId| store.config(id).map_or_else(|_| id.short().to_owned(), |c| c.name);
     let names: Vec<String> = ids.iter().map(name).collect();
     let prefixes = prefixes(&names, colour);
     let alone = Mutex::new(());
-    let one = |(id, prefix): (&ContainerId, &String)| {
-        let mut out = Prefixed::new(prefix, &alone, std::io::stdout());
-        let mut err = Prefixed::new(prefix, &alone, std::io::stderr());
-        logs(store, id, options, &mut out, &mut err)
-    };
-    let each = ids.iter().zip(&prefixes);
-    let done: Vec<Result<()>> = match options.follow {
-        false => each.map(one).collect(),
-        true => std::thread::scope(|threads| {
-            let one = &one;
-            let all: Vec<_> = each.map(|pair| threads.spawn(move || one(pair))).collect();
-            let broken = || Err(Error::other("a thread ended early"));
-            all.into_iter().map(|t| t.join().unwrap_or_else(|_| broken())).collect()
-        }),
-    };
+    let mut sinks: Vec<Sink<'_>> = Vec::new();
+    for prefix in &prefixes {
+        sinks.push(Sink {
+            out: Box::new(Prefixed::new(prefix, &alone, std::io::stdout())),
+            err: Box::new(Prefixed::new(prefix, &alone, std::io::stderr())),
+        });
+    }
+    let done = logs::several(store, ids, options, &mut sinks);
+    drop(sinks);
     let mut code = 0;
     for failed in done.into_iter().filter_map(Result::err) {
         if failed.kind() == Kind::BrokenPipe {

@@ -8,7 +8,6 @@ use crate::cli::view::Look;
 use crate::cli::view::secret::{COLUMNS, Filters, Shown, VIEW, inspect};
 use crate::cli::{environment, view};
 use crate::error::{Context as _, Error, Result};
-use crate::model::event::{Event, EventKind};
 use crate::output::inspect::{Style as Page, inspect as show};
 use crate::output::listing::{self, Style};
 use crate::store::{Notes, Taken};
@@ -127,7 +126,6 @@ fn create(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let data = content(m)?;
     let store = session.store()?;
     let secret = store.create_secret(m.text("NAME").unwrap_or_default(), &data, notes, taken)?;
-    store.event(&Event::new(EventKind::Secret, "create", &secret.id).with("name", &secret.name));
     session.console.line(&secret.id)?;
     Ok(0)
 }
@@ -253,10 +251,7 @@ fn rm(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut code = 0;
     for name in names {
         match store.remove_secret(&name) {
-            Ok(secret) => {
-                store.event(&Event::new(EventKind::Secret, "remove", &secret.id).with("name", &secret.name));
-                session.console.line(&secret.id)?;
-            }
+            Ok(secret) => session.console.line(&secret.id)?,
             Err(e) if ignore && e.kind() == crate::error::Kind::NotFound => {}
             Err(e) => {
                 session.console.error(&e);

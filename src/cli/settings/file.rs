@@ -8,6 +8,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::model::near::nearest;
 use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, Command};
+use std::borrow::Cow;
 use std::path::Path;
 use toml::de::{DeTable, DeValue};
 
@@ -35,6 +36,7 @@ pub(super) fn of_directory(directory: &Path) -> Result<Own> {
 
 /// Adds what `text` says; `file` is only told.
 pub(super) fn parse(text: &str, file: &Path, own: &mut Own) -> Result<()> {
+    let text = &*without_comments(text);
     let reader = Reader { text, file };
     let document = DeTable::parse(text).map_err(|e| {
         let at = e.span().map_or(0, |s| s.start);
@@ -49,6 +51,19 @@ pub(super) fn parse(text: &str, file: &Path, own: &mut Own) -> Result<()> {
         )
     })?;
     reader.table(document.get_ref(), &[], own)
+}
+
+/// Every command reads the file, and most of the one that is shipped is comments: without those lines the parser has a
+/// tenth to do. The lines stay, so that errors name them. Text over several lines may hold what looks like a comment.
+fn without_comments(text: &str) -> Cow<'_, str> {
+    if text.contains("\"\"\"") || text.contains("'''") {
+        return Cow::Borrowed(text);
+    }
+    let mut kept = String::new();
+    for line in text.split_inclusive('\n') {
+        kept.push_str(if line.trim_start().starts_with('#') { "\n" } else { line });
+    }
+    Cow::Owned(kept)
 }
 
 struct Reader<'a> {
@@ -66,29 +81,40 @@ impl Reader<'_> {
     }
 
     fn table(&self, table: &DeTable<'_>, path: &[&'static str], own: &mut Own) -> Result<()> {
-        let mut parser = tree::parser(path).ok_or_else(|| Error::other("no such command"))?;
-        parser.build();
         // In the order of the file: the table has its own.
         let mut entries: Vec<_> = table.iter().collect();
         entries.sort_by_key(|(key, _)| key.span().start);
+        // Made for those that set something: the shipped file has a table for every command, and nothing in them.
+        let mut made = None;
         for (key, value) in entries {
             let (offset, name) = (key.span().start, key.get_ref().as_ref());
             let value = value.get_ref();
+            if let (Some(below), Some(table)) = (child(path, name), value.as_table()) {
+                self.table(table, &below, own)?;
+                continue;
+            }
             if path.is_empty() && name == "read" {
                 own.read = Some(self.kinds(offset, value)?);
                 continue;
             }
-            if let Some(arg) = flag(&parser, name).filter(|arg| !value.is_table() || takes_pairs(arg)) {
+            let parser = match &made {
+                Some(parser) => parser,
+                None => {
+                    let mut parser = tree::parser(path).ok_or_else(|| Error::other("no such command"))?;
+                    parser.build();
+                    &*made.insert(parser)
+                }
+            };
+            if let Some(arg) = flag(parser, name).filter(|arg| !value.is_table() || takes_pairs(arg)) {
                 let setting = self.setting(offset, path, arg, value)?;
-                check(&parser, &setting).map_err(|e| self.at(offset, e))?;
+                check(parser, &setting).map_err(|e| self.at(offset, e))?;
                 own.settings.push(setting);
                 continue;
             }
-            match (child(path, name), value.as_table()) {
-                (Some(below), Some(table)) => self.table(table, &below, own)?,
-                (Some(_), None) => return Err(self.at(offset, format!("[{name}] is a command: want a table"))),
-                (None, _) => return Err(self.unknown(offset, path, &parser, name)),
-            }
+            return Err(match child(path, name) {
+                Some(_) => self.at(offset, format!("[{name}] is a command: want a table")),
+                None => self.unknown(offset, path, parser, name),
+            });
         }
         Ok(())
     }

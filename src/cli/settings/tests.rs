@@ -42,6 +42,23 @@ fn a_table_is_a_command_and_a_key_its_flag() {
 }
 
 #[test]
+fn comments_count_as_lines_and_text_is_no_comment() {
+    let commented = "# barge\n\n[attach]\n# detach-keys = 'x'\n[run]\n  # mem\nmemory = '1g' # one\n";
+    assert_eq!(shown(&parsed(commented).unwrap()), ["run.memory=1g (c.toml, line 7)"]);
+    let text = "[run]\nentrypoint = \"\"\"\n# no comment\n\"\"\"\n";
+    assert_eq!(
+        shown(&parsed(text).unwrap()),
+        ["run.entrypoint=# no comment\n (c.toml, line 2)"]
+    );
+    assert!(
+        parsed("# a\n[run]\n# b\nmemroy = 1")
+            .unwrap_err()
+            .to_string()
+            .contains("line 4")
+    );
+}
+
+#[test]
 fn mistakes_are_named_by_their_line() {
     for (text, says, hint) in [
         (

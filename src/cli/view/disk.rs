@@ -2,6 +2,7 @@
 
 use super::Look;
 use super::{container as containers, image as images};
+use crate::build::prune::{self, Kept, Thing};
 use crate::container::list::{Entry, Selection, list};
 use crate::container::prune::used_volumes;
 use crate::error::Result;
@@ -9,9 +10,11 @@ use crate::image;
 use crate::image::disk::{Share, Tally};
 use crate::image::list::{Filter, Row};
 use crate::layer;
+use crate::model::digest::Digest;
 use crate::model::state::Status;
 use crate::output::listing::{self, Fields, Style, View};
 use crate::output::template::Template;
+use crate::output::terminal::clean;
 use crate::output::units;
 use crate::store::Store;
 use serde_json::{Map, Value, json};
@@ -30,6 +33,9 @@ pub(crate) const VIEW: View = View {
 };
 
 pub(crate) const COLUMNS: [&str; 5] = ["Type", "TotalCount", "Active", "Size", "Reclaimable"];
+
+/// Characters of an instruction in a table.
+const LONGEST_TEXT: usize = 60;
 
 /// A row.
 pub(crate) struct Shown {
@@ -80,7 +86,7 @@ pub(crate) struct Usage {
     rows: Vec<Row>,
     containers: Vec<Entry>,
     volumes: Vec<VolumeUse>,
-    cache: Tally,
+    cache: Vec<Kept>,
 }
 
 impl Usage {
@@ -99,7 +105,7 @@ impl Usage {
             rows: image::list::list(store, &all)?,
             containers: list(store, &containers)?,
             volumes: volumes(store)?,
-            cache: crate::build::prune::tally(store)?,
+            cache: prune::list(store)?,
         })
     }
 
@@ -119,7 +125,7 @@ impl Usage {
             ("Images", self.images.images),
             ("Containers", containers),
             ("Local Volumes", volumes),
-            ("Build Cache", self.cache),
+            ("Build Cache", prune::tally(&self.cache)),
             ("Blobs", self.images.blobs),
             ("Downloads", self.images.downloads),
         ]
@@ -214,6 +220,50 @@ impl Fields for VolumeUse {
     }
 }
 
+const CACHE: View = View {
+    headings: &[
+        ("ID", "CACHE ID"),
+        ("CacheType", "CACHE TYPE"),
+        ("Size", "SIZE"),
+        ("LastUsedSince", "LAST USED"),
+        ("InUse", "IN USE"),
+        ("Description", "DESCRIPTION"),
+    ],
+    id: "ID",
+};
+
+/// What a build has kept, with docker's words for its kinds.
+struct CacheRow<'a> {
+    kept: &'a Kept,
+    look: &'a Look,
+}
+
+impl Fields for CacheRow<'_> {
+    fn field(&self, name: &str) -> String {
+        let (id, kind, text) = match &self.kept.what {
+            Thing::Step(step) => (step.key.whole.hex(), "regular", &step.record.description),
+            Thing::Mount(mount) => (
+                Digest::of(mount.path.as_os_str().as_encoded_bytes()).hex(),
+                "exec.cachemount",
+                &mount.id,
+            ),
+        };
+        match name {
+            "ID" => id.chars().take(crate::model::id::SHORT).collect(),
+            "CacheType" => kind.to_owned(),
+            "Size" => units::size(self.kept.size),
+            "LastUsedSince" => self.look.ago(self.kept.last_used),
+            "InUse" => self.kept.in_use.to_string(),
+            "Description" => clean(text).chars().take(LONGEST_TEXT).collect(),
+            _ => String::new(),
+        }
+    }
+
+    fn labels(&self) -> Option<&BTreeMap<String, String>> {
+        None
+    }
+}
+
 /// One table after the other, or a template (or `json`) for the whole.
 pub(crate) fn verbose(usage: &Usage, look: &Look, format: Option<&str>) -> Result<String> {
     let share = |row: &Row| usage.images.shares.get(&row.id).copied().unwrap_or_default();
@@ -227,13 +277,14 @@ pub(crate) fn verbose(usage: &Usage, look: &Look, format: Option<&str>) -> Resul
         .iter()
         .map(|entry| ContainerRow(containers::Shown { entry, look }))
         .collect();
+    let cache: Vec<_> = usage.cache.iter().map(|kept| CacheRow { kept, look }).collect();
     match format.filter(|format| !format.trim().is_empty() && format.trim() != "table") {
         Some(format) => {
             let all = json!({
                 "Images": objects(&images::VIEW, &images),
                 "Containers": objects(&containers::VIEW, &containers),
                 "Volumes": objects(&VOLUMES, &usage.volumes),
-                "BuildCache": [],
+                "BuildCache": objects(&CACHE, &cache),
             });
             Ok(match format.trim() {
                 "json" => format!("{all}\n"),
@@ -268,7 +319,13 @@ pub(crate) fn verbose(usage: &Usage, look: &Look, format: Option<&str>) -> Resul
             table(&containers::VIEW, &containers, &container_columns, &mut out)?;
             out.extend_from_slice(b"\nLocal Volumes space usage:\n\n");
             table(&VOLUMES, &usage.volumes, &["Name", "Links", "Size"], &mut out)?;
-            out.extend_from_slice(b"\nBuild cache usage: 0B\n\n");
+            let size = units::size(prune::tally(&usage.cache).size);
+            out.extend_from_slice(format!("\nBuild cache usage: {size}\n\n").as_bytes());
+            if !cache.is_empty() {
+                let columns = CACHE.headings.iter().map(|(name, _)| *name);
+                table(&CACHE, &cache, &columns.collect::<Vec<_>>(), &mut out)?;
+                out.push(b'\n');
+            }
             let (blobs, downloads) = (
                 units::size(usage.images.blobs.size),
                 units::size(usage.images.downloads.size),

@@ -1,6 +1,7 @@
 //! The files of a log: `log.json` and the older `log.json.1`, `.2`, … of which any may be renamed at any moment.
 
-use crate::error::{Context, Result};
+use crate::error::{Context, Error, Result};
+use crate::model::log::{Record, Stamp};
 use crate::monitor::log::FILE;
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
@@ -136,29 +137,91 @@ impl LogFile {
         self.offset = offset;
     }
 
-    /// Hands on every whole line, without its newline. A line that is still being written stays for the next call:
-    /// the writer may also take it back when the disk is full.
-    pub(super) fn read(&mut self, buffer: &mut Vec<u8>, mut line: impl FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    /// Hands on every whole line, without its newline, until `line` wants no more. A line that is still being written
+    /// stays for the next call: the writer may also take it back when the disk is full.
+    pub(super) fn read(&mut self, buffer: &mut Vec<u8>, mut line: impl FnMut(&[u8]) -> Result<bool>) -> Result<()> {
         loop {
-            let read = self.file.read_at(buffer, self.offset).context("read log")?;
-            let block = &buffer[..read];
-            let Some(end) = memchr::memrchr(b'\n', block) else {
-                if read < buffer.len() {
+            let filled = self.fill(buffer)?;
+            if filled == 0 {
+                return Ok(());
+            }
+            let mut start = 0;
+            for at in memchr::memchr_iter(b'\n', &buffer[..filled]) {
+                if !line(&buffer[start..at])? {
                     return Ok(());
                 }
-                if buffer.len() < LONGEST_LINE {
-                    buffer.resize(buffer.len() * 2, 0);
-                } else {
-                    self.offset += read as u64;
-                }
-                continue;
-            };
-            let mut start = 0;
-            for at in memchr::memchr_iter(b'\n', &block[..=end]) {
-                line(&block[start..at])?;
                 start = at + 1;
             }
-            self.offset += start as u64;
         }
+    }
+
+    /// Reads some whole lines, and says how many bytes of the buffer they fill; 0 at the end of what is there.
+    pub(super) fn fill(&mut self, buffer: &mut Vec<u8>) -> Result<usize> {
+        loop {
+            let read = self.file.read_at(buffer, self.offset).context("read log")?;
+            if let Some(end) = memchr::memrchr(b'\n', &buffer[..read]) {
+                self.offset += end as u64 + 1;
+                return Ok(end + 1);
+            }
+            if read < buffer.len() {
+                return Ok(0);
+            }
+            if buffer.len() < LONGEST_LINE {
+                buffer.resize(buffer.len() * 2, 0);
+            } else {
+                self.offset += read as u64;
+            }
+        }
+    }
+
+    /// Bytes in it, read or not.
+    pub(super) fn length(&self) -> Result<u64> {
+        Ok(self.file.metadata()?.len())
+    }
+
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// The time of the first record that begins at `offset` or later; `None` if none is found nearby.
+    fn time_from(&self, offset: u64, buffer: &mut [u8]) -> Result<Option<Stamp>> {
+        let read = self.file.read_at(buffer, offset).context("read log")?;
+        let block = &buffer[..read];
+        let first = match offset {
+            0 => 0,
+            _ => match memchr::memchr(b'\n', block) {
+                Some(at) => at + 1,
+                None => return Ok(None),
+            },
+        };
+        let lines = block[first..].split_inclusive(|b| *b == b'\n');
+        let whole = lines.filter_map(|line| line.strip_suffix(b"\n"));
+        Ok(whole.filter_map(Record::parse).map(|record| record.time).next())
+    }
+
+    /// Passes over records before `time`, of a file whose records are in order; some of them may be left. `false` if
+    /// the first one is not before it.
+    pub(super) fn skip_to(&mut self, time: Stamp) -> Result<bool> {
+        let mut buffer = vec![0; BLOCK];
+        let is_before =
+            |offset, buffer: &mut [u8]| Ok::<_, Error>(self.time_from(offset, buffer)?.is_some_and(|t| t < time));
+        if !is_before(0, &mut buffer)? {
+            return Ok(false);
+        }
+        let (mut low, mut high) = (0, self.length()?);
+        while high - low > BLOCK as u64 {
+            let middle = low + (high - low) / 2;
+            match is_before(middle, &mut buffer)? {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        // To the beginning of a line.
+        let read = self.file.read_at(&mut buffer, low).context("read log")?;
+        self.offset = match memchr::memchr(b'\n', &buffer[..read]) {
+            Some(at) if low > 0 => low + at as u64 + 1,
+            _ => low,
+        };
+        Ok(true)
     }
 }

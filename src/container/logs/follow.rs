@@ -13,11 +13,13 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
+/// Which process writes a log now, if any.
+pub(super) type Writer<'a> = &'a (dyn Fn() -> Option<ProcessRef> + Sync);
+
 /// Tells when there may be more to read.
 pub(super) struct Watch<'a> {
     inotify: Inotify,
-    /// Which process writes the log now, if any.
-    writer: &'a dyn Fn() -> Option<ProcessRef>,
+    writer: Writer<'a>,
     /// The last one seen.
     monitor: Option<Monitor>,
 }
@@ -29,7 +31,7 @@ struct Monitor {
 
 impl Monitor {
     /// The writer, unless there is none, or still the one that is known to have ended.
-    fn find(writer: &dyn Fn() -> Option<ProcessRef>, ended: Option<ProcessRef>) -> Option<Self> {
+    fn find(writer: Writer<'_>, ended: Option<ProcessRef>) -> Option<Self> {
         let process = writer().filter(|process| ended != Some(*process))?;
         let pidfd = pidfd_open(Pid::from_raw(process.pid)?, PidfdFlags::empty()).ok()?;
         // Should another process have got its pid meanwhile, it is not the writer any more.
@@ -50,7 +52,7 @@ fn timespec(time: Duration) -> Timespec {
 }
 
 impl<'a> Watch<'a> {
-    pub(super) fn new(dir: &Path, writer: &'a dyn Fn() -> Option<ProcessRef>) -> Result<Self> {
+    pub(super) fn new(dir: &Path, writer: Writer<'a>) -> Result<Self> {
         let inotify = Inotify::init(InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK).context("watch")?;
         let events = AddWatchFlags::IN_MODIFY | AddWatchFlags::IN_CREATE | AddWatchFlags::IN_MOVED_TO;
         inotify.add_watch(dir, events).context("watch")?;
@@ -100,7 +102,7 @@ impl<'a> Watch<'a> {
                 // Likewise: what was written to the file before its successor came.
                 let next = dir.after(current.as_ref())?;
                 if let Some(file) = &mut current {
-                    file.read(&mut buffer, |line| print.line(line))?;
+                    file.read(&mut buffer, |line| print.line(line).map(|_| true))?;
                 }
                 match next {
                     Some(file) => current = Some(file),

@@ -113,7 +113,7 @@ fn all(lines: &mut Lines, monitor: Option<ProcessRef>, print: &mut Printer<'_>) 
         if fds[0].revents().is_empty() {
             continue;
         }
-        let more = lines.read(&mut |record| print.line(record))?;
+        let more = lines.read(&mut |record| print.line(record).map(drop))?;
         print.flush()?;
         if !more {
             return Ok(());
@@ -136,7 +136,7 @@ fn last(lines: &mut Lines, tail: u64, print: &mut Printer<'_>) -> Result<()> {
         }
         Ok(())
     })? {}
-    kept.iter().try_for_each(|record| print.line(record))
+    kept.iter().try_for_each(|record| print.line(record).map(drop))
 }
 
 struct Lines {

@@ -42,17 +42,28 @@ impl<'a> Printer<'a> {
         }
     }
 
+    /// Goes on where another one has ended, on the same outputs.
+    pub(super) fn resume(&mut self, (out, err): (bool, bool)) {
+        self.out.in_line = out;
+        self.err.in_line = err;
+    }
+
+    /// Whether the outputs are within a line.
+    pub(super) fn in_lines(&self) -> (bool, bool) {
+        (self.out.in_line, self.err.in_line)
+    }
+
     pub(super) fn span(&self) -> Span {
         self.span
     }
 
-    /// Takes one line of the log file.
-    pub(super) fn line(&mut self, line: &[u8]) -> Result<()> {
+    /// Takes one line of the log file. `false` if what follows is later than what is wanted.
+    pub(super) fn line(&mut self, line: &[u8]) -> Result<bool> {
         let Some(record) = Record::parse(line) else {
             return self.damaged_line(line);
         };
         if !self.span.contains(record.time) {
-            return Ok(());
+            return Ok(!self.span.is_long_after(record.time));
         }
         if record.stream != self.stream {
             self.write()?;
@@ -69,10 +80,9 @@ impl<'a> Printer<'a> {
         }
         self.output().in_line = self.buffer.last() != Some(&b'\n');
         if self.buffer.len() >= BLOCK {
-            self.write()
-        } else {
-            Ok(())
+            self.write()?;
         }
+        Ok(true)
     }
 
     /// Everything taken so far is out when this returns.
@@ -100,24 +110,26 @@ impl<'a> Printer<'a> {
         Ok(())
     }
 
-    fn damaged_line(&mut self, line: &[u8]) -> Result<()> {
+    fn damaged_line(&mut self, line: &[u8]) -> Result<bool> {
         if !self.damaged && !line.is_empty() {
             self.damaged = true;
             self.write()?;
             writeln!(self.err.to, "barge: the log has a damaged line, which is left out")?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::log::{Encoder, Stamp};
+    use crate::model::log::Encoder;
 
     const NO_SPAN: Span = Span {
         since: None,
         until: None,
+        early: None,
+        late: None,
     };
 
     fn record(stream: Stream, second: i64, text: &str) -> Vec<u8> {
@@ -169,19 +181,8 @@ mod tests {
 
     #[test]
     fn since_is_included_until_is_not() {
-        let at = |s| Some(Stamp::new(crate::model::time::Timestamp::from_second(s).unwrap()));
+        let at = |s| Some(crate::model::time::Timestamp::from_second(s).unwrap());
         let lines: Vec<_> = (0..5).map(|s| record(Stream::Stdout, s, &format!("{s}\n"))).collect();
-        assert_eq!(
-            print(
-                Span {
-                    since: at(1),
-                    until: at(3)
-                },
-                false,
-                &lines
-            )
-            .0,
-            "1\n2\n"
-        );
+        assert_eq!(print(Span::new(at(1), at(3)), false, &lines).0, "1\n2\n");
     }
 }

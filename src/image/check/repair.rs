@@ -33,7 +33,7 @@ pub(super) fn repair(store: &Store, damage: &Damage, runs: Runs<'_>) -> Result<S
             store.change_image(id, &held, |record| {
                 record
                     .manifests
-                    .retain(|m| m.digest != *digest && m.index != Some(*digest));
+                    .retain(|m| m.digest != *digest && m.indexes().all(|index| index != *digest));
             })?;
             store.remove_blob(digest, &held)?;
             Ok("forgotten: a push makes a new one".to_owned())
@@ -384,6 +384,7 @@ fn manifests_of(store: &Store, id: &ImageId) -> Result<Vec<ManifestRecord>> {
                 media_type: manifest::media_type(&parsed).to_owned(),
                 size,
                 index: None,
+                outer: Vec::new(),
             };
             found.insert(digest, record);
         }

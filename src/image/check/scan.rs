@@ -119,7 +119,7 @@ fn image(store: &Store, id: &ImageId, read: &mut BTreeSet<Digest>, found: Found<
         )?;
     }
     for manifest in &record.manifests {
-        for digest in [Some(manifest.digest), manifest.index].into_iter().flatten() {
+        for digest in manifest.indexes().chain([manifest.digest]) {
             if read.insert(digest)
                 && let Err(e) = store.read_blob(&digest)
             {

@@ -112,8 +112,9 @@ impl Intake<'_> {
         let config = crate::format::config::parse(new.config)?;
         let id = ImageId(Digest::of(new.config));
         let layers = ChainId::chain(&config.rootfs.diff_ids);
-        let (manifest, index) = (new.manifest.map(|(m, _)| m), new.index);
-        let mut blobs: Vec<&[u8]> = [Some(new.config), manifest, index].into_iter().flatten().collect();
+        let mut blobs = vec![new.config];
+        blobs.extend(new.manifest.map(|(manifest, _)| manifest));
+        blobs.extend(new.indexes);
         blobs.extend(new.v1.iter().map(|v1| v1.json));
         self.claim(&layers, &[])?;
         self.commit_all()?;
@@ -134,8 +135,10 @@ impl Intake<'_> {
                 return Err(Error::other(format!("image {}: layer {layer} is missing", id.short())));
             }
         }
-        self.store
-            .put_named_image(&record, &blobs, &held, |tags| self.name(tags, &record, new))?;
+        self.store.telling_image(&id, new.told.clone(), || {
+            self.store
+                .put_named_image(&record, &blobs, &held, |tags| self.name(tags, &record, new))
+        })?;
         Ok(id)
     }
 
@@ -169,10 +172,13 @@ impl V1Document<'_> {
 
 fn manifest_record(new: &NewImage<'_>) -> Option<ManifestRecord> {
     let (bytes, media_type) = new.manifest?;
+    let mut outer: Vec<Digest> = new.indexes.iter().map(|index| Digest::of(index)).collect();
+    let index = outer.pop();
     Some(ManifestRecord {
         digest: Digest::of(bytes),
         media_type: media_type.to_owned(),
         size: bytes.len() as u64,
-        index: new.index.map(Digest::of),
+        index,
+        outer,
     })
 }

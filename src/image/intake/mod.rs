@@ -18,6 +18,7 @@ use crate::format::media;
 use crate::image::progress::{Layer, Progress, Step};
 use crate::layer::{self, TarSum, compress};
 use crate::model::digest::Digest;
+use crate::model::event::Event;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::reference::Reference;
 use crate::store::{Claim, LayerBlob, LayerLock, LayerRecord, StagedFile, StagedLayer, Store};
@@ -66,8 +67,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) config: &'a [u8],
     /// The manifest it came with, and its media type.
     pub(crate) manifest: Option<(&'a [u8], &'a str)>,
-    /// The index that led to the manifest.
-    pub(crate) index: Option<&'a [u8]>,
+    /// The indexes that led to the manifest, the outermost first.
+    pub(crate) indexes: &'a [&'a [u8]],
     /// Names with a digest and no tag are kept as digests.
     pub(crate) names: &'a [Reference],
     /// The names stand for this image alone; else it is one more platform under each.
@@ -78,6 +79,8 @@ pub(crate) struct NewImage<'a> {
     pub(crate) v1: &'a [V1Document<'a>],
     /// Of the manifests that will be made for it.
     pub(crate) annotations: BTreeMap<String, String>,
+    /// What is told when it is made.
+    pub(crate) told: Option<Event>,
 }
 
 /// An image of a chain of 2013, and its document.

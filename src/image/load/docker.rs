@@ -39,7 +39,7 @@ fn image(archive: &Archive, entry: &Entry, described: &[Planned]) -> Result<Plan
         .find(|other| other.config == planned.config && is_packed(other))
     {
         planned.manifest.clone_from(&original.manifest);
-        planned.index.clone_from(&original.index);
+        planned.indexes.clone_from(&original.indexes);
         planned.layers.clone_from(&original.layers);
     }
     planned.names = entry.repo_tags.iter().map(|tag| name(tag)).collect::<Result<_>>()?;

@@ -8,11 +8,9 @@ use crate::error::{Context, Error, Result};
 use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{self, ImageManifest, Manifest};
 use crate::format::{layout, media};
+use crate::image::nesting::DEEPEST;
 use crate::model::digest::Digest;
 use crate::model::reference::Reference;
-
-/// Indexes in indexes.
-const DEEPEST: usize = 4;
 
 pub(super) fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     plan_some(archive, |_| true)
@@ -43,7 +41,7 @@ fn plan_some(archive: &Archive, is_meant: impl Fn(&Descriptor) -> bool) -> Resul
     for entry in index.images().filter(|entry| is_meant(entry)) {
         let names: Vec<Reference> = full_name(entry).map(name).transpose()?.into_iter().collect();
         let mut found = Vec::new();
-        match walk(archive, entry, None, DEEPEST, &mut found) {
+        match walk(archive, entry, &[], &mut found) {
             // Something else may be beside images; alone it is told.
             Err(e) if e.hint().is_some_and(|hint| hint == NOT_AN_IMAGE) => drop(refused.get_or_insert(e)),
             other => other?,
@@ -83,15 +81,9 @@ fn full_name(entry: &Descriptor) -> Option<&str> {
     layout::name_of(entry).filter(|name| name.contains(['/', ':']))
 }
 
-fn walk(
-    archive: &Archive,
-    entry: &Descriptor,
-    index: Option<&[u8]>,
-    depth: usize,
-    found: &mut Vec<Planned>,
-) -> Result<()> {
+fn walk(archive: &Archive, entry: &Descriptor, on_the_way: &[&[u8]], found: &mut Vec<Planned>) -> Result<()> {
     let path = layout::blob_path(&entry.digest);
-    if index.is_some() && archive.find(&path)?.is_none() {
+    if !on_the_way.is_empty() && archive.find(&path)?.is_none() {
         return Ok(());
     }
     let bytes = archive.need_blob(&path, &entry.digest)?;
@@ -100,14 +92,17 @@ fn walk(
         Manifest::Image(image) => {
             let mut planned = of_manifest(archive, &image, layout::blob_path)?;
             planned.manifest = Some((bytes, image.media_type().to_owned()));
-            planned.index = index.map(<[u8]>::to_vec);
+            planned.indexes = on_the_way.iter().map(|index| index.to_vec()).collect();
             found.push(planned);
             Ok(())
         }
-        Manifest::Index(_) if depth == 0 => Err(Error::other("indexes in indexes, too deep")).with_context(said),
+        Manifest::Index(_) if on_the_way.len() == DEEPEST => {
+            Err(Error::other("indexes in indexes, too deep")).with_context(said)
+        }
         Manifest::Index(inner) => {
+            let on_the_way = [on_the_way, &[&bytes]].concat();
             for entry in inner.images() {
-                walk(archive, entry, Some(&bytes), depth - 1, found)?;
+                walk(archive, entry, &on_the_way, found)?;
             }
             Ok(())
         }
@@ -146,7 +141,7 @@ pub(super) fn plan_flat(archive: &Archive, bytes: &[u8]) -> Result<Vec<Planned>>
                 if let Manifest::Image(image) = manifest::parse(&own, Some(&entry.media_type))? {
                     let mut planned = of_manifest(archive, &image, Digest::hex)?;
                     planned.manifest = Some((own, image.media_type().to_owned()));
-                    planned.index = Some(bytes.to_vec());
+                    planned.indexes = vec![bytes.to_vec()];
                     all.push(planned);
                 }
             }

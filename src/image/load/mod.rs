@@ -63,7 +63,7 @@ struct Planned {
     layers: Vec<Place>,
     /// With its media type.
     manifest: Option<(Vec<u8>, String)>,
-    index: Option<Vec<u8>>,
+    indexes: Vec<Vec<u8>>,
     names: Vec<Reference>,
 }
 
@@ -86,7 +86,7 @@ impl Planned {
             parsed,
             layers,
             manifest: None,
-            index: None,
+            indexes: Vec::new(),
             names: Vec::new(),
         })
     }
@@ -102,16 +102,11 @@ pub(crate) fn load(store: &Store, load: &Load, progress: &dyn Progress) -> Resul
     let planned = choose(plan(&archive)?, &load.platforms)?;
     let intake = Intake::new(store, progress)?;
     unpack(&intake, &archive, &planned, progress)?;
-    let loaded = finish(&intake, &planned)?;
-    for one in &loaded {
-        let event = Happened::new(EventKind::Image, "load", one.id);
-        let name = one
-            .names
-            .first()
-            .map_or_else(|| one.id.to_string(), ToString::to_string);
-        store.event(&event.with("name", name));
-    }
-    Ok(loaded)
+    let told = |id: ImageId, name: Option<&Reference>| {
+        let event = Happened::new(EventKind::Image, "load", id);
+        event.with("name", name.map_or_else(|| id.to_string(), ToString::to_string))
+    };
+    finish(&intake, &planned, Some(&told))
 }
 
 /// One image of an OCI layout, for the platform, as `FROM` takes it: it gets no name. `select` is `:TAG` or `@DIGEST`.
@@ -131,7 +126,7 @@ pub(crate) fn one_of_layout(
     planned.iter_mut().for_each(|image| image.names.clear());
     let intake = Intake::new(store, progress)?;
     unpack(&intake, &archive, &planned, progress)?;
-    let loaded = finish(&intake, &planned)?;
+    let loaded = finish(&intake, &planned, None)?;
     let first = loaded.first().map(|one| one.id);
     first.ok_or_else(|| Error::other("the layout has no image"))
 }
@@ -416,27 +411,35 @@ fn check_is_of(mut blob: &File, diff_id: &DiffId) -> Result<()> {
     }
 }
 
+/// The event of an image and the first of its names.
+type Tell<'a> = &'a dyn Fn(ImageId, Option<&Reference>) -> Happened;
+
 /// The images of one name are its platforms; what the name stood for before is replaced.
-fn finish(intake: &Intake, planned: &[Planned]) -> Result<Vec<Loaded>> {
+fn finish(intake: &Intake, planned: &[Planned], told: Option<Tell<'_>>) -> Result<Vec<Loaded>> {
     let mut named = BTreeSet::new();
     let mut loaded: BTreeMap<ImageId, Vec<Reference>> = BTreeMap::new();
     let mut order = Vec::new();
     for image in planned {
         let (first, further): (Vec<Reference>, Vec<Reference>) =
             image.names.iter().cloned().partition(|name| named.insert(name.clone()));
-        let finish = |names: &[Reference], replace| {
+        let made = ImageId(Digest::of(&image.config));
+        let known = loaded.contains_key(&made);
+        let told = told.filter(|_| !known).map(|of| of(made, image.names.first()));
+        let indexes: Vec<&[u8]> = image.indexes.iter().map(Vec::as_slice).collect();
+        let finish = |names: &[Reference], replace, told| {
             intake.finish(&NewImage {
                 config: &image.config,
                 manifest: image.manifest.as_ref().map(|(bytes, kind)| (&bytes[..], kind.as_str())),
-                index: image.index.as_deref(),
+                indexes: &indexes,
                 names,
                 replace,
+                told,
                 ..NewImage::default()
             })
         };
-        let id = finish(&first, true)?;
+        let id = finish(&first, true, told)?;
         if !further.is_empty() {
-            finish(&further, false)?;
+            finish(&further, false, None)?;
         }
         if !loaded.contains_key(&id) {
             order.push(id);

@@ -116,7 +116,10 @@ impl Transfer<'_> {
             }
         }
         let sent = |done| {
-            label.step(Step::Pushing { done, total: blob.size });
+            label.step(Step::Pushing {
+                done,
+                total: Some(blob.size),
+            });
         };
         self.remote
             .upload_blob(&blob.digest, blob.size, &mut self.opener(blob, layer)?, &sent)?;

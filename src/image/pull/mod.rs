@@ -15,21 +15,22 @@ use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{self, ImageManifest, Index, Manifest};
 use crate::format::{self, media};
 use crate::image::intake::{Intake, NewImage};
+use crate::image::nesting::DEEPEST;
 use crate::image::progress::{Event, Progress};
 use crate::model::digest::Digest;
-use crate::model::event::{Event as Told, EventKind};
+use crate::model::event::{Event as Happened, EventKind};
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::image::ImageConfig;
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::registry::{self, Access, Action, Remote, Selector};
 use crate::store::Store;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
 
 /// Configurations are a few kilobytes.
 const LARGEST_CONFIG: u64 = 8 << 20;
-/// An index may name another one.
-const DEEPEST_INDEX: usize = 3;
 
 /// What is asked of a pull.
 #[derive(Default, Clone)]
@@ -56,9 +57,6 @@ pub(crate) fn pull(store: &Store, typed: &str, options: &Options, progress: &dyn
     for (n, name) in candidates.iter().enumerate() {
         match pull_name(store, name, options, progress) {
             Ok(pulled) => {
-                for one in &pulled {
-                    store.event(&Told::new(EventKind::Image, "pull", &one.name).with("name", one.name.familiar_name()));
-                }
                 return Ok(pulled);
             }
             Err(e) if n + 1 == candidates.len() && tried.is_none() => return Err(e),
@@ -70,11 +68,13 @@ pub(crate) fn pull(store: &Store, typed: &str, options: &Options, progress: &dyn
 
 fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn Progress) -> Result<Vec<Pulled>> {
     let remote = Remote::open(name, Action::Pull, &options.access)?;
+    let told = Told::default();
     let pull = Pull {
         store,
         remote: &remote,
         options,
         progress,
+        told: &told,
     };
     let pulled = match options.all_tags {
         true => pull.all_tags(name),
@@ -83,12 +83,30 @@ fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn 
             pull.one(&name).map(|id| vec![Pulled { name, id }])
         }
     };
-    match pulled {
+    let pulled = match pulled {
         Err(e) if e.kind() != Kind::LoginRequired => match remote.of_2013(&e)? {
-            older if older.is_empty() => Err(e),
-            older => v1::pull(store, &older, name, options, progress),
+            older if older.is_empty() => return Err(e),
+            older => v1::pull(&pull, &older, name)?,
         },
-        other => other,
+        other => other?,
+    };
+    // Of an image that was here already nothing has changed, but it was asked for.
+    for event in pulled.iter().filter_map(|one| told.of(&one.name)) {
+        store.event(&event);
+    }
+    Ok(pulled)
+}
+
+/// Whose `pull` has been told.
+#[derive(Default)]
+struct Told(Mutex<BTreeSet<String>>);
+
+impl Told {
+    /// The event, unless it has been told.
+    fn of(&self, name: &Reference) -> Option<Happened> {
+        let mut told = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let event = Happened::new(EventKind::Image, "pull", name).with("name", name.familiar_name());
+        told.insert(name.to_string()).then_some(event)
     }
 }
 
@@ -120,6 +138,7 @@ struct Pull<'a> {
     remote: &'a Remote,
     options: &'a Options,
     progress: &'a dyn Progress,
+    told: &'a Told,
 }
 
 /// A manifest as it came.
@@ -129,20 +148,18 @@ struct Served {
     manifest: Manifest,
 }
 
-/// The index that a manifest was found in.
-#[derive(Clone, Copy)]
+/// How a manifest was found.
 struct From<'a> {
     /// What the name is known by.
     digest: Digest,
-    index: Option<&'a [u8]>,
-    /// Indexes on the way.
-    depth: usize,
+    /// On the way, the outermost first.
+    indexes: Vec<&'a [u8]>,
 }
 
 /// What a manifest that is known here leads to.
 #[derive(Clone, Copy)]
 enum LeadsTo {
-    /// An index, to this manifest.
+    /// An index, perhaps by way of others, to this manifest.
     Chosen(Digest),
     /// To one image.
     TheOne,
@@ -199,13 +216,9 @@ impl Pull<'_> {
         }
         let from = From {
             digest,
-            index: None,
-            depth: 0,
+            indexes: Vec::new(),
         };
-        let id = match self.options.all_platforms {
-            true => self.every_platform(name, &served)?,
-            false => self.bring(name, &served, from)?,
-        };
+        let id = self.bring(name, &served, &from)?;
         self.say_status(name, &digest, before != self.known(name)?);
         Ok(id)
     }
@@ -278,16 +291,23 @@ impl Pull<'_> {
 
     /// What a known digest leads to, for the platform that is wanted; `None` if there is nothing for it.
     fn leads_to(&self, digest: &Digest) -> Result<Option<LeadsTo>> {
-        // A schema 1 manifest is not kept, and leads to one image.
-        let Ok(bytes) = self.store.read_blob(digest) else {
-            return Ok(Some(LeadsTo::TheOne));
-        };
-        Ok(match manifest::parse(&bytes, None)? {
-            Manifest::Index(index) => index
-                .choose(&self.platform())
-                .map(|chosen| LeadsTo::Chosen(chosen.digest)),
-            _ => Some(LeadsTo::TheOne),
-        })
+        let platform = self.platform();
+        let mut at = *digest;
+        for _ in 0..=DEEPEST {
+            // A schema 1 manifest is not kept, and leads to one image.
+            let Ok(bytes) = self.store.read_blob(&at) else { break };
+            match manifest::parse(&bytes, None)? {
+                Manifest::Index(index) => match index.choose(&platform) {
+                    Some(chosen) => at = chosen.digest,
+                    None => return Ok(None),
+                },
+                _ => break,
+            }
+        }
+        Ok(Some(match at == *digest {
+            true => LeadsTo::TheOne,
+            false => LeadsTo::Chosen(at),
+        }))
     }
 
     fn is_whole(&self, layers: &[ChainId]) -> bool {
@@ -333,9 +353,10 @@ impl Pull<'_> {
         })
     }
 
-    fn bring(&self, name: &Reference, served: &Served, from: From<'_>) -> Result<ImageId> {
+    fn bring(&self, name: &Reference, served: &Served, from: &From<'_>) -> Result<ImageId> {
         match &served.manifest {
             Manifest::Image(image) => self.image(name, served, image, from),
+            Manifest::Index(index) if self.options.all_platforms => self.every_platform(name, served, index, from),
             Manifest::Index(index) => {
                 let platform = self.platform();
                 let chosen = index.choose(&platform).ok_or_else(|| index.none_for(&platform))?;
@@ -346,28 +367,18 @@ impl Pull<'_> {
         }
     }
 
-    fn entry(&self, name: &Reference, served: &Served, entry: &Descriptor, from: From<'_>) -> Result<ImageId> {
-        if from.depth >= DEEPEST_INDEX {
+    fn entry(&self, name: &Reference, served: &Served, entry: &Descriptor, from: &From<'_>) -> Result<ImageId> {
+        if from.indexes.len() >= DEEPEST {
             return Err(Error::other(format!("{name}: its indexes never come to an image")));
         }
         let chosen = self.fetch(Selector::Digest(&entry.digest), Some(entry))?;
-        let from = From {
-            index: Some(&served.bytes),
-            depth: from.depth + 1,
-            ..from
-        };
-        self.bring(name, &chosen, from)
+        let mut indexes = from.indexes.clone();
+        indexes.push(&served.bytes);
+        let digest = from.digest;
+        self.bring(name, &chosen, &From { digest, indexes })
     }
 
-    fn every_platform(&self, name: &Reference, served: &Served) -> Result<ImageId> {
-        let from = From {
-            digest: served.digest,
-            index: None,
-            depth: 0,
-        };
-        let Manifest::Index(index) = &served.manifest else {
-            return self.bring(name, served, from);
-        };
+    fn every_platform(&self, name: &Reference, served: &Served, index: &Index, from: &From<'_>) -> Result<ImageId> {
         let mut last = None;
         for entry in in_order(index, &self.platform()) {
             last = Some(self.entry(name, served, entry, from)?);
@@ -375,17 +386,16 @@ impl Pull<'_> {
         last.ok_or_else(|| index.none_for(&self.platform()))
     }
 
-    fn image(&self, name: &Reference, served: &Served, manifest: &ImageManifest, from: From<'_>) -> Result<ImageId> {
+    fn image(&self, name: &Reference, served: &Served, manifest: &ImageManifest, from: &From<'_>) -> Result<ImageId> {
         let intake = Intake::new(self.store, self.progress)?;
-        let index = from.index.map(Digest::of);
         let mut blobs = vec![served.digest, manifest.config.digest];
-        blobs.extend(index);
+        blobs.extend(from.indexes.iter().map(|index| Digest::of(index)));
         blobs.extend(manifest.layers.iter().map(|layer| layer.digest));
         intake.claim(&[], &blobs)?;
         let bytes = self.config(&manifest.config)?;
         let config = format::config::parse(&bytes)?;
         format::config::check_against(&config, manifest.layers.len())?;
-        self.check_platform(name, &config, from.index.is_some())?;
+        self.check_platform(name, &config, !from.indexes.is_empty())?;
         let chains = ChainId::chain(&config.rootfs.diff_ids);
         intake.claim(&chains, &[])?;
         let jobs = plan::jobs(&manifest.layers, &config.rootfs.diff_ids)?;
@@ -394,8 +404,9 @@ impl Pull<'_> {
         intake.finish(&NewImage {
             config: &bytes,
             manifest: Some((&served.bytes, manifest.media_type())),
-            index: from.index,
+            indexes: &from.indexes,
             names: &names,
+            told: self.told.of(name),
             ..NewImage::default()
         })
     }

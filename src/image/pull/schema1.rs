@@ -38,6 +38,7 @@ impl Pull<'_> {
         intake.finish(&NewImage {
             config: &config,
             names: &names(name, digest),
+            told: self.told.of(name),
             ..NewImage::default()
         })
     }

@@ -24,20 +24,15 @@ use std::sync::{Mutex, PoisonError};
 const AT_ONCE: usize = 4;
 
 /// From the first of `repositories` that has it.
-pub(super) fn pull(
-    store: &Store,
-    repositories: &[Repository<'_>],
-    name: &Reference,
-    options: &Options,
-    progress: &dyn Progress,
-) -> Result<Vec<Pulled>> {
+pub(super) fn pull(of: &super::Pull<'_>, repositories: &[Repository<'_>], name: &Reference) -> Result<Vec<Pulled>> {
     let mut failure: Option<Error> = None;
     for repository in repositories {
         let pull = Pull {
-            store,
+            store: of.store,
             repository,
-            options,
-            progress,
+            options: of.options,
+            progress: of.progress,
+            told: of.told,
         };
         match pull.run(name) {
             Ok(pulled) => return Ok(pulled),
@@ -52,6 +47,7 @@ struct Pull<'a> {
     repository: &'a Repository<'a>,
     options: &'a Options,
     progress: &'a dyn Progress,
+    told: &'a super::Told,
 }
 
 /// An image of the chain that has to be fetched.
@@ -200,6 +196,7 @@ impl Pull<'_> {
             config: &config,
             names,
             v1: &documents,
+            told: self.told.of(name),
             ..NewImage::default()
         })
     }

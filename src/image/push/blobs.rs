@@ -1,22 +1,27 @@
 //! Sends the blobs of an image, several at a time: looked for there first, mounted from another repository of the same
 //! registry where one has it, uploaded otherwise.
 
+use super::Push;
+use super::compress::Making;
 use super::form::{Form, Packing, is_foreign, made};
-use super::{Push, compress};
+use super::growing::{End, Follower, Growing};
 use crate::error::{Context, Error, Result};
 use crate::format::descriptor::Descriptor;
-use crate::format::media::Compression;
+use crate::format::media::{self, Compression};
 use crate::image::progress::{self, Step};
 use crate::model::id::ChainId;
 use crate::model::image::ImageRecord;
 use crate::model::reference::Reference;
-use crate::registry::{Blob, Mount};
+use crate::registry::{Blob, Mount, Passing, Remote, Upload};
+use crate::store::LayerBlob;
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 const AT_ONCE: usize = 4;
+/// What turns out to have less than so many bytes is sent when it is whole, in one request with its length.
+const AT_LENGTH: u64 = 1 << 20;
 
 /// Sends all but the manifest, which is complete then.
 pub(super) fn send(push: &Push<'_>, image: &ImageRecord, mut form: Form, to: &Reference) -> Result<Form> {
@@ -127,14 +132,14 @@ struct Outgoing<'a> {
 
 impl Outgoing<'_> {
     fn run(&self, blob: Option<&Descriptor>) -> Result<Descriptor> {
-        let made_now;
-        let descriptor = match blob {
-            Some(descriptor) => descriptor,
-            None => {
-                made_now = self.compress()?;
-                &made_now
-            }
-        };
+        match blob {
+            Some(descriptor) => self.send(descriptor),
+            None => self.make(),
+        }
+    }
+
+    /// A blob that is known.
+    fn send(&self, descriptor: &Descriptor) -> Result<Descriptor> {
         if is_foreign(descriptor) || self.push.remote.has_blob(&descriptor.digest)? {
             self.label.step(Step::PushExists);
             return Ok(descriptor.clone());
@@ -144,26 +149,94 @@ impl Outgoing<'_> {
         Ok(descriptor.clone())
     }
 
-    fn compress(&self) -> Result<Descriptor> {
-        let _turn = self.compressing.lock().unwrap_or_else(PoisonError::into_inner);
-        let compression = self.packing.compression;
+    /// A layer that is not compressed yet.
+    fn make(&self) -> Result<Descriptor> {
+        let (store, chain, compression) = (self.push.store, self.chain, self.packing.compression);
         if compression == Compression::None {
-            let record = self.push.store.layer(self.chain)?;
-            let size = crate::image::save::plain_length(self.push.store, self.chain)?;
-            return Ok(made(self.dialect, compression, record.diff_id.0, size));
+            let record = store.layer(chain)?;
+            let size = crate::image::save::plain_length(store, chain)?;
+            return self.send(&made(self.dialect, compression, record.diff_id.0, size));
         }
+        let described = |blob: &LayerBlob| made(self.dialect, compression, blob.digest, blob.size);
+        // It was once, and dropped; the registry may have it still.
+        for blob in self.compressed()? {
+            if self.push.remote.has_blob(&blob.digest)? {
+                self.label.step(Step::PushExists);
+                return Ok(described(&blob));
+            }
+        }
+        let turn = self.compressing.lock().unwrap_or_else(PoisonError::into_inner);
         // It may be in the image twice, or have been pushed by another process just now.
-        let media_type = crate::format::media::oci_layer(compression);
-        let known = self.push.store.layer(self.chain)?.blobs;
-        let known = known.into_iter().rev().find(|b| {
-            crate::format::media::oci_form(&b.media_type) == media_type && self.push.store.has_blob(&b.digest)
-        });
-        let blob = match known {
-            Some(blob) => blob,
-            None => compress::keep(self.push.store, &self.push.claim, self.chain, self.packing, media_type)
-                .with_context(|| format!("compress layer {}", self.chain))?,
+        if let Some(blob) = self.compressed()?.iter().find(|b| store.has_blob(&b.digest)) {
+            drop(turn);
+            return self.send(&described(blob));
+        }
+        let blob = self.compress_and_upload(turn)?;
+        self.label.step(Step::Pushed);
+        Ok(described(&blob))
+    }
+
+    /// What the layer has been compressed to, newest first; some of it may have been dropped.
+    fn compressed(&self) -> Result<Vec<LayerBlob>> {
+        let media_type = media::oci_layer(self.packing.compression);
+        let mut known = self.push.store.layer(self.chain)?.blobs;
+        known.retain(|blob| media::oci_form(&blob.media_type) == media_type);
+        known.reverse();
+        Ok(known)
+    }
+
+    /// Sends what is there while the rest is made. When all is made, the next layer's turn is.
+    fn compress_and_upload(&self, turn: MutexGuard<'_, ()>) -> Result<LayerBlob> {
+        let making = Making {
+            store: self.push.store,
+            chain: self.chain,
+            packing: self.packing,
         };
-        Ok(made(self.dialect, compression, blob.digest, blob.size))
+        // First, as it may be refused.
+        let upload = self.push.remote.begin_upload()?;
+        let made = making.begin()?;
+        let growing = made.growing.clone();
+        std::thread::scope(|scope| {
+            let sending = std::thread::Builder::new()
+                .name("upload".to_owned())
+                .spawn_scoped(scope, || self.follow(upload, &growing))
+                .context("start a thread")?;
+            let written = making.write(made);
+            drop(turn);
+            let kept = written
+                .and_then(|written| making.keep(written, &self.push.claim))
+                .with_context(|| format!("compress layer {}", self.chain));
+            let sent = sending
+                .join()
+                .map_err(|_| Error::other("the sending thread panicked"))?;
+            kept.and_then(|blob| {
+                sent.with_context(|| format!("layer {}", blob.digest))?;
+                Ok(blob)
+            })
+        })
+    }
+
+    /// Sends a blob that is being made.
+    fn follow(&self, mut upload: Upload, growing: &Arc<Growing>) -> Result<()> {
+        let told = |done: u64, total: Option<u64>| self.label.step(Step::Pushing { done, total });
+        if !growing.ends_within(AT_LENGTH) {
+            let body = Passing {
+                reader: Box::new(Follower::new(growing.clone())),
+                sent: &|done| told(done, None),
+            };
+            upload = Remote::stream(upload, body);
+        }
+        let End::Whole { digest, size } = growing.end() else {
+            // Why, the writing end says; the registry drops what nobody ends.
+            return Ok(());
+        };
+        let blob = Blob {
+            digest: &digest,
+            size,
+            open: &mut || Ok(Box::new(Follower::new(growing.clone()))),
+            sent: &|done| told(done, Some(size)),
+        };
+        self.push.remote.upload_into(upload, blob)
     }
 
     fn mount_or_upload(&self, descriptor: &Descriptor) -> Result<()> {
@@ -173,13 +246,13 @@ impl Outgoing<'_> {
             .find(|(_, layers)| layers.contains(self.chain))
             .map(|(repository, _)| repository);
         let upload = match from {
-            None => None,
+            None => self.push.remote.begin_upload()?,
             Some(from) => match self.push.remote.mount_blob(&descriptor.digest, from)? {
                 Mount::Mounted => {
                     self.label.step(Step::Mounted(from));
                     return Ok(());
                 }
-                Mount::Upload(upload) => Some(upload),
+                Mount::Upload(upload) => upload,
             },
         };
         let file = self.file(descriptor)?;
@@ -191,24 +264,16 @@ impl Outgoing<'_> {
         let sent = |done: u64| {
             self.label.step(Step::Pushing {
                 done,
-                total: descriptor.size,
+                total: Some(descriptor.size),
             });
         };
-        match upload {
-            Some(upload) => self.push.remote.upload_into(
-                upload,
-                Blob {
-                    digest: &descriptor.digest,
-                    size: descriptor.size,
-                    open: &mut open,
-                    sent: &sent,
-                },
-            )?,
-            None => self
-                .push
-                .remote
-                .upload_blob(&descriptor.digest, descriptor.size, &mut open, &sent)?,
-        }
+        let blob = Blob {
+            digest: &descriptor.digest,
+            size: descriptor.size,
+            open: &mut open,
+            sent: &sent,
+        };
+        self.push.remote.upload_into(upload, blob)?;
         self.label.step(Step::Pushed);
         Ok(())
     }
@@ -218,11 +283,15 @@ impl Outgoing<'_> {
         if let Ok(file) = self.push.store.open_blob(&descriptor.digest) {
             return Ok(file);
         }
-        let plain = Packing {
-            compression: Compression::None,
-            level: None,
+        let plain = Making {
+            store: self.push.store,
+            chain: self.chain,
+            packing: Packing {
+                compression: Compression::None,
+                level: None,
+            },
         };
-        let written = compress::write(self.push.store, self.chain, plain)?;
+        let written = plain.write(plain.begin()?)?;
         match written.digest == descriptor.digest {
             true => Ok(written.staged.file().try_clone().context("open blob")?),
             false => Err(Error::not_found(format!("No such blob: {}", descriptor.digest))

@@ -4,12 +4,14 @@
 mod blobs;
 mod compress;
 mod form;
+mod growing;
 mod v1;
 
 use crate::error::{Error, Result};
 use crate::format::descriptor::Descriptor;
-use crate::format::manifest::{Dialect, Index, Manifest};
-use crate::format::{self, media};
+use crate::format::manifest::{Dialect, Index};
+use crate::format::media;
+use crate::image::nesting::{self, Kept};
 use crate::image::progress::{Event, Progress};
 use crate::image::resolve;
 use crate::model::digest::Digest;
@@ -161,20 +163,27 @@ impl Push<'_> {
             sent.push((image.id, self.image(image, to)?));
         }
         let tag = to.tag.as_deref().unwrap_or_default();
-        let (descriptor, bytes) = match sent.as_slice() {
-            [(_, only)] => (only.descriptor(), only.bytes.clone()),
-            several => {
-                for (_, form) in several {
-                    let d = form.descriptor();
+        let indexes = self.indexes(&images, &sent)?;
+        for (_, form) in sent.iter().filter(|_| !indexes.is_empty()) {
+            let d = form.descriptor();
+            self.remote
+                .put_manifest(Selector::Digest(&d.digest), &d.media_type, &form.bytes)?;
+        }
+        let (descriptor, bytes) = match (indexes.split_last(), sent.as_slice()) {
+            (Some((leading, inner)), _) => {
+                for index in inner {
+                    let d = &index.descriptor;
                     self.remote
-                        .put_manifest(Selector::Digest(&d.digest), &d.media_type, &form.bytes)?;
+                        .put_manifest(Selector::Digest(&d.digest), &d.media_type, &index.bytes)?;
                 }
-                self.index(&images, several)?
+                (leading.descriptor.clone(), leading.bytes.as_slice())
             }
+            (None, [(_, only), ..]) => (only.descriptor(), only.bytes.as_slice()),
+            (None, []) => return Err(not_here(name)),
         };
         self.remote
-            .put_manifest(Selector::Tag(tag), &descriptor.media_type, &bytes)?;
-        self.remember(&images, &sent, (&descriptor, &bytes), to)?;
+            .put_manifest(Selector::Tag(tag), &descriptor.media_type, bytes)?;
+        self.remember(&images, &sent, &indexes, to)?;
         self.progress.event(Event::Line(&format!(
             "{tag}: digest: {} size: {}",
             descriptor.digest, descriptor.size
@@ -198,7 +207,7 @@ impl Push<'_> {
         for id in ids {
             let image = self.store.image(&id)?;
             let mut blobs = vec![image.id.0];
-            blobs.extend(image.manifests.iter().flat_map(|m| [Some(m.digest), m.index]).flatten());
+            blobs.extend(image.manifests.iter().flat_map(|m| m.indexes().chain([m.digest])));
             blobs.extend(image.v1.iter().map(|v1| v1.json));
             for layer in &image.layers {
                 blobs.extend(self.store.layer(layer)?.blobs.iter().map(|blob| blob.digest));
@@ -219,40 +228,34 @@ impl Push<'_> {
         blobs::send(self, image, form, to)
     }
 
-    /// The index it came with if all that it lists goes out again; else one of what does.
-    fn index(&self, images: &[ImageRecord], sent: &[(ImageId, Form)]) -> Result<(Descriptor, Vec<u8>)> {
-        let entries: Vec<Descriptor> = images
-            .iter()
-            .zip(sent)
-            .map(|(image, (_, form))| Descriptor {
-                platform: Some(Platform::of(&image.config)),
-                ..form.descriptor()
-            })
-            .collect();
-        let has = |digest: &Digest| entries.iter().any(|entry| entry.digest == *digest);
-        let known = images
-            .iter()
-            .flat_map(|image| image.manifests.iter().rev())
-            .filter_map(|m| m.index);
-        for digest in known {
-            let Ok(bytes) = self.store.read_blob(&digest) else {
-                continue;
-            };
-            if let Ok(Manifest::Index(index)) = format::manifest::parse(&bytes, None)
-                && index.manifests.iter().all(|entry| has(&entry.digest))
-                && index.manifests.len() == entries.len()
-            {
-                return Ok((Descriptor::of(index.media_type(), &bytes), bytes));
-            }
+    /// The indexes it came with if all that they list goes out again; else, for several, one of what does. The last one
+    /// stands for all.
+    fn indexes(&self, images: &[ImageRecord], sent: &[(ImageId, Form)]) -> Result<Vec<Kept>> {
+        let going: Vec<Digest> = sent.iter().map(|(_, form)| form.descriptor().digest).collect();
+        let known = images.iter().flat_map(|image| image.manifests.iter().rev());
+        let known = known.flat_map(|manifest| manifest.indexes());
+        // One platform that was asked for is wanted alone.
+        if self.options.platform.is_none()
+            && let Some(kept) = nesting::unchanged(self.store, known, &going)
+        {
+            return Ok(kept);
         }
+        if sent.len() == 1 {
+            return Ok(Vec::new());
+        }
+        let entries = images.iter().zip(sent).map(|(image, (_, form))| Descriptor {
+            platform: Some(Platform::of(&image.config)),
+            ..form.descriptor()
+        });
         let all_docker = sent.iter().all(|(_, form)| form.manifest.dialect == Dialect::Docker);
         let index = Index {
             dialect: if all_docker { Dialect::Docker } else { Dialect::Oci },
-            manifests: entries,
+            manifests: entries.collect(),
             annotations: BTreeMap::new(),
         };
         let bytes = index.render()?;
-        Ok((Descriptor::of(index.media_type(), &bytes), bytes))
+        let descriptor = Descriptor::of(index.media_type(), &bytes);
+        Ok(vec![Kept { descriptor, bytes }])
     }
 
     /// What the images are known by now. One that was removed meanwhile stays so.
@@ -260,41 +263,51 @@ impl Push<'_> {
         &self,
         images: &[ImageRecord],
         sent: &[(ImageId, Form)],
-        (descriptor, bytes): (&Descriptor, &[u8]),
+        indexes: &[Kept],
         to: &Reference,
     ) -> Result<()> {
-        let by_digest = Reference {
-            tag: None,
-            digest: Some(descriptor.digest),
-            ..to.clone()
-        };
-        let index = (sent.len() > 1).then_some(descriptor.digest);
         for (image, (_, form)) in images.iter().zip(sent) {
             let own = form.descriptor();
+            let by_digest = Reference {
+                tag: None,
+                digest: Some(indexes.last().map_or(own.digest, |leading| leading.descriptor.digest)),
+                ..to.clone()
+            };
             let held = self.store.lock_shared()?;
             if !self.store.has_image(&image.id) {
                 continue;
             }
             let known = image.manifests.iter().find(|m| m.digest == own.digest);
+            let came_by = |m: &ManifestRecord| indexes.is_empty() || m.indexes().any(|i| leads(indexes, &i));
+            let (index, outer) = match (known.filter(|m| came_by(m)), indexes.last()) {
+                (Some(known), _) => (known.index, known.outer.clone()),
+                (None, leading) => (leading.map(|leading| leading.descriptor.digest), Vec::new()),
+            };
             let record = ImageRecord {
                 manifests: vec![ManifestRecord {
                     digest: own.digest,
                     media_type: own.media_type,
                     size: own.size,
-                    index: index.or(known.and_then(|m| m.index)),
+                    index,
+                    outer,
                 }],
                 ..image.clone()
             };
             let mut blobs: Vec<&[u8]> = vec![&form.config, &form.bytes];
-            if index.is_some() {
-                blobs.push(bytes);
-            }
+            blobs.extend(indexes.iter().map(|index| index.bytes.as_slice()));
             self.store.put_named_image(&record, &blobs, &held, |tags| {
                 tags.add(&by_digest, image.id, |_| false);
             })?;
         }
         Ok(())
     }
+}
+
+/// Whether it is the one that stands for all of them.
+fn leads(indexes: &[Kept], digest: &Digest) -> bool {
+    indexes
+        .last()
+        .is_some_and(|leading| leading.descriptor.digest == *digest)
 }
 
 /// The media type a configuration is sent as.

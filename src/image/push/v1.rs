@@ -165,7 +165,12 @@ impl Work<'_> {
             file.rewind()?;
             Ok(Box::new(file))
         };
-        let sent = |done: u64| label.step(Step::Pushing { done, total: size });
+        let sent = |done: u64| {
+            label.step(Step::Pushing {
+                done,
+                total: Some(size),
+            })
+        };
         let body = Repeatable {
             size,
             open: &mut open,
@@ -205,13 +210,10 @@ impl Work<'_> {
         });
         let blob = match known {
             Some(blob) => blob,
-            None => compress::keep(
-                store,
-                &self.push.claim,
-                chain,
-                Packing::default(),
-                media::OCI_LAYER_GZIP,
-            )?,
+            None => {
+                let packing = Packing::default();
+                compress::Making { store, chain, packing }.run(&self.push.claim)?
+            }
         };
         let file = store.open_blob(&blob.digest)?;
         let size = file.metadata()?.len();

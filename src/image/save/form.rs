@@ -4,11 +4,11 @@
 //! made: of the compressed layers that are known, and of plain tars where none is.
 
 use super::{image_manifest, is_docker};
-use crate::error::{Context, Error, Result};
+use crate::error::{Context, Result};
 use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{Dialect, ImageManifest};
 use crate::format::media;
-use crate::layer::{pack, tar_split};
+use crate::layer::{Sum, pack, tar_split};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::image::ImageRecord;
@@ -24,8 +24,8 @@ pub(super) struct Formed {
     pub(super) bytes: Vec<u8>,
     pub(super) config: Vec<u8>,
     pub(super) layers: Vec<FormedLayer>,
-    /// The index that led to the manifest, where it came from.
-    pub(super) index: Option<Digest>,
+    /// The indexes that led to the manifest, where it came from; the outermost first.
+    pub(super) indexes: Vec<Digest>,
 }
 
 pub(super) struct FormedLayer {
@@ -89,7 +89,7 @@ pub(super) fn form(store: &Store, image: &ImageRecord, wish: Wish) -> Result<For
         bytes,
         config,
         layers,
-        index: None,
+        indexes: Vec::new(),
     })
 }
 
@@ -138,7 +138,7 @@ fn as_it_came(store: &Store, image: &ImageRecord, config: &[u8], wish: Wish) -> 
                     descriptor: descriptor.clone(),
                 })
                 .collect(),
-            index: record.index,
+            indexes: record.indexes().collect(),
         }));
     }
     Ok(None)
@@ -209,9 +209,21 @@ pub(crate) fn write_plain(store: &Store, chain: &ChainId, out: &mut (dyn Write +
     let packed = pack::pack(dir.as_fd(), Some(out), &pack::Options::default())?;
     match packed.diff_id == diff_id {
         true => Ok(()),
-        false => Err(Error::other(format!(
-            "layer {} is damaged: its files have the digest {}",
-            diff_id, packed.diff_id
-        ))),
+        false => Err(tar_split::damaged(
+            diff_id,
+            &format!("its files have the digest {}", packed.diff_id),
+        )),
     }
+}
+
+/// The same for somebody who sums what is written anyway: what its sum has to be. `None`: it has been hashed instead.
+pub(crate) fn write_summed(store: &Store, chain: &ChainId, out: &mut (dyn Write + Send)) -> Result<Option<Sum>> {
+    if let Some(record) = store.open_tar_record(chain)?
+        && let Some(sum) = tar_split::sum(&record)
+    {
+        let dir = diff_dir(store, chain)?;
+        tar_split::rebuild_unchecked(&record, dir.as_fd(), out)?;
+        return Ok(Some(sum));
+    }
+    write_plain(store, chain, out).map(|()| None)
 }

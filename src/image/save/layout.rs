@@ -6,8 +6,10 @@ use super::select::Chosen;
 use crate::error::Result;
 use crate::format::descriptor::Descriptor;
 use crate::format::layout::{self, blob_path};
-use crate::format::manifest::{Dialect, Index, Manifest};
+use crate::format::manifest::{Dialect, Index};
 use crate::format::media;
+use crate::image::nesting::{self, Kept};
+use crate::model::digest::Digest;
 use crate::model::reference::Reference;
 use crate::store::Store;
 use std::collections::BTreeMap;
@@ -19,16 +21,23 @@ pub(super) fn write(store: &Store, chosen: &Chosen, output: &mut Output<'_>) -> 
         .map(|image| form(store, image, Wish::AsItCame))
         .collect::<Result<_>>()?;
     let mut entries = Vec::new();
-    let mut indexes = Vec::new();
+    let mut indexes: Vec<Kept> = Vec::new();
     for (name, images) in &chosen.names {
-        let descriptor = match images[..] {
-            [only] => formed[only].manifest.clone(),
-            _ => {
-                let (descriptor, bytes) = index_of(store, images.iter().map(|at| &formed[*at]).collect())?;
-                indexes.push((descriptor.digest, bytes));
-                descriptor
-            }
+        let images: Vec<&Formed> = images.iter().map(|at| &formed[*at]).collect();
+        let kept = indexes_of(store, &images)?;
+        let leading = kept.last().map(|index| &index.descriptor);
+        let descriptor = leading.or(images.first().map(|only| &only.manifest));
+        let Some(descriptor) = descriptor.cloned() else {
+            continue;
         };
+        for index in kept {
+            if indexes
+                .iter()
+                .all(|known| known.descriptor.digest != index.descriptor.digest)
+            {
+                indexes.push(index);
+            }
+        }
         entries.push(named(descriptor, name));
     }
     for (at, image) in formed.iter().enumerate() {
@@ -37,15 +46,12 @@ pub(super) fn write(store: &Store, chosen: &Chosen, output: &mut Output<'_>) -> 
         }
     }
     head(output, entries)?;
-    for (digest, bytes) in &indexes {
-        output.file(&blob_path(digest), bytes)?;
+    for index in &indexes {
+        output.file(&blob_path(&index.descriptor.digest), &index.bytes)?;
     }
     for image in &formed {
         output.file(&blob_path(&image.manifest.digest), &image.bytes)?;
-        output.file(
-            &blob_path(&crate::model::digest::Digest::of(&image.config)),
-            &image.config,
-        )?;
+        output.file(&blob_path(&Digest::of(&image.config)), &image.config)?;
     }
     for layer in formed.iter().flat_map(|image| &image.layers) {
         output.layer(store, &blob_path(&layer.descriptor.digest), layer)?;
@@ -77,18 +83,15 @@ pub(super) fn named(mut descriptor: Descriptor, name: &Reference) -> Descriptor 
     descriptor
 }
 
-/// The index the images came by, if all it names is among them; else one of those that are here.
-fn index_of(store: &Store, images: Vec<&Formed>) -> Result<(Descriptor, Vec<u8>)> {
-    let common = images.first().and_then(|first| first.index);
-    if let Some(digest) = common.filter(|digest| images.iter().all(|image| image.index == Some(*digest)))
-        && let Ok(bytes) = store.read_blob(&digest)
-        && let Ok(Manifest::Index(index)) = crate::format::manifest::parse(&bytes, None)
-        && index
-            .manifests
-            .iter()
-            .all(|entry| images.iter().any(|image| image.manifest.digest == entry.digest))
-    {
-        return Ok((Descriptor::of(index.media_type(), &bytes), bytes));
+/// The indexes the images came by, if all that they name is among them; else, for several, one of those that are here.
+fn indexes_of(store: &Store, images: &[&Formed]) -> Result<Vec<Kept>> {
+    let going: Vec<Digest> = images.iter().map(|image| image.manifest.digest).collect();
+    let known = images.iter().flat_map(|image| image.indexes.iter().copied());
+    if let Some(kept) = nesting::unchanged(store, known, &going) {
+        return Ok(kept);
+    }
+    if images.len() == 1 {
+        return Ok(Vec::new());
     }
     let mut manifests: Vec<Descriptor> = images.iter().map(|image| image.manifest.clone()).collect();
     // Whichever came last: the same images are the same index.
@@ -99,5 +102,6 @@ fn index_of(store: &Store, images: Vec<&Formed>) -> Result<(Descriptor, Vec<u8>)
         annotations: BTreeMap::new(),
     };
     let bytes = index.render()?;
-    Ok((Descriptor::of(media::OCI_INDEX, &bytes), bytes))
+    let descriptor = Descriptor::of(media::OCI_INDEX, &bytes);
+    Ok(vec![Kept { descriptor, bytes }])
 }

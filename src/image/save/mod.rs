@@ -17,7 +17,7 @@ mod output;
 mod place;
 mod select;
 
-pub(crate) use form::{plain_length, write_plain};
+pub(crate) use form::{plain_length, write_plain, write_summed};
 pub(crate) use output::Output;
 pub(crate) use place::{into_directory, into_file};
 

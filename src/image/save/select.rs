@@ -36,7 +36,7 @@ impl Chosen {
             blobs.push(image.id.0);
             for manifest in &image.manifests {
                 blobs.push(manifest.digest);
-                blobs.extend(manifest.index);
+                blobs.extend(manifest.indexes());
                 if let Some((_, parsed)) = super::image_manifest(store, &manifest.digest, &manifest.media_type) {
                     blobs.extend(parsed.layers.iter().map(|layer| layer.digest));
                 }

@@ -5,7 +5,7 @@ use crate::error::{Context as _, Error, Result};
 use crate::model::digest::Digest;
 use crate::registry::endpoint::{Call, To};
 use crate::registry::failure::Trouble;
-use crate::registry::http::{Answer, Method, Payload, Repeatable};
+use crate::registry::http::{Answer, Method, Passing, Payload, Repeatable};
 use crate::registry::remote::{Action, Mount};
 use crate::registry::retry::Progress;
 use crate::registry::url::{Url, escape};
@@ -23,6 +23,10 @@ pub(crate) struct Upload {
     location: Url,
     name: String,
     sent: u64,
+    /// All of it was sent as it came, in one request without a length.
+    streamed: bool,
+    /// How much of it is there has to be asked.
+    broken: bool,
 }
 
 impl Repository {
@@ -52,6 +56,8 @@ impl Repository {
             location,
             name: self.name.clone(),
             sent: 0,
+            streamed: false,
+            broken: false,
         })
     }
 
@@ -98,16 +104,31 @@ impl Repository {
         )
     }
 
-    /// The same into an upload that has begun: what a refused mount gives.
+    /// Sends what the reader gives, as it comes, while neither its size nor its digest is known: what docker does with all
+    /// it compresses. To be ended by [`Self::upload_into`], which makes up for whatever goes wrong here.
+    pub(crate) fn stream(mut upload: Upload, body: Passing<'_>) -> Upload {
+        upload.broken = upload.feed(body).is_err();
+        upload
+    }
+
+    /// Sends the rest into an upload that has begun, and ends it.
     pub(crate) fn upload_into(&self, mut upload: Upload, mut blob: Blob<'_>) -> Result<()> {
         let blob = &mut blob;
         let mut progress = Progress::default();
+        if std::mem::take(&mut upload.broken) && upload.resume().is_none_or(|there| there == 0) {
+            upload = self.begin_upload()?;
+        }
         loop {
             let before = upload.sent;
             let trouble = match upload.attempt(blob) {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
+            if std::mem::take(&mut upload.streamed) {
+                // Perhaps it can only take what has a length.
+                upload = self.begin_upload()?;
+                continue;
+            }
             let endpoint = &upload.site.place.endpoint;
             if !endpoint.pause(&trouble, progress) {
                 return Err(trouble.error).with_context(|| format!("push {} to {}", blob.digest, self.name));
@@ -141,11 +162,30 @@ pub(crate) struct Blob<'a> {
 impl Upload {
     /// Everything that is not there yet, and the end of it.
     fn attempt(&mut self, blob: &mut Blob<'_>) -> Result<(), Trouble> {
-        if self.sent == 0 && self.whole(blob)? {
+        if self.sent == 0 && !self.streamed && self.whole(blob)? {
             return Ok(());
         }
-        self.pieces(blob)?;
+        if !self.streamed {
+            self.pieces(blob)?;
+        }
         self.close(blob.digest).map_err(Trouble::fatal)
+    }
+
+    /// All that the reader gives, in one request.
+    fn feed(&mut self, body: Passing<'_>) -> Result<(), Trouble> {
+        let mut call = Call::new(Method::PATCH, To::Url(&self.location), &self.site.scopes)
+            .header("content-type", "application/octet-stream")
+            .payload(Payload::Once(Some(body)));
+        let answer = self.site.place.endpoint.attempt(&mut call)?;
+        match answer.status {
+            200..300 => {
+                self.location = location(&answer).map_err(Trouble::fatal)?;
+                answer.drain();
+                self.streamed = true;
+                Ok(())
+            }
+            _ => Err(Trouble::fatal(self.site.place.endpoint.failed("refused", answer))),
+        }
     }
 
     /// All of it in one request; whether the registry takes so much at once.

@@ -49,6 +49,17 @@ pub(crate) fn is_frozen(paths: &[PathBuf]) -> bool {
         .is_some_and(|text| text.trim_ascii() != b"THAWED")
 }
 
+/// Which of the kernel's files says whether the container stands still, and how.
+pub(crate) fn says(paths: &[PathBuf], frozen: bool) -> Option<(PathBuf, &'static str)> {
+    let (v2, v1) = match frozen {
+        true => ("1", "FROZEN"),
+        false => ("0", "THAWED"),
+    };
+    let file = |name: &str| paths.iter().map(|path| path.join(name)).find(|file| file.exists());
+    let of_v2 = file("cgroup.freeze").map(|file| (file, v2));
+    of_v2.or_else(|| file("freezer.state").map(|file| (file, v1)))
+}
+
 /// Whether they go on by the deadline. What is gone has nothing to go on with.
 pub(crate) fn wait_thawed(paths: &[PathBuf], deadline: Instant) -> bool {
     paths.iter().filter(|path| path.exists()).all(|path| {

@@ -27,7 +27,7 @@ mod update;
 pub(crate) use check::check;
 pub(crate) use create::{Cgroup, DeviceFilter};
 pub(crate) use device::DEFAULT as DEFAULT_DEVICES;
-pub(crate) use freeze::{freeze, is_frozen, thaw, wait_thawed};
+pub(crate) use freeze::{freeze, is_frozen, says as freezer_says, thaw, wait_thawed};
 pub(crate) use host::{Controller, Host, Version, base, scope_name};
 pub(crate) use kill::kill_and_remove;
 pub(crate) use probe::{end_probe, open_for_probe, probe_group};

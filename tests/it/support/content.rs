@@ -97,3 +97,15 @@ impl Registry {
         }
     }
 }
+
+/// Bytes that no compressor makes smaller.
+pub fn noise(length: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_u32;
+    let byte = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[1]
+    };
+    std::iter::repeat_with(byte).take(length).collect()
+}

@@ -26,7 +26,7 @@ pub(super) fn scan(store: &Store, quick: bool, found: Found<'_>) -> Result<Count
         counts.images += 1;
         image(store, &id, &mut read, found)?;
     }
-    for id in store.layer_ids()? {
+    for id in lowest_first(store)? {
         counts.layers += 1;
         let damage = layer_damage(store, &id, quick);
         // Removed while it was looked at.
@@ -167,6 +167,16 @@ fn layer_content(store: &Store, id: &ChainId, record: &LayerRecord, quick: bool)
         true => Seen::Whole,
         false => Seen::Damaged(problems.join("; ")),
     })
+}
+
+/// A layer after those below it: its own implied directories are compared with theirs, which may have been repaired then.
+fn lowest_first(store: &Store) -> Result<Vec<ChainId>> {
+    let mut layers: Vec<ChainId> = store.layer_ids()?.into_iter().collect();
+    layers.sort_by_cached_key(|id| {
+        let below = store.layer(id).ok().and_then(|record| below(store, &record));
+        below.map_or(usize::MAX, |below| below.len())
+    });
+    Ok(layers)
 }
 
 /// The files of the layers below, base first; nothing if one of them is missing or its record is another's.

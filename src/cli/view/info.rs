@@ -4,8 +4,11 @@ use crate::cli::view::advice::{Facts, advice, remedy};
 use crate::cli::{COMMIT, VERSION};
 use crate::container::list::{self, Selection};
 use crate::error::Result;
+use crate::model::container::LogDriver;
 use crate::model::driver::Driver;
+use crate::model::time::Timestamp;
 use crate::output::units;
+use crate::registry::credentials::HUB_KEY;
 use crate::runtime::cgroup::{Controller, Host, Version};
 use crate::store::Store;
 use serde_json::{Value, json};
@@ -103,7 +106,8 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         .map(|w| format!("WARNING: {w}{}", remedy(w)))
         .collect();
     warnings.extend(advice(facts(store)).iter().map(|w| format!("WARNING: {w}")));
-    Ok(json!({
+    let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let mut info = json!({
         "Containers": containers.len(),
         "ContainersRunning": running,
         "ContainersPaused": paused,
@@ -123,7 +127,8 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "IPv4Forwarding": limits.forwarding,
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "KernelVersion": system.release().to_string_lossy(),
-        "OperatingSystem": operating_system(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        "OperatingSystem": operating_system(&os_release),
+        "OSVersion": os_field(&os_release, "VERSION_ID").unwrap_or_default(),
         "OSType": "linux",
         "Architecture": system.machine().to_string_lossy(),
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -132,7 +137,37 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "DockerRootDir": store.root().display().to_string(),
         "RunRoot": store.run_root().display().to_string(),
         "Warnings": warnings,
-    }))
+    });
+    if let (Some(info), Value::Object(more)) = (info.as_object_mut(), setup()) {
+        info.extend(more);
+    }
+    Ok(info)
+}
+
+/// What docker's scripts ask for besides, and what is so without looking at anything but the environment.
+fn setup() -> Value {
+    let proxy = |name: &str| {
+        let names = [name.to_lowercase(), name.to_owned()];
+        names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_default()
+    };
+    json!({
+        "SystemTime": Timestamp::now().to_string(),
+        "IndexServerAddress": HUB_KEY,
+        "HttpProxy": proxy("HTTP_PROXY"),
+        "HttpsProxy": proxy("HTTPS_PROXY"),
+        "NoProxy": proxy("NO_PROXY"),
+        "Labels": [],
+        "ExperimentalBuild": false,
+        // No daemon holds them: they live on whatever happens to this program.
+        "LiveRestoreEnabled": true,
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": false},
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
+            "Authorization": null,
+            "Log": LogDriver::ALL.map(LogDriver::name),
+        },
+    })
 }
 
 /// What there may be to warn of.
@@ -196,8 +231,12 @@ pub(crate) fn info_text(info: &Value) -> String {
 
 /// `PRETTY_NAME` of os-release(5).
 fn operating_system(os_release: &str) -> String {
-    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or("unknown", |name| name.trim_matches(['"', '\''])).to_owned()
+    os_field(os_release, "PRETTY_NAME").unwrap_or("unknown").to_owned()
+}
+
+fn os_field<'a>(os_release: &'a str, name: &str) -> Option<&'a str> {
+    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix('=');
+    Some(os_release.lines().find_map(value)?.trim_matches(['"', '\'']))
 }
 
 /// Client and server are one program here; docker's templates ask for either.
@@ -209,11 +248,13 @@ pub(crate) fn version() -> Result<Value> {
         other => other,
     };
     let own = json!({
+        "Platform": {"Name": "barge"},
         "Version": VERSION,
         "GitCommit": COMMIT,
         "Os": "linux",
         "Arch": architecture,
         "KernelVersion": system.release().to_string_lossy(),
+        "Experimental": false,
     });
     Ok(json!({"Client": own, "Server": own}))
 }

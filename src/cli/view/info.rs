@@ -97,6 +97,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
     let count = |states: &[&str]| containers.iter().filter(|c| states.contains(&c.state())).count();
     let (running, paused) = (count(&["running", "restarting"]), count(&["paused"]));
     let host = Host::probe()?;
+    let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let limits = Limits::probe(&host);
     let system = nix::sys::utsname::uname()?;
     let memory = nix::sys::sysinfo::sysinfo()?.ram_total();
@@ -106,7 +107,6 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         .map(|w| format!("WARNING: {w}{}", remedy(w)))
         .collect();
     warnings.extend(advice(facts(store)).iter().map(|w| format!("WARNING: {w}")));
-    let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let mut info = json!({
         "Containers": containers.len(),
         "ContainersRunning": running,
@@ -127,9 +127,14 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "IPv4Forwarding": limits.forwarding,
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "KernelVersion": system.release().to_string_lossy(),
-        "OperatingSystem": operating_system(&os_release),
-        "OSVersion": os_field(&os_release, "VERSION_ID").unwrap_or_default(),
+        "OperatingSystem": os_release_field(&os_release, "PRETTY_NAME"),
+        "OSVersion": os_release_field(&os_release, "VERSION_ID"),
         "OSType": "linux",
+        "IndexServerAddress": HUB_KEY,
+        "SystemTime": Timestamp::now().to_string(),
+        // What scripts ask for before they rely on it: there is no swarm, and no daemon that containers end with.
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": false},
+        "LiveRestoreEnabled": true,
         "Architecture": system.machine().to_string_lossy(),
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory,
@@ -151,16 +156,11 @@ fn setup() -> Value {
         names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_default()
     };
     json!({
-        "SystemTime": Timestamp::now().to_string(),
-        "IndexServerAddress": HUB_KEY,
         "HttpProxy": proxy("HTTP_PROXY"),
         "HttpsProxy": proxy("HTTPS_PROXY"),
         "NoProxy": proxy("NO_PROXY"),
         "Labels": [],
         "ExperimentalBuild": false,
-        // No daemon holds them: they live on whatever happens to this program.
-        "LiveRestoreEnabled": true,
-        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": false},
         "Plugins": {
             "Volume": ["local"],
             "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
@@ -201,7 +201,7 @@ pub(crate) fn info_text(info: &Value) -> String {
         (" Paused", "ContainersPaused"),
         (" Stopped", "ContainersStopped"),
         ("Images", "Images"),
-        ("Version", "ServerVersion"),
+        ("Server Version", "ServerVersion"),
         ("Storage Driver", "Driver"),
         ("Logging Driver", "LoggingDriver"),
         ("Cgroup Driver", "CgroupDriver"),
@@ -229,14 +229,14 @@ pub(crate) fn info_text(info: &Value) -> String {
     })
 }
 
-/// `PRETTY_NAME` of os-release(5).
-fn operating_system(os_release: &str) -> String {
-    os_field(os_release, "PRETTY_NAME").unwrap_or("unknown").to_owned()
-}
-
-fn os_field<'a>(os_release: &'a str, name: &str) -> Option<&'a str> {
-    let value = |line: &'a str| line.strip_prefix(name)?.strip_prefix('=');
-    Some(os_release.lines().find_map(value)?.trim_matches(['"', '\'']))
+/// Of os-release(5).
+fn os_release_field(os_release: &str, name: &str) -> String {
+    let value = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value
+        .map_or("unknown", |value| value.trim_matches(['"', '\'']))
+        .to_owned()
 }
 
 /// Client and server are one program here; docker's templates ask for either.
@@ -317,8 +317,10 @@ mod tests {
 
     #[test]
     fn the_name_of_the_system() {
-        assert_eq!(operating_system("ID=debian\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
-        assert_eq!(operating_system(""), "unknown");
+        let text = "ID=debian\nPRETTY_NAME=\"Debian 12\"\nVERSION_ID=12\n";
+        assert_eq!(os_release_field(text, "PRETTY_NAME"), "Debian 12");
+        assert_eq!(os_release_field(text, "VERSION_ID"), "12");
+        assert_eq!(os_release_field("", "PRETTY_NAME"), "unknown");
     }
 
     #[test]

@@ -56,7 +56,6 @@ mod stop;
 mod system;
 mod tag;
 mod top;
-mod unpause;
 mod update;
 mod version;
 mod volume;
@@ -100,7 +99,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     manifest::SPEC,
     mount::SPEC,
     network::SPEC,
-    pause::SPEC,
+    pause::PAUSE,
     port::SPEC,
     ps::SPEC,
     pull::SPEC,
@@ -121,7 +120,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     top::SPEC,
     mount::UNMOUNT.under_noun("umount"),
     mount::UNMOUNT,
-    unpause::SPEC,
+    pause::UNPAUSE,
     update::SPEC,
     version::SPEC,
     volume::SPEC,

@@ -47,8 +47,10 @@ impl Solver<'_> {
         let look = self.may_know(n, &key.family);
         self.layers.bring(top)?;
         let staged = self.layers.stage(top)?;
+        self.layers.hold(top)?;
         let mut kept = source.fds();
         kept.push(staged.lock());
+        kept.extend(self.layers.held());
         let task = task::start_bound(&kept, |talk| {
             if let Source::Context(context) = &source {
                 context.news();
@@ -89,8 +91,10 @@ impl Solver<'_> {
             };
             tell_news(talk, &source)?;
             Ok(written)
-        })?;
+        });
         drop(kept);
+        self.layers.let_go();
+        let task = task?;
         self.slots[n].phase = Phase::Copying(Box::new(Copying {
             number,
             statement: statement.clone(),

@@ -205,6 +205,16 @@ impl<'a> Solver<'a> {
         self.options.time.created.unwrap_or_else(Timestamp::now)
     }
 
+    /// What the cache says of a step whose history says `created`: that is the same, unless somebody has set it, which is
+    /// not for other builds.
+    fn made_at(&self, created: Timestamp) -> Timestamp {
+        match self.options.time.created {
+            Some(_) => Timestamp::now(),
+            None => created,
+        }
+    }
+
+    /// No file of a layer is younger. So it is one of the things that make the layer.
     fn latest(&self) -> Option<i64> {
         let times = &self.options.time;
         times.created.filter(|_| times.rewrite_files).map(Timestamp::as_second)
@@ -419,7 +429,7 @@ impl<'a> Solver<'a> {
         let top = stage.top;
         let key = CopyKey::new(
             &request,
-            transfer.link,
+            (transfer.link, self.latest()),
             self.tree_of(from.as_deref())
                 .map(|top| self.layers.chain(top))
                 .transpose()?,
@@ -461,7 +471,7 @@ impl<'a> Solver<'a> {
         let said = Said::Files(copied_text(&request, &content));
         let made = Made {
             inputs: inputs.clone(),
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: Some(content),
             latest: self.latest(),

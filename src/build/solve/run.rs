@@ -77,6 +77,7 @@ impl Solver<'_> {
             format!("{:?}", run.security),
             platform,
             surroundings(&self.options.run),
+            self.latest(),
         ])));
         let cached = |found: &Known, this: &mut Self| {
             // Whoever else waits for it is to find it, too.
@@ -168,7 +169,7 @@ impl Solver<'_> {
         let created = self.created();
         let made = Made {
             inputs,
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: None,
             latest: self.latest(),

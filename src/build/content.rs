@@ -80,6 +80,8 @@ pub(crate) struct Memo(Mutex<Known>);
 struct Known {
     contents: HashMap<Stamp, (Content, bool)>,
     changed: bool,
+    /// What [`Memo::news`] has not told yet.
+    new: Vec<(Stamp, Content)>,
 }
 
 impl Memo {
@@ -87,7 +89,7 @@ impl Memo {
     pub(crate) fn from_bytes(bytes: &[u8]) -> Memo {
         Memo(Mutex::new(Known {
             contents: read(bytes).unwrap_or_default(),
-            changed: false,
+            ..Known::default()
         }))
     }
 
@@ -97,26 +99,28 @@ impl Memo {
         if !known.changed {
             return None;
         }
-        let mut bytes = MAGIC.to_vec();
         let mut others = 0;
-        for (stamp, (content, used)) in &known.contents {
+        let kept = known.contents.iter().filter(|(_, (_, used))| {
             others += usize::from(!used);
-            if !used && others > MOST_OTHERS {
-                continue;
-            }
-            for number in [stamp.dev, stamp.ino, stamp.size] {
-                bytes.extend_from_slice(&number.to_le_bytes());
-            }
-            for (seconds, nanoseconds) in [stamp.mtime, stamp.ctime] {
-                bytes.extend_from_slice(&seconds.to_le_bytes());
-                bytes.extend_from_slice(&nanoseconds.to_le_bytes());
-            }
-            bytes.extend_from_slice(&content.bytes);
-            bytes.extend_from_slice(&content.xattrs);
+            *used || others <= MOST_OTHERS
+        });
+        Some(written(kept.map(|(stamp, (content, _))| (stamp, content))))
+    }
+
+    /// What was put in since this was asked last, for another process that has the same memo: [`Memo::learn`].
+    pub(super) fn news(&self) -> Vec<u8> {
+        let new = self.0.lock().map(|mut known| std::mem::take(&mut known.new));
+        let new = new.unwrap_or_default();
+        written(new.iter().map(|(stamp, content)| (stamp, content)))
+    }
+
+    pub(super) fn learn(&self, news: &[u8]) {
+        if let (Some(news), Ok(mut known)) = (read(news), self.0.lock()) {
+            known.changed |= !news.is_empty();
+            known
+                .contents
+                .extend(news.into_iter().map(|(stamp, (content, _))| (stamp, (content, true))));
         }
-        let digest: [u8; 32] = Sha256::digest(&bytes).into();
-        bytes.extend_from_slice(&digest);
-        Some(bytes)
     }
 
     pub(super) fn get(&self, stamp: &Stamp) -> Option<Content> {
@@ -130,9 +134,28 @@ impl Memo {
     pub(super) fn put(&self, stamp: Stamp, content: Content, before: (i64, u32)) {
         if let (true, Ok(mut known)) = (stamp.is_settled(before), self.0.lock()) {
             known.contents.insert(stamp, (content, true));
+            known.new.push((stamp, content));
             known.changed = true;
         }
     }
+}
+
+fn written<'a>(known: impl Iterator<Item = (&'a Stamp, &'a Content)>) -> Vec<u8> {
+    let mut bytes = MAGIC.to_vec();
+    for (stamp, content) in known {
+        for number in [stamp.dev, stamp.ino, stamp.size] {
+            bytes.extend_from_slice(&number.to_le_bytes());
+        }
+        for (seconds, nanoseconds) in [stamp.mtime, stamp.ctime] {
+            bytes.extend_from_slice(&seconds.to_le_bytes());
+            bytes.extend_from_slice(&nanoseconds.to_le_bytes());
+        }
+        bytes.extend_from_slice(&content.bytes);
+        bytes.extend_from_slice(&content.xattrs);
+    }
+    let digest: [u8; 32] = Sha256::digest(&bytes).into();
+    bytes.extend_from_slice(&digest);
+    bytes
 }
 
 fn read(bytes: &[u8]) -> Option<HashMap<Stamp, (Content, bool)>> {
@@ -296,6 +319,10 @@ mod tests {
         assert!((0..100).all(|ino| again.get(&stamp(ino, (1, 1))) == Some(CONTENT)));
         assert!(again.get(&stamp(1, (1, 2))).is_none());
         assert!(again.to_bytes().is_none(), "nothing is new");
+        let other = Memo::default();
+        other.learn(&memo.news());
+        assert_eq!(other.get(&stamp(99, (1, 1))), Some(CONTENT));
+        assert!(other.to_bytes().is_some() && other.news() == memo.news(), "told once");
         for damage in [0, 9, bytes.len() / 2, bytes.len() - 1] {
             let mut bad = bytes.clone();
             bad[damage] ^= 1;

@@ -257,9 +257,11 @@ fn git(at: &Path, words: &[&str]) -> Result<String> {
     }
     if !status.success() {
         let text = String::from_utf8_lossy(&err);
-        let last = text.lines().rfind(|l| !l.trim().is_empty()).unwrap_or("git failed");
-        let last = last.strip_prefix("fatal: ").unwrap_or(last);
-        return Err(Error::other(without_password(&last.escape_debug().to_string())));
+        // The first is the cause; what follows says which of its own programs failed by that.
+        let fatal = text.lines().find_map(|l| l.strip_prefix("fatal: "));
+        let said = fatal.or_else(|| text.lines().rfind(|l| !l.trim().is_empty()));
+        let clean = crate::build::state::printable(said.unwrap_or("git failed"));
+        return Err(Error::other(without_password(&clean)));
     }
     Ok(String::from_utf8_lossy(&out).into_owned())
 }

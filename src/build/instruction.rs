@@ -257,6 +257,14 @@ pub(crate) struct Run {
     pub(crate) mounts: Vec<RunMount>,
     pub(crate) network: RunNetwork,
     pub(crate) security: RunSecurity,
+    pub(crate) devices: Vec<RunDevice>,
+}
+
+/// `RUN --device=vendor/class=name[,required=false]`; `vendor/class` alone means all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct RunDevice {
+    pub(crate) name: Word,
+    pub(crate) required: bool,
 }
 
 /// What a RUN executes.

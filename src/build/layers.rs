@@ -617,13 +617,22 @@ impl<'a> Layers<'a> {
             return Ok(Rc::clone(view));
         }
         self.bring(top)?;
+        let view = Rc::new(self.look(top)?);
+        self.views.insert(top, Rc::clone(&view));
+        Ok(view)
+    }
+
+    /// The same for the caller alone. All of it must be here.
+    pub(crate) fn look(&self, top: Top) -> Result<View> {
         let mut lowers = vec![self.empty()];
         lowers.extend(self.dirs(top));
         let upper = match lowers.len() {
             1 => self.scratch.path().join("nothing"),
             _ => lowers.pop().unwrap_or_default(),
         };
-        let work = self.scratch.path().join(format!("view-{}", self.views.len()));
+        // A process beside the build has views of its own.
+        let name = format!("view-{}-{}", std::process::id(), self.views.len());
+        let work = self.scratch.path().join(name);
         make(&work)?;
         let stack = Overlay {
             lowers,
@@ -632,10 +641,12 @@ impl<'a> Layers<'a> {
             volatile: true,
             read_only: true,
         };
-        let mount = driver::mount(self.driver, &stack)?;
-        let view = Rc::new(View::of(mount)?);
-        self.views.insert(top, Rc::clone(&view));
-        Ok(view)
+        View::of(driver::mount(self.driver, &stack)?)
+    }
+
+    /// Whether what is written into the upper directory itself is seen in the tree.
+    pub(crate) fn upper_is_seen(&self) -> bool {
+        matches!(self.driver, Driver::Overlay)
     }
 
     /// A tree whose changes go into the staged layer.
@@ -692,7 +703,7 @@ impl<'a> Layers<'a> {
 #[derive(Debug)]
 pub(crate) struct View {
     root: OwnedFd,
-    _mount: OwnedFd,
+    mount: OwnedFd,
 }
 
 impl View {
@@ -700,7 +711,12 @@ impl View {
         use rustix::fs::{Mode, OFlags, openat};
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let root = openat(&mount, c".", flags, Mode::empty()).context("open a tree")?;
-        Ok(View { root, _mount: mount })
+        Ok(View { root, mount })
+    }
+
+    /// Both, for a process that is to see the tree too.
+    pub(crate) fn fds(&self) -> [BorrowedFd<'_>; 2] {
+        [self.root.as_fd(), self.mount.as_fd()]
     }
 }
 

@@ -18,6 +18,9 @@ use crate::store::Store;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// Lines at the end of a build.
+const MOST_WARNINGS: usize = 20;
+
 /// What a rule says about a place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Finding {
@@ -53,6 +56,8 @@ pub(crate) struct Known<'a> {
     pub(crate) contexts: &'a [String],
     /// The environment of an image that is here.
     pub(crate) env_of: &'a dyn Fn(&str) -> Option<Vec<ByteString>>,
+    /// Its platform.
+    pub(crate) platform_of: &'a dyn Fn(&str) -> Option<Platform>,
     /// Whether a path of the context is ignored.
     pub(crate) ignored: &'a dyn Fn(&str) -> bool,
 }
@@ -88,6 +93,7 @@ fn report(store: &Store, options: &Options, dockerfile: &Dockerfile, context: &c
             target: options.target.as_deref(),
             contexts: &contexts,
             env_of: &|name| env_of(store, name),
+            platform_of: &|name| platform_of(store, name),
             ignored: &|path| is_ignored(context, path),
         },
     )
@@ -103,6 +109,39 @@ fn is_ignored(context: &context::Context, path: &str) -> bool {
 /// Of an image in the store.
 fn env_of(store: &Store, name: &str) -> Option<Vec<ByteString>> {
     Some(resolve(store, name).ok()?.config.config.env)
+}
+
+fn platform_of(store: &Store, name: &str) -> Option<Platform> {
+    let config = resolve(store, name).ok()?.config;
+    Some(Platform {
+        os: config.os,
+        architecture: config.architecture,
+        variant: config.variant,
+        ..Platform::host()
+    })
+}
+
+/// What a build says at its end, in docker's form. What can't be checked has been said by the build itself.
+pub(crate) fn warnings(
+    store: &Store,
+    options: &Options,
+    dockerfile: &Dockerfile,
+    context: &context::Context,
+) -> Vec<String> {
+    let findings = report(store, options, dockerfile, context).map(|r| r.findings);
+    let findings = findings.unwrap_or_default();
+    let mut lines = Vec::new();
+    match findings.len() {
+        0 => return lines,
+        1 => lines.push(" 1 warning found (use --check to expand):".to_owned()),
+        n => lines.push(format!(" {n} warnings found (use --check to expand):")),
+    }
+    let line = |f: &Finding| format!(" - {}: {} (line {})", f.rule, f.text, f.place.line);
+    lines.extend(findings.iter().take(MOST_WARNINGS).map(line));
+    if findings.len() > MOST_WARNINGS {
+        lines.push(format!(" - and {} more", findings.len() - MOST_WARNINGS));
+    }
+    lines
 }
 
 /// Looks for everything. What can't be planned at all is an error, as in a build.
@@ -121,12 +160,16 @@ pub(crate) fn check(dockerfile: &Dockerfile, known: &Known<'_>) -> Result<Report
         linter.stage(stage);
     }
     linter.variables(&globals)?;
+    linter.descriptions();
     let mut checks = dockerfile.directives.check.clone();
     if let Some(text) = known.args.get("BUILDKIT_DOCKERFILE_CHECK") {
         checks = parser::checks_of_argument(text)?;
     }
     let mut findings = linter.findings;
     findings.retain(|f| !skipped(&checks, f.rule));
+    let experiment =
+        |rule: &str| checks.experimental_all || checks.experimental.iter().any(|e| e.eq_ignore_ascii_case(rule));
+    findings.retain(|f| f.rule != "InvalidDefinitionDescription" || experiment(f.rule));
     findings.sort_by(|a, b| (a.place.line, a.place.offset, a.rule).cmp(&(b.place.line, b.place.offset, b.rule)));
     findings.dedup();
     Ok(Report {
@@ -523,6 +566,47 @@ impl Linter<'_> {
         }
     }
 
+    /// A comment right above a stage or an argument says what that is, and begins with its name: `--call outline` shows
+    /// it. An experiment of docker's, off unless it is asked for.
+    fn descriptions(&mut self) {
+        let mut named: Vec<(&Place, Vec<&str>, &str)> = Vec::new();
+        let dockerfile = self.dockerfile;
+        for declaration in &dockerfile.globals {
+            named.push((&declaration.name.place, vec![&declaration.name], "argument"));
+        }
+        for stage in &dockerfile.stages {
+            named.extend(
+                stage
+                    .name
+                    .as_deref()
+                    .map(|name| (&stage.place, vec![name], "build stage")),
+            );
+            for statement in &stage.statements {
+                if let Instruction::Arg(all) = &statement.instruction {
+                    named.push((
+                        &statement.place,
+                        all.iter().map(|a| &*a.name.text).collect(),
+                        "argument",
+                    ));
+                }
+            }
+        }
+        for (place, names, what) in named {
+            let Some(comment) = place.comment_above() else { continue };
+            let first = comment.split(' ').next().unwrap_or_default();
+            // A directive is no description.
+            if names.contains(&first) || place.line <= 4 && comment.contains('=') && !comment.contains(' ') {
+                continue;
+            }
+            let name = if names.len() == 1 { names[0] } else { "NAME" };
+            self.add(
+                "InvalidDefinitionDescription",
+                place,
+                format!("a comment right above the {what} should begin with its name: `# {name} what it is`"),
+            );
+        }
+    }
+
     /// Variables that nothing sets; only where the base's environment is known.
     fn variables(&mut self, globals: &Globals) -> Result<()> {
         let request = plan::Request {
@@ -539,6 +623,18 @@ impl Linter<'_> {
         };
         let mut scopes: BTreeMap<usize, Scope> = BTreeMap::new();
         for planned in &plan.stages {
+            if let Base::Image(name) = &planned.base {
+                let wanted = planned.platform.as_ref().unwrap_or(&self.known.platforms.target);
+                let found = (self.known.platform_of)(name);
+                if let Some(found) = found.filter(|f| (&f.os, &f.architecture) != (&wanted.os, &wanted.architecture)) {
+                    let place = &self.dockerfile.stages[planned.index].place;
+                    self.add(
+                        "InvalidBaseImagePlatform",
+                        place,
+                        format!("{name} is here for {found}, where {wanted} is built"),
+                    );
+                }
+            }
             let path = || vec![ByteString::from(format!("PATH={DEFAULT_PATH}"))];
             let base = match &planned.base {
                 Base::Scratch => Some(Scope::stage(globals, &path())),
@@ -579,7 +675,9 @@ pub(crate) const RULES: &[&str] = &[
     "ExposeProtoCasing",
     "FromAsCasing",
     "FromPlatformFlagConstDisallowed",
+    "InvalidBaseImagePlatform",
     "InvalidDefaultArgInFrom",
+    "InvalidDefinitionDescription",
     "JSONArgsRecommended",
     "LegacyKeyValueFormat",
     "MaintainerDeprecated",

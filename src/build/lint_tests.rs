@@ -17,6 +17,13 @@ fn linted(text: &str) -> Report {
             target: None,
             contexts: &[],
             env_of: &|name| (name == "known").then(|| vec!["HOME=/".into()]),
+            platform_of: &|name| {
+                let other = Platform {
+                    architecture: "s390x".to_owned(),
+                    ..Platform::host()
+                };
+                (name == "foreign").then_some(other)
+            },
             ignored: &|path| path == "ignored",
         },
     )
@@ -51,6 +58,19 @@ fn every_rule_finds_and_does_not_find() {
             2,
             "FROM x AS a\nFROM y AS a",
             "FROM x AS a\nFROM y AS b",
+        ),
+        ("InvalidBaseImagePlatform", 1, "FROM foreign", "FROM known"),
+        (
+            "InvalidDefinitionDescription",
+            3,
+            "# check=experimental=all\n# about something\nFROM x AS b",
+            "# check=experimental=all\n# b is something\nFROM x AS b",
+        ),
+        (
+            "InvalidDefinitionDescription",
+            4,
+            "# check=experimental=InvalidDefinitionDescription\nFROM x\n# other\nARG V",
+            "FROM x\n# other\nARG V",
         ),
         ("ReservedStageName", 1, "FROM x AS scratch", "FROM x AS s"),
         ("JSONArgsRecommended", 2, "FROM x\nCMD a", "FROM x\nCMD [\"a\"]"),

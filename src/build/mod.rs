@@ -5,7 +5,7 @@
 //!   context, ignore, git, url    files that instructions may ask for, and the Dockerfile's text
 //!   lexer, parser, instruction, place    text → instructions, each with its place
 //!   expand                  variables
-//!   lint                    what parses but is likely not meant
+//!   lint, outline           what parses but is likely not meant; what can be asked for
 //!   plan                    which stages, in which order
 //!   solve, stage, state     executes them: one thread, many containers
 //!   run, mounts, files, copy     what instructions do
@@ -35,6 +35,7 @@ mod lexer;
 pub(crate) mod lint;
 mod mounts;
 pub(crate) mod options;
+pub(crate) mod outline;
 pub(crate) mod parser;
 mod pattern;
 pub(crate) mod place;
@@ -197,6 +198,9 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
     }
     if let Some(line) = unused {
         progress.event(Event::Line(&line));
+    }
+    for line in lint::warnings(store, options, &dockerfile, &main) {
+        progress.event(Event::Warning(&line));
     }
     let id = built.ids.first().map(ToString::to_string);
     if let (Some(path), Some(id)) = (&options.iid_file, &id) {

@@ -58,8 +58,7 @@ pub(crate) struct Options {
     pub(crate) replace_base: Option<String>,
     /// Most stages at once; `None` is as many as there are processors.
     pub(crate) jobs: Option<usize>,
-    /// `--check`: only the lints. `--call` of others is refused by the command line.
-    pub(crate) check: bool,
+    pub(crate) call: Call,
     /// History entries are left out.
     pub(crate) omit_history: bool,
     /// Labels of the base image are not taken over.
@@ -238,6 +237,20 @@ pub(crate) struct TimeOptions {
     pub(crate) created: Option<Timestamp>,
     /// `--rewrite-timestamp` (or `--timestamp`): no file of a new layer is younger than `created`.
     pub(crate) rewrite_files: bool,
+}
+
+/// `--call`: what is done.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Call {
+    #[default]
+    Build,
+    Check,
+    Outline {
+        json: bool,
+    },
+    Targets {
+        json: bool,
+    },
 }
 
 /// `--allow`.

@@ -44,6 +44,13 @@ impl Place {
             .map_or("", String::as_str)
     }
 
+    /// The comment right above it, without its `#`: what it is for, perhaps.
+    pub(crate) fn comment_above(&self) -> Option<String> {
+        let above = self.source.lines.get(self.line.checked_sub(2)?)?;
+        let comment = above.trim().strip_prefix('#')?.trim_start_matches('#').trim();
+        (!comment.is_empty()).then(|| comment.to_owned())
+    }
+
     /// In characters, from 1.
     pub(crate) fn column(&self) -> usize {
         let text = self.text();

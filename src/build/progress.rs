@@ -8,6 +8,13 @@ use std::time::Duration;
 /// Told by the solver. Several stages tell at once.
 pub(crate) trait Progress: Sync {
     fn event(&self, event: Event<'_>);
+
+    /// How often [`Progress::tick`] is wanted while nothing happens. There is no thread for it: the build forks.
+    fn pace(&self) -> Option<Duration> {
+        None
+    }
+
+    fn tick(&self) {}
 }
 
 pub(crate) enum Event<'a> {
@@ -17,6 +24,8 @@ pub(crate) enum Event<'a> {
     Step { step: StepNumber, change: Change<'a> },
     /// A line about the whole, in docker's words: `# Executing 2 build triggers`, `[Warning] One or more build-args …`.
     Line(&'a str),
+    /// What is likely not meant in the Dockerfile.
+    Warning(&'a str),
     /// What the person should know although nothing went wrong for good. Shown even with `-q`.
     Notice(&'a str),
     /// A base image, or an image that is pushed.
@@ -67,10 +76,6 @@ pub(crate) enum Change<'a> {
         bytes: &'a [u8],
     },
     /// Something is copied or fetched. `what` is a word or two.
-    #[cfg_attr(
-        not(test),
-        expect(dead_code, reason = "looks show it; COPY and ADD don't tell it yet")
-    )]
     Transfer {
         what: &'a str,
         done: u64,

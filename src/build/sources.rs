@@ -12,7 +12,7 @@ use crate::model::image::ImageRecord;
 use crate::model::platform::Platform;
 use crate::store::Store;
 use std::collections::BTreeMap;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 use std::rc::Rc;
 
@@ -28,6 +28,14 @@ impl Source {
         match self {
             Source::Context(context) => context.tree(),
             Source::Layers { view, .. } => Tree::of(view.as_fd()),
+        }
+    }
+
+    /// What another process needs of this one's to see the same files.
+    pub(crate) fn fds(&self) -> Vec<BorrowedFd<'_>> {
+        match self {
+            Source::Context(context) => vec![context.tree().root],
+            Source::Layers { view, .. } => view.fds().to_vec(),
         }
     }
 }

@@ -1,10 +1,13 @@
 //! One stage of a build as it is executed: its image so far, its files so far, and the instructions that are left.
 
+use crate::build::copy::Request;
 use crate::build::expand::Scope;
 use crate::build::instruction::Statement;
 use crate::build::layers::{LayerRef, Made, Top};
 use crate::build::mounts::Prepared;
 use crate::build::progress::StepNumber;
+use crate::build::solve::CopyKey;
+use crate::build::sources::Source;
 use crate::build::state::{Said, State};
 use crate::build::task::Task;
 use crate::container::step::RunningStep;
@@ -37,6 +40,7 @@ pub(crate) enum Phase {
     Waiting,
     Ready,
     Running(Box<Running>),
+    Copying(Box<Copying>),
     /// Another build makes the next step.
     Blocked(Box<Blocked>),
     Done,
@@ -80,6 +84,20 @@ pub(crate) struct Running {
     /// Held until it has ended.
     pub(crate) prepared: Prepared,
     pub(crate) exit: Option<u8>,
+}
+
+/// A step whose files are looked at or copied.
+pub(crate) struct Copying {
+    pub(crate) number: StepNumber,
+    pub(crate) statement: Statement,
+    /// Dropped before what it writes into.
+    pub(crate) task: Task,
+    pub(crate) staged: StagedLayer,
+    pub(crate) request: Request,
+    pub(crate) key: CopyKey,
+    /// Where from: what is learnt about its files is kept there.
+    pub(crate) source: Source,
+    pub(crate) began: Instant,
 }
 
 impl Running {

@@ -1,6 +1,7 @@
 //! What an image's configuration becomes by an instruction, and what its history says of it, in the words of docker's
 //! classic builder (pure). What touches files is done elsewhere.
 
+use crate::build::expand::exposed;
 use crate::build::instruction::{ArgDeclaration, CommandLine, HealthRule, Instruction, Statement};
 use crate::error::{Error, Result};
 use crate::image::change;
@@ -18,7 +19,12 @@ pub(crate) struct State {
     pub(crate) image: ImageConfig,
     /// CMD has been said in this stage: an ENTRYPOINT after it leaves it alone.
     cmd_set: bool,
+    /// Bytes of all that the history says.
+    said: usize,
 }
+
+/// Bytes that an image's history may have: a Dockerfile of some kilobytes can say any number of them.
+const LONGEST_HISTORY: usize = 32 << 20;
 
 /// An entry of the history: what it says, and whether the classic builder puts two blanks after `#(nop)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,7 +60,11 @@ impl State {
             ..ImageConfig::default()
         };
         default_path(&mut image);
-        State { image, cmd_set: false }
+        State {
+            image,
+            cmd_set: false,
+            said: 0,
+        }
     }
 
     /// `FROM` an image or another stage. The triggers of ONBUILD are taken out.
@@ -63,7 +73,13 @@ impl State {
         let triggers = std::mem::take(&mut image.config.on_build);
         image.author = String::new();
         default_path(&mut image);
-        (State { image, cmd_set: false }, triggers)
+        let said = image.history.iter().map(|h| h.created_by.len()).sum();
+        let state = State {
+            image,
+            cmd_set: false,
+            said,
+        };
+        (state, triggers)
     }
 
     /// What runs lines: SHELL, or `/bin/sh -c`.
@@ -131,11 +147,10 @@ impl State {
             }
             Instruction::Expose(ports) => {
                 for word in ports {
-                    let port =
-                        change::port(word).ok_or_else(|| word.place.error(format!("invalid port '{}'", &**word)))?;
-                    for port in each_port(&port) {
-                        config.exposed_ports.insert(port, Empty {});
-                    }
+                    let all = exposed(word).ok_or_else(|| word.place.error(format!("invalid port '{}'", &**word)))?;
+                    config
+                        .exposed_ports
+                        .extend(all.into_iter().map(|port| (port, Empty {})));
                 }
                 format!("EXPOSE {}", join(ports.iter().map(|p| &**p)))
             }
@@ -204,6 +219,11 @@ impl State {
         }))
     }
 
+    /// Whether another step may be noted.
+    pub(crate) fn has_room(&self) -> bool {
+        self.said < LONGEST_HISTORY
+    }
+
     /// Notes a step.
     pub(crate) fn note(&mut self, said: &Said, created: Timestamp, empty_layer: bool) {
         let shell = self.shell().join(" ");
@@ -212,6 +232,7 @@ impl State {
             Said::Files(text) => format!("{shell} #(nop) {text}"),
             Said::Run(text) => text.clone(),
         };
+        self.said += created_by.len();
         self.image.created = Some(created);
         self.image.history.push(History {
             created: Some(created),
@@ -236,18 +257,6 @@ fn strings(words: &[String]) -> Vec<ByteString> {
 
 fn join<'a>(words: impl Iterator<Item = &'a str>) -> String {
     words.collect::<Vec<_>>().join(" ")
-}
-
-/// `8000-8002/tcp` as each of them.
-fn each_port(port: &str) -> Vec<String> {
-    let (range, protocol) = port.split_once('/').unwrap_or((port, "tcp"));
-    let Some((low, high)) = range.split_once('-') else {
-        return vec![port.to_owned()];
-    };
-    match (low.parse::<u16>(), high.parse::<u16>()) {
-        (Ok(low), Ok(high)) => (low..=high).map(|n| format!("{n}/{protocol}")).collect(),
-        _ => vec![port.to_owned()],
-    }
 }
 
 /// Go's `%q` of a list of strings: `["a" "b c"]`.
@@ -342,11 +351,5 @@ mod tests {
     fn words_as_go_quotes_them() {
         let words = ["sh".to_owned(), "a \"b\"\n\t\\ é".to_owned()];
         assert_eq!(quoted(&words), r#"["sh" "a \"b\"\n\t\\ é"]"#);
-    }
-
-    #[test]
-    fn ports_one_by_one() {
-        assert_eq!(each_port("80/tcp"), ["80/tcp"]);
-        assert_eq!(each_port("8-10/udp"), ["8/udp", "9/udp", "10/udp"]);
     }
 }

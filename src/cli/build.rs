@@ -1,8 +1,8 @@
 //! Values of `build`'s flags: text → what they mean (pure but for the working directory).
 
 use crate::build::options::{
-    CacheExport, CachePlace, ContextPlace, Destination, DockerfilePlace, NamedContext, NamedPlace, Output, SecretFrom,
-    SecretSource, SshSource,
+    CacheExport, CachePlace, Call, ContextPlace, Destination, DockerfilePlace, NamedContext, NamedPlace, Output,
+    SecretFrom, SecretSource, SshSource,
 };
 use crate::error::{Error, Result};
 use crate::model::fields;
@@ -405,6 +405,29 @@ pub(crate) fn pair(flag: &str, text: &str) -> Result<(String, String)> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
         _ => Err(Error::usage(format!("invalid --{flag} '{text}'")).with_hint("write it like NAME=VALUE")),
+    }
+}
+
+/// `--call METHOD[,format=text|json]`.
+pub(super) fn call(text: &str) -> Result<Call> {
+    let (method, rest) = text.split_once(',').unwrap_or((text, ""));
+    let json = match rest {
+        "" | "format=text" => false,
+        "format=json" => true,
+        other => {
+            return Err(Error::usage(format!("invalid --call '{text}': {other}"))
+                .with_hint("write it like outline,format=json"));
+        }
+    };
+    match method {
+        "build" => Ok(Call::Build),
+        "check" | "lint" => Ok(Call::Check),
+        "outline" => Ok(Call::Outline { json }),
+        "targets" => Ok(Call::Targets { json }),
+        other => {
+            Err(Error::usage(format!("invalid --call '{other}'"))
+                .with_hint("there are build, check, outline and targets"))
+        }
     }
 }
 

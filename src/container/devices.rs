@@ -27,6 +27,20 @@ pub(super) fn by_name(args: &CdiArgs) -> Result<Cdi> {
     })
 }
 
+/// The names that `wanted` means: `vendor/class=name` itself, all of a class for `vendor/class` and `vendor/class=*`.
+pub(crate) fn matching(spec_dirs: &[std::path::PathBuf], wanted: &str) -> Result<Vec<String>> {
+    let registry = Registry::read(spec_dirs);
+    let (kind, name) = wanted.split_once('=').unwrap_or((wanted, "*"));
+    let names: Vec<String> = match name {
+        "*" => registry.names(kind).iter().map(|n| format!("{kind}={n}")).collect(),
+        _ => vec![wanted.to_owned()],
+    };
+    match names.is_empty() {
+        true => Err(registry.missing(wanted)),
+        false => registry.edits(&names).map(|_| names),
+    }
+}
+
 fn gpus(registry: &Registry, request: &GpuRequest) -> Result<Vec<String>> {
     let none = |e: Error| {
         let hint = e.hint().map(str::to_owned).unwrap_or_default();

@@ -9,7 +9,7 @@ mod connection;
 pub(crate) mod copy;
 pub(crate) mod create;
 pub(crate) mod detach;
-mod devices;
+pub(crate) mod devices;
 pub(crate) mod diff;
 pub(crate) mod driver;
 pub(crate) mod events;

@@ -17,6 +17,7 @@ pub(crate) mod tar_split;
 mod tests;
 
 mod archive;
+pub(crate) mod file_copy;
 mod flatten;
 mod header;
 mod inherit;

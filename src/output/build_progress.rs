@@ -55,7 +55,7 @@ pub(crate) fn for_command(mode: Mode, to: To) -> Box<dyn Progress> {
         Mode::Auto if std::io::stderr().is_terminal() && !dumb => Box::new(Bars::new(ProgressDrawTarget::stderr())),
         Mode::Tty => Box::new(Bars::new(ProgressDrawTarget::stderr())),
         Mode::Auto | Mode::Plain => Box::new(Plain::new(Sink::Streams(to))),
-        Mode::Quiet => Box::new(Quiet),
+        Mode::Quiet => Box::new(Quiet::default()),
         Mode::RawJson => Box::new(RawJson {
             steps: Mutex::default(),
         }),
@@ -77,12 +77,38 @@ fn notice(text: &str) {
     write(Stream::Stderr, format!("{}\n", clean(text)).as_bytes());
 }
 
-/// Only what must be known.
-struct Quiet;
+/// Only what must be known: of a step that fails, what it has said.
+#[derive(Default)]
+struct Quiet {
+    tails: Mutex<BTreeMap<StepNumber, Vec<u8>>>,
+}
+
+/// Bytes of a failed step's output that `-q` shows.
+const QUIET_TAIL: usize = 16 << 10;
 
 impl Progress for Quiet {
     fn event(&self, event: Event<'_>) {
         match event {
+            Event::Step { step, change } => {
+                let mut tails = locked(&self.tails);
+                match change {
+                    Change::Output { bytes, .. } => {
+                        let tail = tails.entry(step).or_default();
+                        tail.extend_from_slice(bytes);
+                        let much = tail.len().saturating_sub(QUIET_TAIL);
+                        tail.drain(..much);
+                    }
+                    Change::Failed(_) => {
+                        let mut tail = tails.remove(&step).unwrap_or_default();
+                        if tail.last().is_some_and(|b| *b != b'\n') {
+                            tail.push(b'\n');
+                        }
+                        write(Stream::Stderr, &fit(Stream::Stderr, &tail));
+                    }
+                    Change::Done { .. } | Change::Cached | Change::Canceled => drop(tails.remove(&step)),
+                    _ => {}
+                }
+            }
             Event::Notice(text) | Event::Image(crate::image::progress::Event::Notice(text)) => notice(text),
             _ => {}
         }
@@ -280,7 +306,7 @@ impl Progress for Plain {
                 self.step(&mut steps, step, &change);
             }
             Event::Line(text) => self.line(None, text),
-            Event::Notice(text) => notice(text),
+            Event::Notice(text) | Event::Warning(text) => notice(text),
             Event::Image(event) => self.images.event(event),
             Event::Built { id, names } => {
                 for line in ending(id, names) {
@@ -310,11 +336,20 @@ struct Bars {
 #[derive(Default)]
 struct BarState {
     steps: Steps,
-    /// The moving line of each stage.
-    bars: BTreeMap<usize, ProgressBar>,
+    /// The moving lines of each stage at work.
+    bars: BTreeMap<usize, StageBars>,
     /// The last lines that each stage's step has written.
     tails: BTreeMap<usize, Vec<String>>,
 }
+
+/// What a stage is doing, and the last that it said.
+struct StageBars {
+    title: ProgressBar,
+    said: ProgressBar,
+}
+
+/// How often the moving lines move.
+const PACE: Duration = Duration::from_millis(120);
 
 impl Bars {
     fn new(target: ProgressDrawTarget) -> Bars {
@@ -330,19 +365,30 @@ impl Bars {
             .suspend(|| write(Stream::Stderr, format!("{text}\n").as_bytes()));
     }
 
-    fn bar<'s>(&self, state: &'s mut BarState, stage: usize) -> &'s ProgressBar {
+    fn bar<'s>(&self, state: &'s mut BarState, stage: usize) -> &'s StageBars {
+        let title = state.steps.stage(stage).unwrap_or_default();
         state.bars.entry(stage).or_insert_with(|| {
-            let bar = self.all.add(ProgressBar::new_spinner());
-            bar.set_style(style());
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
+            let new = |template: &str, text: String| {
+                let bar = ProgressBar::new_spinner().with_message(text);
+                // The template is ours, and good.
+                bar.set_style(
+                    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner()),
+                );
+                self.all.add(bar)
+            };
+            StageBars {
+                title: new("{spinner} {wide_msg} {elapsed}", title),
+                said: new("    {wide_msg}", String::new()),
+            }
         })
     }
 
     fn end(&self, state: &mut BarState, stage: usize) {
-        if let Some(bar) = state.bars.remove(&stage) {
-            bar.finish_and_clear();
-            self.all.remove(&bar);
+        if let Some(bars) = state.bars.remove(&stage) {
+            for bar in [bars.said, bars.title] {
+                bar.finish_and_clear();
+                self.all.remove(&bar);
+            }
         }
         state.tails.remove(&stage);
     }
@@ -351,17 +397,17 @@ impl Bars {
         let title = state.steps.title(step);
         match change {
             Change::Started => {
-                let bar = self.bar(state, step.stage);
-                bar.set_prefix(title);
-                bar.set_message(String::new());
-                bar.reset_elapsed();
+                let bars = self.bar(state, step.stage);
+                bars.title.set_message(title);
+                bars.title.reset_elapsed();
+                bars.said.set_message(String::new());
             }
             Change::Output { stream, bytes } => {
                 for line in state.steps.lines(step.stage, *stream, bytes) {
                     let text = String::from_utf8_lossy(&line);
                     let text = text.trim_end().rsplit('\r').next().unwrap_or_default();
                     let text = clean(text).into_owned();
-                    self.bar(state, step.stage).set_message(text.clone());
+                    self.bar(state, step.stage).said.set_message(text.clone());
                     let tail = state.tails.entry(step.stage).or_default();
                     tail.push(text);
                     if tail.len() > SHOWN_AGAIN {
@@ -374,7 +420,7 @@ impl Bars {
                     Some(total) => format!("{what} {} of {}", size(*done), size(*total)),
                     None => format!("{what} {}", size(*done)),
                 };
-                self.bar(state, step.stage).set_message(text);
+                self.bar(state, step.stage).said.set_message(text);
             }
             Change::Running(_) | Change::Removed(_) => {}
             Change::Cached => {
@@ -408,19 +454,23 @@ fn size(bytes: u64) -> String {
     crate::output::units::size(bytes)
 }
 
-fn style() -> ProgressStyle {
-    ProgressStyle::with_template("{spinner} {wide_prefix} {elapsed}\n    {wide_msg}")
-        .or_else(|_| ProgressStyle::with_template("{spinner} {prefix} {elapsed} {wide_msg}"))
-        .unwrap_or_else(|_| ProgressStyle::default_spinner())
-}
-
 impl Progress for Bars {
+    fn pace(&self) -> Option<Duration> {
+        Some(PACE)
+    }
+
+    fn tick(&self) {
+        for bars in locked(&self.state).bars.values() {
+            bars.title.tick();
+        }
+    }
+
     fn event(&self, event: Event<'_>) {
         let mut state = locked(&self.state);
         match event {
             Event::Plan(outline) => outline.clone_into(&mut state.steps.outline),
             Event::Step { step, change } => self.step(&mut state, step, &change),
-            Event::Line(text) | Event::Notice(text) => self.say(&clean(text)),
+            Event::Line(text) | Event::Notice(text) | Event::Warning(text) => self.say(&clean(text)),
             Event::Image(event) => self.all.suspend(|| self.images.event(event)),
             Event::Built { id, names } => {
                 for line in ending(id, names) {
@@ -494,7 +544,7 @@ impl Progress for RawJson {
                 }
                 json!({"vertexes": [vertex]})
             }
-            Event::Line(text) | Event::Notice(text) => {
+            Event::Line(text) | Event::Notice(text) | Event::Warning(text) => {
                 let short = base64::engine::general_purpose::STANDARD.encode(text);
                 json!({"warnings": [{"level": 1, "short": short}]})
             }
@@ -601,7 +651,7 @@ mod tests {
         let error = Error::other("x");
         let looks: [Box<dyn Progress>; 3] = [
             Box::new(Bars::new(ProgressDrawTarget::hidden())),
-            Box::new(Quiet),
+            Box::new(Quiet::default()),
             Box::new(RawJson {
                 steps: Mutex::default(),
             }),

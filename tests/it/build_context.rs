@@ -670,3 +670,72 @@ fn a_stream_cut_by_kill() {
     assert_eq!(made(&host).len(), 21);
     nothing_staged(&host);
 }
+
+/// A repository with another one in it, by way of a command that stands for ssh, and from a server with TLS and a
+/// certificate of its own authority (git's plain protocol: the files as they are).
+#[test]
+fn repositories_by_ssh_and_tls() {
+    let host = Host::bare();
+    let sub = files(&host, "repos/sub", &[("inner", "s")]);
+    let repo = files(&host, "repos/r", &[("Dockerfile", ALL)]);
+    for at in [&sub, &repo] {
+        git(at, "init -q");
+        git(at, "add .");
+        git(at, "commit -qm one");
+    }
+    let add = format!("-c protocol.file.allow=always submodule add -q {} lib", sub.display());
+    git(&repo, &add);
+    git(&repo, "config -f .gitmodules submodule.lib.url ../sub");
+    git(&repo, "add .");
+    git(&repo, "commit -qm two");
+    let found = [".gitmodules", "Dockerfile", "lib/inner"];
+    let ssh = host.scratch().join("ssh");
+    fs::write(&ssh, "#!/bin/sh\nfor last; do :; done\nexec sh -c \"$last\"\n").unwrap();
+    fs::set_permissions(&ssh, fs::Permissions::from_mode(0o755)).unwrap();
+    let out = out_dir(&host);
+    let dest = format!("type=local,dest={}", out.display());
+    let build = |address: &str| host.barge(["build", "-o", &dest, address]).timeout(seconds(60));
+    let by_ssh = format!("ssh://git@host{}", repo.display());
+    build(&by_ssh).env("GIT_SSH_COMMAND", &ssh).run().ok();
+    assert_eq!(made(&host), found);
+    build(&by_ssh)
+        .env("GIT_SSH_COMMAND", "/bin/false")
+        .run()
+        .fails(1)
+        .says(&["fetch ssh://"]);
+    // As files: what a client asks for first has a question in its name.
+    let authority = crate::support::registry::Authority::new(&host.scratch(), false);
+    let served = host.scratch().join("served");
+    for (from, name) in [(&sub, "sub"), (&repo, "r.git")] {
+        let bare = served.join(name);
+        git(
+            &host.scratch(),
+            &format!("clone -q --bare {} {}", from.display(), bare.display()),
+        );
+        git(&bare, "update-server-info");
+        fs::copy(bare.join("info/refs"), bare.join("info/refs?service=git-upload-pack")).unwrap();
+    }
+    crate::support::registry::leave_the_machine();
+    let port = 19443;
+    let mut server = Command::new("openssl")
+        .args(["s_server", "-quiet", "-WWW", "-accept", &format!("127.0.0.1:{port}")])
+        .args(["-key", authority.dir.join("server.pem").to_str().unwrap()])
+        .args(["-cert", authority.dir.join("server.crt").to_str().unwrap()])
+        .current_dir(&served)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    wait_until("the server", || TcpStream::connect(("127.0.0.1", port)).is_ok());
+    let by_tls = format!("https://localhost:{port}/r.git");
+    build(&by_tls)
+        .env("GIT_SSL_CAINFO", authority.dir.join("ca.crt"))
+        .run()
+        .ok();
+    assert_eq!(made(&host), found);
+    build(&by_tls).run().fails(1).says(&["certificate"]);
+    server.kill().unwrap();
+    server.wait().unwrap();
+    nothing_staged(&host);
+}

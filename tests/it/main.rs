@@ -17,6 +17,7 @@ mod build_cache;
 mod build_cache_elsewhere;
 mod build_context;
 mod build_copy;
+mod build_docker;
 mod build_language;
 mod build_run;
 mod cdi;

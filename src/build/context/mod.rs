@@ -129,6 +129,15 @@ impl Context {
         }
     }
 
+    /// What was learnt about the files since this was asked last, for [`Context::learn`] of another process.
+    pub(crate) fn news(&self) -> Vec<u8> {
+        self.memo.news()
+    }
+
+    pub(crate) fn learn(&self, news: &[u8]) {
+        self.memo.learn(news);
+    }
+
     /// Keeps what is known of the files for the next build. Nothing depends on it.
     pub(crate) fn remember(&self, store: &Store) {
         if let (Some(key), Some(bytes)) = (&self.key, self.memo.to_bytes()) {

@@ -66,13 +66,15 @@ impl Found {
         self.missing.is_empty() && self.kind() == FileType::Directory
     }
 
-    /// Makes the directories that are missing, 0755.
-    pub(super) fn make(&mut self, owner: Owner) -> Result<()> {
+    /// Makes the directories that are missing, 0755. Whether the last one is new.
+    pub(super) fn make(&mut self, owner: Owner) -> Result<bool> {
+        let mut fresh = false;
         for name in std::mem::take(&mut self.missing) {
             let at = self.fd();
             match mkdirat(at, name.as_slice(), Mode::from(0o755)) {
                 // Somebody was faster; if it is no directory, opening it says so.
-                Ok(()) | Err(Errno::EXIST) => {}
+                Ok(()) => fresh = true,
+                Err(Errno::EXIST) => fresh = false,
                 Err(e) => return Err(e).with_context(|| format!("make {}", shown(&name))),
             }
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
@@ -84,7 +86,7 @@ impl Found {
             self.stat = fstat(&fd)?;
             self.names.push((name, Rc::new(fd)));
         }
-        Ok(())
+        Ok(fresh)
     }
 }
 

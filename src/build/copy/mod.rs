@@ -5,7 +5,6 @@
 //! followed out of them (CVE-2019-14271, CVE-2024-23651 and their kin), and what changes meanwhile spoils no cache:
 //! `write` says what it has really written.
 
-mod file;
 mod find;
 mod mode;
 mod scan;
@@ -144,6 +143,32 @@ impl Request {
     }
 }
 
+/// Where files go.
+#[derive(Clone, Copy)]
+pub(crate) struct Target<'a> {
+    /// The root of the tree that they are put into.
+    pub(crate) tree: BorrowedFd<'a>,
+    /// If that is an overlay: its upper directory. What is in a new directory is written there, for a fraction of the
+    /// time; nothing of it has been looked up through the overlay.
+    pub(crate) upper: Option<BorrowedFd<'a>>,
+    /// The root in which `--chown` looks up users and groups.
+    pub(crate) names: BorrowedFd<'a>,
+    /// So many more bytes are written.
+    pub(crate) told: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<'a> Target<'a> {
+    /// A directory, for nobody who waits.
+    pub(crate) fn of(tree: BorrowedFd<'a>) -> Target<'a> {
+        Target {
+            tree,
+            upper: None,
+            names: tree,
+            told: &|_| {},
+        }
+    }
+}
+
 /// One source: a file, or what is in a directory.
 struct Part {
     scan: Scan,
@@ -219,11 +244,10 @@ impl Selection<'_> {
         Ok(fold.finish())
     }
 
-    /// Copies into the stage whose root is `target`. `names` is the root in which `--chown` looks up users and groups.
-    /// Returns the digest of what was written, as [`Selection::digest`] would have it.
-    pub(crate) fn write(&self, target: BorrowedFd<'_>, names: BorrowedFd<'_>) -> Result<Digest> {
+    /// Copies. Returns the digest of what was written, as [`Selection::digest`] would have it.
+    pub(crate) fn write(&self, target: &Target<'_>) -> Result<Digest> {
         let owner = match &self.request.chown {
-            Some(text) => Some(write::owner(names, text).with_context(|| format!("--chown={text}"))?),
+            Some(text) => Some(write::owner(target.names, text).with_context(|| format!("--chown={text}"))?),
             None => None,
         };
         let mut fold = Fold::default();
@@ -300,7 +324,7 @@ pub(crate) fn bindable(store: &Store, from: Tree<'_>, path: &str) -> Result<(Own
         owner: None,
         chmod: None,
     }
-    .write(stage.dir())?;
+    .write(&Target::of(stage.dir()))?;
     let made = sources::one(&Tree::of(stage.dir()), "files")?;
     Ok((made.fd().try_clone_to_owned()?, Some(stage)))
 }

@@ -57,7 +57,7 @@ impl World {
         };
         let selection = select(&self.store, &Access::default(), request, tree)?;
         let before = selection.digest()?;
-        let after = selection.write(stage.as_fd(), stage.as_fd())?;
+        let after = selection.write(&Target::of(stage.as_fd()))?;
         assert_eq!(before, after, "nothing changed in between");
         Ok(after)
     }
@@ -544,7 +544,7 @@ fn what_changes_in_between_is_filed_under_what_it_is() {
     let selection = select(&world.store, &Access::default(), &request, tree).unwrap();
     let looked_up = selection.digest().unwrap();
     fs::write(world.context.join("f"), "second").unwrap();
-    let written = selection.write(stage.as_fd(), stage.as_fd()).unwrap();
+    let written = selection.write(&Target::of(stage.as_fd())).unwrap();
     assert_ne!(looked_up, written);
     assert_eq!(written, world.digest(&["f", "g"]));
     assert_eq!(world.list(), ["n/f=second", "n/g=1"]);

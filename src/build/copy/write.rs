@@ -4,13 +4,13 @@
 //! belongs to the directories themselves. Every name is opened by its path below the destination, without following a
 //! link, and made anew: what an image has there is never written through.
 
-use super::file::{self, Wanted};
 use super::find::{Owner, find};
 use super::mode::Chmod;
 use super::scan::{Entry, INSIDE, in_parallel, join};
-use super::{Owners, Part, Request, shown, unpack};
+use super::{Owners, Part, Request, Target, shown, unpack};
 use crate::build::content::{Content, Memo, Stamp, digest_of_xattrs, is_trusted, tick};
 use crate::error::{Context as _, Error, Result};
+use crate::layer::file_copy::{FileCopy, Wanted};
 use crate::layer::{set_mode, xattr};
 use crate::runtime::user;
 use rustix::fs::{
@@ -18,9 +18,9 @@ use rustix::fs::{
     futimens, linkat, mkdirat, mknodat, openat, openat2, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -61,16 +61,17 @@ pub(super) struct Writer<'a> {
 type Written = Vec<Option<Content>>;
 
 impl Writer<'_> {
-    pub(super) fn write(&self, target: BorrowedFd<'_>) -> Result<Written> {
+    pub(super) fn write(&self, target: &Target<'_>) -> Result<Written> {
         let (dest, directory) = self.request.destination();
         let made_for = self.owner.unwrap_or(Owner::ROOT);
-        let mut place = find(target, dest.as_bytes())?;
+        let mut place = find(target.tree, dest.as_bytes())?;
+        let mut fresh = false;
         let unpacked = self.part.unpack && {
             let file = self.part.scan.open(&self.part.scan.entries[0].path)?;
             unpack::is_archive(&file)
         };
         if !self.part.scan.single || unpacked || directory {
-            place.make(made_for)?;
+            fresh = place.make(made_for)?;
             if !place.is_directory() {
                 return Err(Error::other(format!("cannot copy to non-directory: {dest}")));
             }
@@ -85,12 +86,13 @@ impl Writer<'_> {
         let mut into = place.path();
         if !self.part.scan.single {
             let fd = open_directory(place.fd(), b"")?;
-            return self.all(fd.as_fd(), &into, |entry| entry.path.clone());
+            let into = Destination::new(target, (fd.as_fd(), &into), fresh);
+            return self.all(&into, |entry| entry.path.clone());
         }
         let name = if place.is_directory() {
             self.part.name.clone()
         } else if let Some(name) = place.missing.pop() {
-            place.make(made_for)?;
+            fresh = place.make(made_for)?;
             into = place.path();
             name
         } else {
@@ -99,22 +101,29 @@ impl Writer<'_> {
                 return Err(Error::from(Errno::ISDIR)).with_context(|| dest.clone());
             };
             let fd = open_directory(dir, b"")?;
-            return self.all(fd.as_fd(), b"", |_| name.to_vec());
+            return self.all(&Destination::new(target, (fd.as_fd(), b""), false), |_| name.to_vec());
         };
         let fd = open_directory(place.fd(), b"")?;
-        self.all(fd.as_fd(), &into, |_| name.clone())
+        self.all(&Destination::new(target, (fd.as_fd(), &into), fresh), |_| name.clone())
     }
 
-    /// All entries into the directory `dest`, which is `at` below the stage's root, each to the path that `to` gives.
-    fn all(&self, dest: BorrowedFd<'_>, at: &[u8], to: impl Fn(&Entry) -> Vec<u8> + Sync) -> Result<Written> {
+    /// All entries, each to the path that `to` gives.
+    fn all(&self, into: &Destination<'_>, to: impl Fn(&Entry) -> Vec<u8> + Sync) -> Result<Written> {
         let entries = &self.part.scan.entries;
-        let said = |n: usize| format!("/{}", shown(&join(at, &to(&entries[n]))));
+        let said = |n: usize| format!("/{}", shown(&join(into.at, &to(&entries[n]))));
+        let mut fresh = HashSet::new();
         let mut files = Vec::new();
         let mut links = Vec::new();
         let mut first_names: HashMap<(u64, u64), usize> = HashMap::new();
         for (n, entry) in entries.iter().enumerate() {
             match entry.kind {
-                FileType::Directory => make_directory(dest, &to(entry)).with_context(|| said(n))?,
+                FileType::Directory => {
+                    let path = to(entry);
+                    let dest = into.of(&fresh, &path).with_context(|| said(n))?;
+                    if make_directory(dest, &path).with_context(|| said(n))? {
+                        fresh.insert(path);
+                    }
+                }
                 FileType::RegularFile if entry.nlink > 1 && first_names.contains_key(&entry.id) => {
                     links.push((n, first_names[&entry.id]));
                 }
@@ -130,7 +139,7 @@ impl Writer<'_> {
         let trusted = self.memo.filter(|_| is_trusted(self.part.scan.dir.as_fd()));
         let next = AtomicUsize::new(0);
         let work = || -> Result<()> {
-            let mut buffer = Vec::new();
+            let mut copier = FileCopy::default();
             loop {
                 let from = next.fetch_add(BATCH, Ordering::Relaxed).min(files.len());
                 let batch = &files[from..files.len().min(from + BATCH)];
@@ -139,9 +148,14 @@ impl Writer<'_> {
                 }
                 for &n in batch {
                     let entry = &entries[n];
+                    let path = to(entry);
+                    let dest = into.of(&fresh, &path).with_context(|| said(n))?;
                     let copied = match entry.kind {
-                        FileType::RegularFile => self.file((dest, &to(entry)), entry, trusted, &mut buffer),
-                        _ => self.other(dest, entry, &to(entry)),
+                        FileType::RegularFile => {
+                            let known = (entry, trusted);
+                            self.file((dest, &path), known, (&mut copier, into.told))
+                        }
+                        _ => self.other(dest, entry, &path),
                     };
                     let _ = written[n].set(copied.with_context(|| said(n))?);
                 }
@@ -150,6 +164,12 @@ impl Writer<'_> {
         in_parallel(files.len(), &work)?;
         for (n, first) in links {
             let (old, new) = (to(&entries[first]), to(&entries[n]));
+            let (from, dest) = (into.of(&fresh, &old)?, into.of(&fresh, &new)?);
+            let dest = if from.as_raw_fd() == dest.as_raw_fd() {
+                dest
+            } else {
+                into.dest
+            };
             self.link(dest, &old, &new).with_context(|| said(n))?;
             if let Some(content) = written[first].get() {
                 let _ = written[n].set(*content);
@@ -157,8 +177,11 @@ impl Writer<'_> {
         }
         for (n, entry) in entries.iter().enumerate().rev() {
             if entry.kind == FileType::Directory {
-                self.finish_directory(dest, entry, &to(entry))
-                    .with_context(|| said(n))?;
+                let path = to(entry);
+                let finished = into
+                    .of(&fresh, &path)
+                    .and_then(|dest| self.finish_directory(dest, entry, &path));
+                finished.with_context(|| said(n))?;
             }
         }
         let known = |(cell, entry): (&OnceLock<Content>, &Entry)| cell.get().or(entry.content.get()).copied();
@@ -185,9 +208,8 @@ impl Writer<'_> {
     fn file(
         &self,
         (dest, to): (BorrowedFd<'_>, &[u8]),
-        entry: &Entry,
-        memo: Option<&Memo>,
-        buffer: &mut Vec<u8>,
+        (entry, memo): (&Entry, Option<&Memo>),
+        (copier, told): (&mut FileCopy, &dyn Fn(u64)),
     ) -> Result<Content> {
         let from = self.part.scan.open(&entry.path)?;
         let before = tick();
@@ -208,7 +230,7 @@ impl Writer<'_> {
         };
         let mut content = None;
         if let Some(known) = known {
-            file::copy(&from, &new, stamp.size, Wanted::Copy, buffer)?;
+            copier.copy(&from, &new, Wanted::Copy, told)?;
             if Stamp::of(&fstat(&from)?) == stamp {
                 content = Some(known);
             } else {
@@ -222,7 +244,7 @@ impl Writer<'_> {
         let content = match content {
             Some(known) => known,
             None => {
-                let bytes = file::copy(&from, &new, stamp.size, Wanted::Digest, buffer)?;
+                let bytes = copier.copy(&from, &new, Wanted::Digest, told)?;
                 let read = Content {
                     bytes: bytes.ok_or_else(|| Error::other("no digest"))?,
                     xattrs: digest_of_xattrs(&xattrs),
@@ -302,18 +324,60 @@ impl Writer<'_> {
     }
 }
 
-/// A directory that is there already stays.
-fn make_directory(dest: BorrowedFd<'_>, path: &[u8]) -> Result<()> {
+/// The directory that entries go into.
+struct Destination<'a> {
+    dest: BorrowedFd<'a>,
+    /// Its path below the stage's root.
+    at: &'a [u8],
+    /// It is new itself.
+    fresh: bool,
+    upper: Option<BorrowedFd<'a>>,
+    /// The same directory in the upper one; it is there as soon as something new is in it.
+    dest_in_upper: OnceLock<OwnedFd>,
+    told: &'a (dyn Fn(u64) + Sync),
+}
+
+impl<'a> Destination<'a> {
+    fn new(target: &Target<'a>, (dest, at): (BorrowedFd<'a>, &'a [u8]), fresh: bool) -> Destination<'a> {
+        Destination {
+            dest,
+            at,
+            fresh,
+            upper: target.upper,
+            dest_in_upper: OnceLock::new(),
+            told: target.told,
+        }
+    }
+
+    /// What `path` is opened from: `fresh` are the new directories.
+    fn of(&self, fresh: &HashSet<Vec<u8>>, path: &[u8]) -> Result<BorrowedFd<'_>> {
+        let in_new = self.fresh || {
+            let parent = path.iter().rposition(|b| *b == b'/');
+            parent.is_some_and(|cut| fresh.contains(&path[..cut]))
+        };
+        let Some(upper) = self.upper.filter(|_| in_new) else {
+            return Ok(self.dest);
+        };
+        if let Some(fd) = self.dest_in_upper.get() {
+            return Ok(fd.as_fd());
+        }
+        let fd = open_directory(upper, self.at)?;
+        Ok(self.dest_in_upper.get_or_init(|| fd).as_fd())
+    }
+}
+
+/// A directory that is there already stays. Whether it is new.
+fn make_directory(dest: BorrowedFd<'_>, path: &[u8]) -> Result<bool> {
     let (dir, name) = parent(dest, path)?;
     match mkdirat(&dir, name, Mode::from(0o700)) {
         Err(Errno::EXIST) => {
             let stat = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             match FileType::from_raw_mode(stat.st_mode) {
-                FileType::Directory => Ok(()),
+                FileType::Directory => Ok(false),
                 _ => Err(Error::other("cannot copy a directory to a non-directory")),
             }
         }
-        made => Ok(made?),
+        made => Ok(made.map(|()| true)?),
     }
 }
 

@@ -455,7 +455,8 @@ fn filled(what: &str, word: Word) -> Result<Word> {
     }
 }
 
-fn exposed(text: &str) -> Option<Vec<String>> {
+/// `8000-8002` as `8000/tcp` and so on. What stands before a `:` is the host's business.
+pub(crate) fn exposed(text: &str) -> Option<Vec<String>> {
     let (ports, protocol) = text.split_once('/').unwrap_or((text, "tcp"));
     let protocol = protocol.to_ascii_lowercase();
     let range = ports.rsplit(':').next().unwrap_or(ports);
@@ -535,15 +536,16 @@ fn signal_name(name: Word) -> Result<Word> {
 fn port_words(w: &Word, words: &[String]) -> Result<Vec<Word>> {
     let mut ports = Vec::new();
     for text in words {
-        let numbers = exposed(text).ok_or_else(|| {
+        exposed(text).ok_or_else(|| {
             w.place
                 .error_at(w.chars().count(), format!("invalid containerPort: '{text}'"))
                 .with_hint("write it like 80, 53/udp or 8000-8010/tcp")
         })?;
-        ports.extend(numbers.into_iter().map(|text| Word {
-            text,
+        // The history has it as it was written.
+        ports.push(Word {
+            text: text.clone(),
             place: w.place.clone(),
-        }));
+        });
     }
     Ok(ports)
 }

@@ -194,11 +194,11 @@ fn where_variables_are_replaced_and_where_not() {
         ("STOPSIGNAL SIG${NONE:-TERM}", "SIGTERM"),
         ("VOLUME $P /x$V", "[\"/p\", \"/xv\"]"),
         ("VOLUME [\"$P\", \"/a b\"]", "[\"/p\", \"/a b\"]"),
+        ("EXPOSE 80 ${NONE:-53/UDP} 1-3", "[\"1-3\", \"53/UDP\", \"80\"]"),
         (
-            "EXPOSE 80 ${NONE:-53/UDP} 1-3",
-            "[\"1/tcp\", \"2/tcp\", \"3/tcp\", \"53/udp\", \"80/tcp\"]",
+            "EXPOSE 127.0.0.1:8080:80/tcp 80 80",
+            "[\"127.0.0.1:8080:80/tcp\", \"80\"]",
         ),
-        ("EXPOSE 127.0.0.1:8080:80/tcp 80", "[\"80/tcp\"]"),
         ("MAINTAINER $V <v@x>", "$V <v@x>"),
         (
             "COPY --chown=$V --chmod=0$V --exclude=*.$V a$V '$P' $P/",
@@ -250,5 +250,16 @@ fn what_only_shows_with_the_values() {
             .err()
             .map(|e| e.to_string());
         assert!(e.as_ref().is_some_and(|e| e.contains(why)), "{text}: {e:?}");
+    }
+}
+
+#[test]
+fn ports_one_by_one() {
+    for (text, want) in [
+        ("80", "80/tcp"),
+        ("8-10/UDP", "8/udp 9/udp 10/udp"),
+        ("127.0.0.1:8080:80/tcp", "80/tcp"),
+    ] {
+        assert_eq!(exposed(text).unwrap().join(" "), want, "{text}");
     }
 }

@@ -12,7 +12,7 @@ use crate::build::expand;
 use crate::build::heredoc;
 use crate::build::instruction::{
     ArgDeclaration, CommandLine, Directives, Dockerfile, HealthRule, Heredoc, Instruction, Keyword, Oddity, Run,
-    RunNetwork, RunSecurity, Stage, Statement, Transfer, Trigger,
+    RunDevice, RunNetwork, RunSecurity, Stage, Statement, Transfer, Trigger,
 };
 use crate::build::lexer::{Lexer, Line};
 use crate::build::place::{Place, Word};
@@ -241,7 +241,7 @@ impl Parser {
         rest: Range<usize>,
     ) -> Result<Instruction> {
         let (known, repeated): (&[&'static str], &[&'static str]) = match keyword {
-            Keyword::Run => (&["mount", "network", "security"], &["mount"]),
+            Keyword::Run => (&["mount", "network", "security", "device"], &["mount", "device"]),
             Keyword::Copy => (&["from", "chown", "chmod", "link", "parents", "exclude"], &["exclude"]),
             Keyword::Add => (
                 &[
@@ -338,6 +338,8 @@ impl Parser {
                 }
             },
         };
+        let devices = flags.values("device")?;
+        let devices = devices.into_iter().map(device).collect::<Result<_>>()?;
         let mounts = mounts.iter().map(mount::unexpanded).collect::<Result<_>>()?;
         let command = self.command(a)?;
         let heredocs = match &command {
@@ -353,6 +355,7 @@ impl Parser {
             mounts,
             network,
             security,
+            devices,
         })
     }
 
@@ -484,4 +487,33 @@ fn declarations(a: &Arguments<'_>, escape: char) -> Result<Vec<ArgDeclaration>> 
         });
     }
     Ok(all)
+}
+
+/// The value of `RUN --device`.
+fn device(word: Word) -> Result<RunDevice> {
+    let mut fields = word.text.split(',');
+    let first = fields.next().unwrap_or_default();
+    let name = first.strip_prefix("name=").unwrap_or(first).to_owned();
+    let bad = |why: String| {
+        let e = word.place.error_at(word.chars().count(), why);
+        e.with_hint("write it like --device=vendor.com/class=name")
+    };
+    if name.is_empty() || name.starts_with('/') || !name.contains('/') {
+        return Err(bad(format!("'{name}' is no device's name")));
+    }
+    let mut required = true;
+    for field in fields {
+        required = match field {
+            "required" | "required=true" => true,
+            "required=false" => false,
+            other => return Err(bad(format!("unknown field '{other}'"))),
+        };
+    }
+    Ok(RunDevice {
+        name: Word {
+            text: name,
+            place: word.place.clone(),
+        },
+        required,
+    })
 }

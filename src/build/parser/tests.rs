@@ -24,15 +24,15 @@ fn instructions() {
     for (text, want) in [
         (
             "RUN a  b",
-            r#"Run(Run { command: Shell("a  b"), heredocs: [], mounts: [], network: Default, security: Sandbox })"#,
+            r#"Run(Run { command: Shell("a  b"), heredocs: [], mounts: [], network: Default, security: Sandbox, devices: [] })"#,
         ),
         (
             "run\ta",
-            r#"Run(Run { command: Shell("a"), heredocs: [], mounts: [], network: Default, security: Sandbox })"#,
+            r#"Run(Run { command: Shell("a"), heredocs: [], mounts: [], network: Default, security: Sandbox, devices: [] })"#,
         ),
         (
             r#"RUN --network=none --security=insecure ["a", "b c"]"#,
-            r#"Run(Run { command: Exec(["a", "b c"]), heredocs: [], mounts: [], network: None, security: Insecure })"#,
+            r#"Run(Run { command: Exec(["a", "b c"]), heredocs: [], mounts: [], network: None, security: Insecure, devices: [] })"#,
         ),
         ("CMD [\"a\"]  ", r#"Cmd(Exec(["a"]))"#),
         ("CMD ['a']", r#"Cmd(Shell("['a']"))"#),

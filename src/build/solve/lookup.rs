@@ -220,7 +220,7 @@ impl Solver<'_> {
 
 /// What COPY and ADD are known by.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct CopyKey {
+pub(crate) struct CopyKey {
     /// All but the files.
     pub(super) family: Digest,
     /// With the tree that the files are of, if that is a stage's.

@@ -3,15 +3,15 @@
 
 mod lookup;
 mod run;
+mod transfer;
 mod wait;
 
 use crate::build::cache::export::Step;
 use crate::build::compat;
-use crate::build::copy::{self, Request, Verb};
+use crate::build::copy::Verb;
 use crate::build::expand::{Globals, Scope};
-use crate::build::files;
-use crate::build::instruction::{Dockerfile, Instruction, Statement, Transfer};
-use crate::build::layers::{Layers, Made, Top};
+use crate::build::instruction::{Dockerfile, Instruction, Statement};
+use crate::build::layers::{Layers, Top};
 use crate::build::mounts;
 use crate::build::options::Options;
 use crate::build::parser;
@@ -19,17 +19,16 @@ use crate::build::plan::{self, Base, Plan};
 use crate::build::progress::{Change, Event, Outline, OutlineStage, Progress, StepNumber};
 use crate::build::sources::{Outside, Source, Sources};
 use crate::build::stage::{Phase, Running, Slot, Stage};
-use crate::build::state::{Said, State};
+use crate::build::state::State;
 use crate::error::{Error, Kind, Result};
 use crate::model::digest::Digest;
 use crate::model::id::ImageId;
 use crate::model::platform::Platform;
 use crate::model::time::Timestamp;
 use crate::store::Store;
-use crate::sys;
-use lookup::{CopyKey, Executed, copied_text};
-use std::os::fd::AsFd as _;
 use std::time::Instant;
+
+pub(crate) use lookup::CopyKey;
 
 pub(crate) struct Solver<'a> {
     store: &'a Store,
@@ -183,8 +182,11 @@ impl<'a> Solver<'a> {
         let Some((_, statement)) = self.slots[n].todo.front() else {
             return true;
         };
-        let Instruction::Run(next) = &statement.instruction else {
-            return true;
+        let copying = self.slots.iter().filter(|slot| matches!(slot.phase, Phase::Copying(_)));
+        let next = match &statement.instruction {
+            Instruction::Run(next) => next,
+            Instruction::Copy(_) | Instruction::Add(_) => return copying.count() < self.jobs,
+            _ => return true,
         };
         let running = self.slots.iter().filter_map(|slot| match &slot.phase {
             Phase::Running(running) => Some(running),
@@ -336,6 +338,9 @@ impl<'a> Solver<'a> {
 
     fn step(&mut self, n: usize, number: StepNumber, statement: &Statement) -> Result<()> {
         let began = Instant::now();
+        if !self.stage(n)?.state.has_room() {
+            return Err(statement.place.error("the image's history is too large"));
+        }
         // One that was waited for has been told of.
         if self.slots[n].lock.is_none() {
             self.tell(number, Change::Started);
@@ -344,8 +349,8 @@ impl<'a> Solver<'a> {
         let statement = expanded.statement;
         let cached = match &statement.instruction {
             Instruction::Run(run) => return self.run(n, number, (&statement, run), began),
-            Instruction::Copy(transfer) => self.transfer(n, (&statement, Verb::Copy, transfer))?,
-            Instruction::Add(transfer) => self.transfer(n, (&statement, Verb::Add, transfer))?,
+            Instruction::Copy(transfer) => return self.transfer(n, number, (&statement, Verb::Copy, transfer), began),
+            Instruction::Add(transfer) => return self.transfer(n, number, (&statement, Verb::Add, transfer), began),
             Instruction::Workdir(_) => self.workdir(n, &statement)?,
             _ => self.meta(n, &statement)?,
         };
@@ -418,72 +423,5 @@ impl<'a> Solver<'a> {
         let Base::Stage(index) = base else { return None };
         let slot = self.slots.iter().find(|slot| slot.index == index)?;
         slot.stage.as_ref().map(|stage| stage.top)
-    }
-
-    /// COPY and ADD.
-    fn transfer(&mut self, n: usize, (statement, verb, transfer): (&Statement, Verb, &Transfer)) -> Result<bool> {
-        let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
-        let from = transfer.from.as_ref().map(|w| w.to_string());
-        let stage = self.stage(n)?;
-        let request = Request::of(verb, transfer, &stage.state.workdir());
-        let top = stage.top;
-        let key = CopyKey::new(
-            &request,
-            (transfer.link, self.latest()),
-            self.tree_of(from.as_deref())
-                .map(|top| self.layers.chain(top))
-                .transpose()?,
-        );
-        if let Some(found) = self.look_up_tree(n, &key)? {
-            self.take_copied(n, &request, &key, &found)?;
-            return Ok(true);
-        }
-        let source = self.source(from.as_deref()).map_err(place)?;
-        let selected = copy::select(self.store, &self.options.access, &request, source.tree()).map_err(place)?;
-        if self.may_know(n, &key.family) {
-            let content = selected.digest().map_err(place)?;
-            if let Some(found) = self.look_up_content(n, &key, &content)? {
-                self.take_copied(n, &request, &key, &found)?;
-                return Ok(true);
-            }
-        }
-        let created = self.created();
-        let staged = self.layers.stage(top)?;
-        let content = match transfer.link {
-            // Whatever the tree is: its links are not followed, and a file goes where it has a directory.
-            true => {
-                let names = self.layers.view(top)?;
-                let written = selected.write(staged.diff()?.as_fd(), names.as_fd());
-                let kept = |content| {
-                    let (dest, _) = request.destination();
-                    files::keep_directories(&self.layers.dirs(top), &dest, &staged).map(|()| content)
-                };
-                written.and_then(kept)
-            }
-            false => {
-                let root = self.layers.writable(top, &staged)?;
-                selected.write(root.as_fd(), root.as_fd())
-            }
-        }
-        .map_err(place)?;
-        sys::stop_point("files-copied");
-        let inputs = key.inputs(&content);
-        let said = Said::Files(copied_text(&request, &content));
-        let made = Made {
-            inputs: inputs.clone(),
-            created: self.made_at(created),
-            description: said.text().to_owned(),
-            content: Some(content),
-            latest: self.latest(),
-        };
-        let layer = self.layers.take(top, staged, made)?;
-        let done = Executed {
-            said,
-            inputs,
-            created,
-            content: Some(content),
-        };
-        self.take_made(n, layer, done)?;
-        Ok(false)
     }
 }

@@ -12,6 +12,7 @@ use crate::build::stage::{Blocked, Phase, Running};
 use crate::build::state::{Said, printable};
 use crate::build::task;
 use crate::container::config::{NetworkArg, RunArgs};
+use crate::container::devices;
 use crate::container::step;
 use crate::error::{Error, Kind, Result};
 use crate::model::bytes::ByteString;
@@ -65,7 +66,7 @@ impl Solver<'_> {
         let env_key: Vec<String> = env.iter().map(|e| Digest::of(e.as_bytes()).hex()).collect();
         let place = |e: Error| statement.place.error(&e).with_hint_of(&e);
         let mount_keys = mounts::key(run, &mut |from| self.source(from)).map_err(place)?;
-        let inputs = Inputs::only(digest_of(&serde_json::json!([
+        let mut what = serde_json::json!([
             "run",
             words,
             file,
@@ -78,7 +79,12 @@ impl Solver<'_> {
             platform,
             surroundings(&self.options.run),
             self.latest(),
-        ])));
+        ]);
+        if let (false, Some(what)) = (run.devices.is_empty(), what.as_array_mut()) {
+            let wanted = run.devices.iter().map(|d| serde_json::json!([&*d.name, d.required]));
+            what.push(wanted.collect::<Vec<_>>().into());
+        }
+        let inputs = Inputs::only(digest_of(&what));
         let cached = |found: &Known, this: &mut Self| {
             // Whoever else waits for it is to find it, too.
             this.slots[n].lock = None;
@@ -154,6 +160,13 @@ impl Solver<'_> {
             RunNetwork::Default => {}
             RunNetwork::None => args.network = NetworkArg::None,
             RunNetwork::Host => args.network = NetworkArg::Host,
+        }
+        for device in &run.devices {
+            match devices::matching(&args.cdi.spec_dirs, &device.name) {
+                Ok(names) => args.cdi.devices.extend(names),
+                Err(_) if !device.required => {}
+                Err(e) => return Err(device.name.place.error(&e).with_hint_of(&e)),
+            }
         }
         if run.security == RunSecurity::Insecure {
             args.security.privileged = true;
@@ -272,6 +285,7 @@ impl Solver<'_> {
             (_, RunSecurity::Insecure) if !has(Entitlement::SecurityInsecure) => {
                 missing("--security=insecure", "security.insecure")
             }
+            _ if !run.devices.is_empty() && !has(Entitlement::Device) => missing("--device", "device"),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! Containers that run, layers that are hashed, signals: what the build waits for, and what follows from it.
+//! Containers that run, files that are copied, layers that are hashed, signals: what the build waits for, and what follows from it.
 
 use super::lookup::Executed;
 use super::{Done, Solver};
@@ -29,11 +29,19 @@ impl Solver<'_> {
             .filter(|n| matches!(self.slots[*n].phase, Phase::Blocked(_)))
             .collect();
         let hashing: Vec<LayerRef> = self.layers.fds().map(|(layer, _)| layer).collect();
-        let due = self.layers.commit_due();
+        let copying: Vec<usize> = (0..self.slots.len())
+            .filter(|n| matches!(self.slots[*n].phase, Phase::Copying(_)))
+            .collect();
+        let pace = self.progress.pace();
+        let due = self.layers.commit_due().into_iter().chain(pace).min();
         let timeout = due.and_then(|due| Timespec::try_from(due).ok());
-        let (spoken, freed, hashed, asked) = {
+        let (spoken, told, freed, hashed, asked) = {
             let sockets = running.iter().filter_map(|n| match &self.slots[*n].phase {
                 Phase::Running(running) => Some(running.step.fd()),
+                _ => None,
+            });
+            let copiers = copying.iter().filter_map(|n| match &self.slots[*n].phase {
+                Phase::Copying(copying) => copying.task.fd(),
                 _ => None,
             });
             let waits = blocked.iter().filter_map(|n| match &self.slots[*n].phase {
@@ -42,17 +50,19 @@ impl Solver<'_> {
             });
             let tasks = self.layers.fds().map(|(_, fd)| fd);
             let own = signals.fd.as_fd();
-            let all: Vec<_> = sockets.chain(waits).chain(tasks).chain([own]).collect();
+            let all: Vec<_> = sockets.chain(copiers).chain(waits).chain(tasks).chain([own]).collect();
             let mut fds: Vec<_> = all
                 .iter()
                 .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
                 .collect();
             match rustix::event::poll(&mut fds, timeout.as_ref()) {
+                Ok(0) => self.progress.tick(),
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(e) => return Err(e).context("poll"),
             }
             let ready: Vec<bool> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
             let (of_running, rest) = ready.split_at(running.len());
+            let (of_copying, rest) = rest.split_at(copying.len());
             let (of_blocked, rest) = rest.split_at(blocked.len());
             let (of_hashing, of_signals) = rest.split_at(hashing.len());
             let pick = |from: &[usize], which: &[bool]| -> Vec<usize> {
@@ -70,6 +80,7 @@ impl Solver<'_> {
                 .collect();
             (
                 pick(&running, of_running),
+                pick(&copying, of_copying),
                 pick(&blocked, of_blocked),
                 hashed,
                 of_signals.contains(&true),
@@ -91,6 +102,9 @@ impl Solver<'_> {
         }
         for n in spoken {
             self.listen(n)?;
+        }
+        for n in told {
+            self.hear(n)?;
         }
         Ok(())
     }
@@ -175,9 +189,20 @@ impl Solver<'_> {
     /// Ends what runs, and waits until nothing is left of it.
     pub(super) fn stop_all(&mut self) -> Result<()> {
         let mut result = Ok(());
+        let mut killed = false;
         for slot in &mut self.slots {
-            let Phase::Running(running) = std::mem::replace(&mut slot.phase, Phase::Done) else {
-                continue;
+            let running = match std::mem::replace(&mut slot.phase, Phase::Done) {
+                Phase::Running(running) => running,
+                Phase::Copying(copying) => {
+                    let step = copying.number;
+                    // The process first, what it writes into then.
+                    drop(copying);
+                    killed = true;
+                    let change = Change::Canceled;
+                    self.progress.event(Event::Step { step, change });
+                    continue;
+                }
+                _ => continue,
             };
             let mut running = *running;
             if running.exit.is_some() {
@@ -197,7 +222,11 @@ impl Solver<'_> {
                 change: Change::Canceled,
             });
         }
-        result
+        match killed {
+            // What it had fetched into staging.
+            true => result.and(self.store.sweep_left_overs()),
+            false => result,
+        }
     }
 }
 

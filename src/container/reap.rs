@@ -52,7 +52,7 @@ pub(super) fn reap(store: &Store, id: &ContainerId, held: &ContainerLock, patien
 pub(super) fn tell(store: &Store, id: &ContainerId, live: &LiveState) {
     let exit = last_exit(live);
     if let Ok(config) = store.config(id) {
-        for event in crate::monitor::events::missing(store, &config, &exit) {
+        for event in crate::monitor::events::missing(store, &config, &exit, live.health) {
             store.event(&event);
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::container::list::{Selection, list};
 use crate::container::status::status;
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::model::id::ContainerId;
 use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
@@ -48,11 +48,15 @@ impl Reading {
     }
 }
 
-/// The containers that are read: these, or if there are none those that run, or all.
+/// The containers that are read: these as far as they are still there, or if none is named those that run, or all.
 pub(crate) fn select(store: &Store, named: &[ContainerId], all: bool) -> Result<Vec<(ContainerId, String)>> {
     if !named.is_empty() {
-        let name = |id: &ContainerId| Ok((id.clone(), store.config(id)?.name));
-        return named.iter().map(name).collect();
+        let name = |id: &ContainerId| match store.config(id) {
+            Ok(config) => Some(Ok((id.clone(), config.name))),
+            Err(e) if e.kind() == Kind::NotFound => None,
+            Err(e) => Some(Err(e)),
+        };
+        return named.iter().filter_map(name).collect();
     }
     let selection = Selection {
         all,

@@ -29,12 +29,17 @@ pub(crate) fn inherit(diff: BorrowedFd<'_>, implied: &[Vec<u8>], lowers: &[PathB
     if implied.is_empty() {
         return Ok(());
     }
-    let open = |lower: &PathBuf| openat(CWD, lower, PLACE, Mode::empty()).with_context(|| lower.display().to_string());
-    let lowers = lowers.iter().rev().map(open).collect::<Result<Vec<_>>>()?;
+    let lowers = open(lowers)?;
     for path in implied {
         one(diff, path, &lowers).with_context(|| shown(path))?;
     }
     Ok(())
+}
+
+/// The layers, base first, as places, topmost first.
+pub(super) fn open(lowers: &[PathBuf]) -> Result<Vec<OwnedFd>> {
+    let open = |lower: &PathBuf| openat(CWD, lower, PLACE, Mode::empty()).with_context(|| lower.display().to_string());
+    lowers.iter().rev().map(open).collect()
 }
 
 fn one(diff: BorrowedFd<'_>, path: &[u8], lowers: &[OwnedFd]) -> Result<()> {
@@ -67,7 +72,7 @@ fn one(diff: BorrowedFd<'_>, path: &[u8], lowers: &[OwnedFd]) -> Result<()> {
 }
 
 /// The directory as the layers, topmost first, show it.
-fn find(path: &[u8], lowers: &[OwnedFd]) -> Result<Option<OwnedFd>> {
+pub(super) fn find(path: &[u8], lowers: &[OwnedFd]) -> Result<Option<OwnedFd>> {
     for lower in lowers {
         match openat2(lower, path, PLACE, Mode::empty(), INSIDE) {
             Ok(found) => return Ok(Some(found)),

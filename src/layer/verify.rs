@@ -1,6 +1,7 @@
 //! Whether an unpacked layer still is what it was unpacked from. Its tar is rebuilt, which tells of every byte of
 //! content by the digest; and what the tar's headers say is compared with the tree, entry by entry, which tells of
-//! owners, modes, times, links, and of whatever is missing or was added.
+//! owners, modes, times, links, marks of what is hidden below, and of whatever is missing or was added. Directories that
+//! the tar does not name are compared with those of the layers below, whose attributes they have (`inherit.rs`).
 
 use crate::error::{Error, Kind, Result};
 use crate::layer::archive::{self, Archive, Member};
@@ -9,13 +10,14 @@ use crate::layer::stream::{self, Stream};
 use crate::layer::walk::{Step, walk};
 use crate::layer::whiteout::{self, Meaning};
 use crate::layer::xattr::{self, Xattr};
-use crate::layer::{shown, tar_split};
+use crate::layer::{inherit, shown, tar_split};
 use crate::model::id::DiffId;
-use rustix::fs::{AtFlags, FileType, Stat, makedev, readlinkat, statat};
-use std::collections::BTreeMap;
+use rustix::fs::{AtFlags, FileType, Stat, fstat, makedev, readlinkat, statat};
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CStr;
 use std::fs::File;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Differences that are told; more of them are counted only.
 const TOLD: usize = 5;
@@ -24,7 +26,13 @@ const MOST_LINKS: usize = 40;
 const LAST_SECOND: i64 = 15_032_385_535;
 
 /// What is wrong with the layer whose files are in `diff`, and whose tar `record` can rebuild; empty if nothing is.
-pub(crate) fn verify(record: &File, diff: BorrowedFd<'_>, expected: DiffId) -> Result<Vec<String>> {
+/// `lowers`: the files of the layers below, base first, where all of them are there.
+pub(crate) fn verify(
+    record: &File,
+    diff: BorrowedFd<'_>,
+    expected: DiffId,
+    lowers: Option<&[PathBuf]>,
+) -> Result<Vec<String>> {
     let (reader, mut writer) = std::io::pipe()?;
     let (rebuilt, parsed) = std::thread::scope(|scope| {
         let rebuild = scope.spawn(move || tar_split::rebuild(record, diff, &mut writer));
@@ -51,7 +59,8 @@ pub(crate) fn verify(record: &File, diff: BorrowedFd<'_>, expected: DiffId) -> R
             if DiffId(digest) != expected {
                 problems.add("its content has changed".to_owned());
             }
-            tree.compare(diff, &mut problems)?;
+            let lowers = lowers.map(inherit::open).transpose()?;
+            tree.compare(diff, lowers.as_deref(), &mut problems)?;
         }
     }
     Ok(problems.told())
@@ -84,8 +93,10 @@ impl Problems {
 enum Entry {
     /// A name of the layers below that is gone.
     Removed,
-    /// A directory that is there for what is in it.
+    /// A directory that is there for what is in it, and looks like that of the layers below.
     Implied,
+    /// One that hides that of the layers below.
+    Anew,
     There(Attributes),
 }
 
@@ -107,6 +118,10 @@ struct Attributes {
 #[derive(Default)]
 struct Tree {
     entries: BTreeMap<Vec<u8>, Entry>,
+    /// Directories that hide what the layers below have in them.
+    opaque: BTreeSet<Vec<u8>>,
+    /// What the tar says of the directory all is in.
+    root: Option<Attributes>,
 }
 
 impl Tree {
@@ -122,6 +137,7 @@ impl Tree {
         stream.skip(in_stream)?;
         let path: Vec<&[u8]> = parts(&member.path).collect();
         let Some((name, above)) = path.split_last() else {
+            self.root = Some(Attributes::of(member, FileType::Directory, size));
             return Ok(());
         };
         let first_odd = path.iter().position(|part| whiteout::meaning(part) != Meaning::Plain);
@@ -131,10 +147,13 @@ impl Tree {
         }
         let parent = self.real(&above.join(&b'/'));
         match whiteout::meaning(name) {
-            Meaning::Opaque => self.imply(&parent),
+            Meaning::Opaque => {
+                self.imply(&parent);
+                self.opaque.insert(parent);
+            }
             Meaning::Removes(hidden) => {
                 self.imply(&parent);
-                self.entries.entry(joined(&parent, hidden)).or_insert(Entry::Removed);
+                self.hide(joined(&parent, hidden));
             }
             Meaning::Plain | Meaning::Bookkeeping | Meaning::Invalid => {
                 self.imply(&parent);
@@ -142,6 +161,20 @@ impl Tree {
             }
         }
         Ok(())
+    }
+
+    /// What this layer itself has of that name stays, and alone.
+    fn hide(&mut self, path: Vec<u8>) {
+        match self.entries.get_mut(&path) {
+            None => drop(self.entries.insert(path, Entry::Removed)),
+            Some(entry) if entry.is_directory() => {
+                if let Entry::Implied = entry {
+                    *entry = Entry::Anew;
+                }
+                self.opaque.insert(path);
+            }
+            Some(_) => {}
+        }
     }
 
     fn place(&mut self, path: Vec<u8>, member: &Member, size: u64) {
@@ -162,26 +195,16 @@ impl Tree {
                 };
             }
         };
-        let attributes = Attributes {
-            kind,
-            mode: member.mode,
-            uid: member.uid,
-            gid: member.gid,
-            mtime: member.mtime,
-            size,
-            link: member.link.clone(),
-            device: member.device,
-            xattrs: member.xattrs.clone(),
-        };
-        self.replace(path, Entry::There(attributes));
+        self.replace(path, Entry::There(Attributes::of(member, kind, size)));
     }
 
     /// Only a directory in the place of a directory leaves what is in it.
     fn replace(&mut self, path: Vec<u8>, entry: Entry) {
-        let is_directory = |entry: &Entry| {
-            matches!(entry, Entry::Implied) || matches!(entry, Entry::There(a) if a.kind == FileType::Directory)
-        };
-        if self.entries.get(&path).is_some_and(&is_directory) && !is_directory(&entry) {
+        let before = self.entries.get(&path);
+        if matches!(before, Some(Entry::Removed)) && entry.is_directory() {
+            self.opaque.insert(path.clone());
+        }
+        if before.is_some_and(Entry::is_directory) && !entry.is_directory() {
             let below = joined(&path, b"");
             let inside: Vec<Vec<u8>> = self
                 .entries
@@ -189,7 +212,11 @@ impl Tree {
                 .take_while(|(other, _)| other.starts_with(&below))
                 .map(|(other, _)| other.clone())
                 .collect();
-            inside.iter().for_each(|other| drop(self.entries.remove(other)));
+            for other in &inside {
+                self.entries.remove(other);
+                self.opaque.remove(other);
+            }
+            self.opaque.remove(&path);
         }
         self.entries.insert(path, entry);
     }
@@ -229,16 +256,20 @@ impl Tree {
         for end in ends.chain([path.len()]).filter(|end| *end > 0) {
             let entry = self.entries.entry(path[..end].to_vec()).or_insert(Entry::Implied);
             if let Entry::Removed = entry {
-                *entry = Entry::Implied;
+                *entry = Entry::Anew;
+                self.opaque.insert(path[..end].to_vec());
             }
         }
     }
 
-    fn compare(mut self, diff: BorrowedFd<'_>, problems: &mut Problems) -> Result<()> {
+    fn compare(mut self, diff: BorrowedFd<'_>, lowers: Option<&[OwnedFd]>, problems: &mut Problems) -> Result<()> {
         // Only links to them are left.
         let below = joined(whiteout::LINKED_FILES, b"");
         self.entries
             .retain(|path, _| path != whiteout::LINKED_FILES && !path.starts_with(&below));
+        if let Some(what) = self.root_differs(diff)? {
+            problems.add(format!("{}: {what}", shown(b"")));
+        }
         walk(diff, &mut |step| {
             let (dir, name, path) = match step {
                 // No archive has any: a container that was committed may have left some.
@@ -252,7 +283,17 @@ impl Tree {
                 None => problems.add(format!("{} was added", shown(path))),
                 Some(entry) => {
                     let stat = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                    if let Some(what) = entry.differs(dir, name, &stat)? {
+                    let mut what = entry.differs(dir, name, &stat)?;
+                    if what.is_none()
+                        && matches!(entry, Entry::Implied)
+                        && let Some(lowers) = lowers
+                    {
+                        what = implied_differs(&stat, path, lowers)?;
+                    }
+                    if what.is_none() && self.opaque.contains(path) && !whiteout::is_opaque(dir, name.to_bytes())? {
+                        what = Some(SHOWS_BELOW);
+                    }
+                    if let Some(what) = what {
                         problems.add(format!("{}: {what}", shown(path)));
                     }
                 }
@@ -266,7 +307,55 @@ impl Tree {
     }
 }
 
+const SHOWS_BELOW: &str = "does not hide what is below it any more";
+
+/// How a directory that the tar does not name is not like that of the layers below.
+fn implied_differs(stat: &Stat, path: &[u8], lowers: &[OwnedFd]) -> Result<Option<&'static str>> {
+    let wanted = match inherit::find(path, lowers)? {
+        Some(below) => {
+            let below = fstat(&below)?;
+            (below.st_uid, below.st_gid, below.st_mode & 0o7777)
+        }
+        None => (0, 0, 0o755),
+    };
+    Ok(if (stat.st_uid, stat.st_gid) != (wanted.0, wanted.1) {
+        Some("has another owner")
+    } else if stat.st_mode & 0o7777 != wanted.2 {
+        Some("has another mode")
+    } else {
+        None
+    })
+}
+
+impl Tree {
+    /// How the directory itself is not as it should be. One that was closed may have been opened to everybody when it
+    /// was unpacked (`Options::open_root`), and what made it a layer may have touched its time.
+    fn root_differs(&self, diff: BorrowedFd<'_>) -> Result<Option<&'static str>> {
+        if let Some(wanted) = &self.root {
+            let stat = fstat(diff)?;
+            let mode = stat.st_mode & 0o7777;
+            let usual = wanted.mode & 0o7777;
+            if (stat.st_uid, stat.st_gid) != (wanted.uid, wanted.gid) {
+                return Ok(Some("has another owner"));
+            }
+            if mode != usual && mode != usual | 0o755 {
+                return Ok(Some("has another mode"));
+            }
+        }
+        let shows = self.opaque.contains(&b""[..]) && !whiteout::is_opaque(diff, b"")?;
+        Ok(shows.then_some(SHOWS_BELOW))
+    }
+}
+
 impl Entry {
+    fn is_directory(&self) -> bool {
+        match self {
+            Entry::Implied | Entry::Anew => true,
+            Entry::There(attributes) => attributes.kind == FileType::Directory,
+            Entry::Removed => false,
+        }
+    }
+
     /// How what is there is not as it should be.
     fn differs(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat) -> Result<Option<&'static str>> {
         let kind = FileType::from_raw_mode(stat.st_mode);
@@ -275,7 +364,9 @@ impl Entry {
                 let hides = whiteout::hides(dir, name.to_bytes(), stat)?;
                 return Ok((!hides).then_some("is not the mark of a removed name any more"));
             }
-            Entry::Implied => return Ok((kind != FileType::Directory).then_some("is no directory any more")),
+            Entry::Implied | Entry::Anew => {
+                return Ok((kind != FileType::Directory).then_some("is no directory any more"));
+            }
             Entry::There(attributes) => attributes,
         };
         attributes.differ(dir, name, stat, kind)
@@ -283,6 +374,20 @@ impl Entry {
 }
 
 impl Attributes {
+    fn of(member: &Member, kind: FileType, size: u64) -> Attributes {
+        Attributes {
+            kind,
+            mode: member.mode,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: member.mtime,
+            size,
+            link: member.link.clone(),
+            device: member.device,
+            xattrs: member.xattrs.clone(),
+        }
+    }
+
     fn differ(&self, dir: BorrowedFd<'_>, name: &CStr, stat: &Stat, kind: FileType) -> Result<Option<&'static str>> {
         let is_link = kind == FileType::Symlink;
         let is_device = matches!(kind, FileType::CharacterDevice | FileType::BlockDevice);

@@ -44,6 +44,11 @@ impl Filters {
         Ok(filters)
     }
 
+    /// Whether a thing without labels can match.
+    pub(crate) fn takes_unlabelled(&self) -> bool {
+        self.labels.is_empty()
+    }
+
     pub(crate) fn matches(&self, created: Timestamp, labels: &BTreeMap<String, String>) -> bool {
         let has = |(name, value): &(String, Option<String>)| {
             labels

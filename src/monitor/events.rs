@@ -5,6 +5,7 @@
 use super::Monitor;
 use crate::model::container::ContainerConfig;
 use crate::model::event::{Event, EventKind};
+use crate::model::health::HealthStatus;
 use crate::model::mount::Source;
 use crate::model::network::Endpoint;
 use crate::model::state::Exit;
@@ -59,6 +60,14 @@ impl Monitor {
     }
 }
 
+/// What the action of a changed health begins with.
+const HEALTH: &str = "health_status: ";
+
+/// In docker's words.
+pub(super) fn health_changed(status: HealthStatus) -> String {
+    format!("{HEALTH}{}", status.as_str())
+}
+
 fn die(config: &ContainerConfig, exit: &Exit) -> Event {
     let ran = exit
         .started
@@ -105,8 +114,13 @@ fn of_volumes(action: &str, config: &ContainerConfig) -> Vec<Event> {
 }
 
 /// The events that a dead monitor has not come to, of a run that has ended as `exit` says. The caller has the
-/// container's lock, and what says that it has to be healed is still there.
-pub(crate) fn missing(store: &Store, config: &ContainerConfig, exit: &Exit) -> Vec<Event> {
+/// container's lock, and what says that it has to be healed is still there. `health` is what it was when it was last seen.
+pub(crate) fn missing(
+    store: &Store,
+    config: &ContainerConfig,
+    exit: &Exit,
+    health: Option<HealthStatus>,
+) -> Vec<Event> {
     let Some(started) = exit.started else { return Vec::new() };
     let mut told = Vec::new();
     store.each_event_with(config.id.as_str(), |event| {
@@ -121,6 +135,13 @@ pub(crate) fn missing(store: &Store, config: &ContainerConfig, exit: &Exit) -> V
     let mut missing = Vec::new();
     if !of_container("start") {
         missing.push(Event::container("start", config).at(started));
+    } else if let Some(status) = health.filter(|status| *status != HealthStatus::Starting) {
+        // Without the start the log does not reach back to it: then this was told too.
+        let action = health_changed(status);
+        let last = told.iter().rev().find(|e| e.action.starts_with(HEALTH));
+        if last.is_none_or(|e| e.action != action) {
+            missing.push(Event::container(action, config).at(exit.finished));
+        }
     }
     if !of_container("die") {
         if exit.oom_killed && !of_container("oom") {

@@ -1,6 +1,7 @@
 //! A container's health check, as its monitor keeps it: when it is due, who is asked, and what the answers make of the
 //! container. Each check is a process of its own (`monitor/probe.rs`); this only waits for it in the monitor's loop.
 
+use super::events::health_changed;
 use super::{Monitor, probe};
 use crate::error::Result;
 use crate::model::event::Event;
@@ -279,8 +280,9 @@ impl Monitor {
         // A full disk is no reason to stop asking.
         let _ = self.store.save_live(&self.config.id, &self.live);
         if let Some(status) = self.live.health {
-            let action = format!("health_status: {}", status.as_str());
-            self.store.event(&Event::container(action, &self.config));
+            sys::stop_point("health-untold");
+            self.store
+                .event(&Event::container(health_changed(status), &self.config));
         }
     }
 

@@ -276,7 +276,8 @@ impl Store {
         Ok(config)
     }
 
-    /// Another name, at once: killed in between, the container has both, and its removal frees them.
+    /// Another name, at once: killed in between, it is found by both, and the one that its record does not say is
+    /// free for whoever wants it.
     pub(crate) fn rename_container(&self, id: &ContainerId, name: &str) -> Result<()> {
         names::check(name)?;
         let held = self.lock_names()?;
@@ -633,6 +634,30 @@ mod tests {
         let next = create(&s, "next");
         assert_eq!(s.named("victim"), None);
         remove(&s, &next, Some("next"));
+        assert_empty(&s);
+    }
+
+    #[test]
+    fn the_name_that_a_killed_rename_left_is_free() {
+        let s = Scratch::new();
+        let first = create(&s, "old");
+        // Killed before the old name was freed, and before the record was written: it has three of which one counts.
+        s.rename_container(&first, "new").unwrap();
+        let held = s.lock_names().unwrap();
+        for name in ["old", "next"] {
+            s.claim_name(name, &first, &held).unwrap();
+        }
+        drop(held);
+        let second = create(&s, "old");
+        assert_eq!(s.resolve_container("old").unwrap(), second);
+        assert_eq!(s.resolve_container("new").unwrap(), first);
+        s.sweep_names().unwrap();
+        assert_eq!(s.names_of(&first), ["new"]);
+        assert!(s.rename_container(&second, "new").is_err());
+        s.rename_container(&second, "next").unwrap();
+        for id in [&first, &second] {
+            remove(&s, id, None);
+        }
         assert_empty(&s);
     }
 

@@ -1,7 +1,8 @@
 //! Container names: which are valid, whose they are, and random ones.
 //!
 //! `names/<name>` is a symlink to the container's directory. It is made and removed under the names lock, together with
-//! the rename of that directory, so one that leads nowhere was left by a process that died, and is free.
+//! the rename of that directory, so one that leads nowhere was left by a process that died, and is free. So is, under that
+//! lock, one that leads to a container whose own record has another name.
 
 use super::lock::NamesLock;
 use super::{Store, random};
@@ -106,14 +107,23 @@ impl Store {
         }
     }
 
-    /// A conflict in docker's words if a container has the name.
+    /// A conflict in docker's words if a container has the name. It has not if it is called otherwise by its own record:
+    /// then a rename was killed halfway, before or after that was written.
     pub(super) fn check_name_free(&self, name: &str) -> Result<()> {
         match self.named(name) {
-            Some(owner) if self.container_dir(&owner).exists() => Err(Error::conflict(format!(
+            Some(owner) if self.is_called(&owner, name) => Err(Error::conflict(format!(
                 "Conflict. The container name \"/{name}\" is already in use by container \"{owner}\". \
                  You have to remove (or rename) that container to be able to reuse that name."
             ))),
             _ => Ok(()),
+        }
+    }
+
+    /// Whether it is there, and its record says so or says nothing.
+    fn is_called(&self, id: &ContainerId, name: &str) -> bool {
+        match self.config(id) {
+            Ok(config) => config.name == name,
+            Err(_) => self.container_dir(id).exists(),
         }
     }
 
@@ -135,7 +145,7 @@ impl Store {
         names.filter(|name| self.named(name).as_ref() == Some(id)).collect()
     }
 
-    /// Frees the names that lead nowhere.
+    /// Frees the names that lead nowhere, or to a container that is called otherwise.
     pub(super) fn sweep_names(&self) -> Result<()> {
         let held = self.lock_names()?;
         for entry in std::fs::read_dir(self.names_root())?.flatten() {
@@ -143,7 +153,7 @@ impl Store {
                 continue;
             };
             if let Some(id) = self.named(&name)
-                && !self.container_dir(&id).exists()
+                && !self.is_called(&id, &name)
             {
                 self.release_name(&name, &id, &held)?;
             }

@@ -86,7 +86,13 @@ const EVENT_POINTS: &[&str] = &[
 const CHANGE_POINTS: &[&str] = &["change-announced", "change-untold", "change-told"];
 
 /// Those of a health check and of secrets.
-const OTHER_POINTS: &[&str] = &["check-started", "secret-written", "secret-doubled", "secret-dropped"];
+const OTHER_POINTS: &[&str] = &[
+    "check-started",
+    "health-untold",
+    "secret-written",
+    "secret-doubled",
+    "secret-dropped",
+];
 
 /// Those of its mount.
 const MOUNT_POINTS: &[&str] = &["image-mount-made", "image-viewed", "image-unmounted"];
@@ -441,8 +447,11 @@ fn checks_and_secrets_killed_anywhere() {
             point,
             "run -d --net none --name x1 --health-cmd true --health-interval 50ms busybox sleep 1000",
         );
-        if *point == "check-started" {
+        if ["check-started", "health-untold"].contains(point) {
             crate::support::wait_until("the end", || host.status("x1") == "exited");
+            crate::support::wait_until("it to be told", || told(&host, "container die") == 1);
+            let healthy = told(&host, "container health_status: healthy");
+            assert_eq!(healthy, usize::from(*point == "health-untold"), "{point}");
         }
         host.run("rm -f x1").ok();
         host.barge("secret create --replace s1 -").stdin(b"new").run().ok();

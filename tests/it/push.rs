@@ -93,11 +93,26 @@ fn a_layer_is_sent_while_it_is_made() {
     assert_eq!((patches, puts), (1, 2));
     let blobs = registry.blobs();
     let uploads = "/blobs/uploads/";
+    // What was sent once cannot be sent there.
+    let elsewhere = format!("http://{}/elsewhere", registry.host);
     for (what, faults, puts) in [
         ("wants a length", vec![("PATCH", uploads, Fault::status(411))], 2),
         ("is busy", vec![("PATCH", uploads, Fault::status(503))], 2),
         ("loses the answer", vec![("PATCH", uploads, Fault::CutAfter(0))], 2),
         ("does not like it", vec![("PUT", uploads, Fault::status(400))], 3),
+        (
+            "is elsewhere",
+            vec![("PATCH", uploads, Fault::Redirect(elsewhere.clone()))],
+            2,
+        ),
+        (
+            "lost it and does not like it",
+            vec![
+                ("PATCH", uploads, Fault::CutAfter(0)),
+                ("PUT", uploads, Fault::status(400)),
+            ],
+            3,
+        ),
     ] {
         let name = format!("{}:1", what.replace(' ', "-").replace("'", ""));
         assert_eq!(push(&faults, &name), (digest.clone(), 1, puts), "{what}");

@@ -352,6 +352,17 @@ fn containers_are_updated_and_taken_back() {
     // An image in which nothing can run.
     newer("LABEL empty=yes", &[0; 1024]);
     let out = host
+        .run([
+            "auto-update",
+            "--rollback=false",
+            "--format",
+            "{{.ContainerName}} {{.Updated}}",
+        ])
+        .fails(1)
+        .says(&["update web: "]);
+    assert_eq!(out.text(), "web failed", "{}", out.err());
+    assert_eq!(host.text("inspect -f {{.Image}} web"), after);
+    let out = host
         .run(["auto-update", "--format", "{{.ContainerName}} {{.Updated}}"])
         .fails(1);
     assert_eq!(out.text(), "web rolled back", "{}", out.err());

@@ -148,11 +148,19 @@ fn stats_are_of_what_runs() {
     host.run("stats --no-stream none")
         .fails(1)
         .says(&["No such container: none"]);
+    assert_eq!(json["Container"], "x1", "as it was typed");
+    host.run("stats -i 0 x1").fails(125).says(&["--interval"]);
     // Again and again, until it is told to stop.
     let client = host.barge("stats x1").spawn();
     client.wait_for("x1");
     client.signal(nix::sys::signal::Signal::SIGTERM);
     assert_eq!(client.wait().code, 143);
+    // What is removed goes out of the table, and with the last one the table ends.
+    let client = host.barge("stats --no-reset x1 x2").spawn();
+    client.wait_for("x2");
+    host.run("rm -f x1 x2").ok();
+    let ended = client.wait();
+    assert_eq!((ended.code, ended.err()), (0, String::new()));
 }
 
 #[test]

@@ -37,7 +37,7 @@ impl Solver<'_> {
         let top = stage.top;
         let tree = self.tree_of(from.as_deref());
         let tree = tree.map(|top| self.layers.chain(top)).transpose()?;
-        let key = CopyKey::new(&request, transfer.link, tree);
+        let key = CopyKey::new(&request, (transfer.link, self.latest()), tree);
         if let Some(found) = self.look_up_tree(n, &key)? {
             self.take_copied(n, &request, &key, &found)?;
             self.found((number, began));
@@ -173,7 +173,7 @@ impl Solver<'_> {
         let top = self.stage(n)?.top;
         let made = Made {
             inputs: inputs.clone(),
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: Some(content),
             latest: self.latest(),

@@ -149,32 +149,32 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         if !matches!(status(&store, &id), Status::Running(_)) {
             continue;
         }
-        let name = config.name.clone();
-        let one = || -> Result<Option<Row>> {
-            let Some(policy) = Policy::of(&config.labels)? else {
-                return Ok(None);
-            };
-            let unit = config
-                .service
-                .unit
-                .clone()
-                .or_else(|| config.labels.get(UNIT_LABEL).cloned());
-            let mut row = Row {
-                config,
-                unit,
-                policy,
-                updated: "false",
-            };
-            row.updated = update(&store, &row, &access, (dry, rollback))?;
-            Ok(Some(row))
+        let mut said = |outcome: Result<&'static str>| {
+            outcome
+                .with_context(|| format!("update {}", config.name))
+                .unwrap_or_else(|e| {
+                    session.console.error(&e);
+                    code = 1;
+                    "failed"
+                })
         };
-        match one().with_context(|| format!("update {name}")) {
-            Ok(row) => rows.extend(row),
+        let policy = match Policy::of(&config.labels) {
+            Ok(None) => continue,
+            Ok(Some(policy)) => policy,
             Err(e) => {
-                session.console.error(&e);
-                code = 1;
+                said(Err(e));
+                continue;
             }
-        }
+        };
+        let unit = config.service.unit.clone();
+        let mut row = Row {
+            unit: unit.or_else(|| config.labels.get(UNIT_LABEL).cloned()),
+            config: config.clone(),
+            policy,
+            updated: "false",
+        };
+        row.updated = said(update(&store, &row, &access, (dry, rollback)));
+        rows.push(row);
     }
     rows.sort_by(|a, b| a.config.name.cmp(&b.config.name));
     if rows.iter().any(|row| row.updated == "rolled back") {

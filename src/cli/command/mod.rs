@@ -6,6 +6,7 @@ mod auto_update;
 mod boot;
 mod build;
 mod builder;
+mod builder_du;
 mod builder_prune;
 mod commit;
 mod completion;

@@ -12,8 +12,8 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use std::io::Write as _;
 use std::time::Duration;
 
-/// Between two readings.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Seconds between two readings: docker's.
+const INTERVAL: u64 = 1;
 
 pub(super) const SPEC: Spec = Spec {
     name: "stats",
@@ -21,6 +21,10 @@ pub(super) const SPEC: Spec = Spec {
     examples: &[
         ("barge stats", "all that run, every second"),
         ("barge stats --no-stream web db", "these two, once"),
+        (
+            "barge stats -i 5 --no-reset > stats.log",
+            "a record, every five seconds",
+        ),
         (
             "barge stats --no-stream --format '{{.Name}} {{.MemUsage}}'",
             "only these fields",
@@ -42,6 +46,16 @@ fn define(command: Command) -> Command {
             "TEMPLATE",
             "A Go template for each, `table TEMPLATE`, or json",
         ))
+        .arg(
+            value(
+                "interval",
+                "SECONDS",
+                "How long to wait between two readings, 1 by default",
+            )
+            .short('i')
+            .value_parser(clap::value_parser!(u64).range(1..)),
+        )
+        .arg(flag("no-reset", "Write each table below the one before"))
         .arg(flag("no-stream", "One reading: CPU is the average since the start"))
         .arg(flag("no-trunc", "Do not shorten ids"))
         .arg(
@@ -54,8 +68,12 @@ fn define(command: Command) -> Command {
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
-    let named = m.texts("CONTAINER").map(|name| store.resolve_container(name));
-    let named = named.collect::<Result<Vec<ContainerId>>>()?;
+    let typed = m
+        .texts("CONTAINER")
+        .map(|name| Ok((store.resolve_container(name)?, name)));
+    let typed = typed.collect::<Result<Vec<(ContainerId, &str)>>>()?;
+    let named: Vec<ContainerId> = typed.iter().map(|(id, _)| id.clone()).collect();
+    let interval = Duration::from_secs(m.get_one::<u64>("interval").copied().unwrap_or(INTERVAL));
     let terminal = session.console.is_terminal();
     let style = Style {
         format: m.text("format"),
@@ -66,19 +84,25 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let memory = machine_memory();
     let mut before: Vec<Reading> = Vec::new();
     loop {
-        let readings = read(&store, &select(&store, &named, m.on("all"))?)?;
+        let chosen = select(&store, &named, m.on("all"))?;
+        // Those that were asked for have been removed.
+        if chosen.is_empty() && !named.is_empty() {
+            return Ok(0);
+        }
+        let readings = read(&store, &chosen)?;
         let rows: Vec<_> = readings
             .iter()
             .map(|reading| Shown {
                 reading,
                 before: before.iter().find(|b| b.id == reading.id),
                 memory,
+                typed: typed.iter().find(|(id, _)| *id == reading.id).map(|(_, typed)| *typed),
                 short: !m.on("no-trunc"),
             })
             .collect();
         let mut page = Vec::new();
         listing::list(&VIEW, &rows, style, &mut page)?;
-        if terminal && !m.on("no-stream") {
+        if terminal && !m.on("no-stream") && !m.on("no-reset") {
             // From the upper left corner, over what was there: nothing flickers.
             session.console.out().write_all(b"\x1b[H\x1b[J")?;
         }
@@ -88,7 +112,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             return Ok(0);
         }
         before = readings;
-        std::thread::sleep(INTERVAL);
+        std::thread::sleep(interval);
     }
 }
 

@@ -5,6 +5,7 @@ use crate::cli::{COMMIT, VERSION};
 use crate::container::list::{self, Selection};
 use crate::error::Result;
 use crate::model::driver::Driver;
+use crate::model::time::Timestamp;
 use crate::output::units;
 use crate::runtime::cgroup::{Controller, Host, Version};
 use crate::store::Store;
@@ -94,6 +95,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
     let count = |states: &[&str]| containers.iter().filter(|c| states.contains(&c.state())).count();
     let (running, paused) = (count(&["running", "restarting"]), count(&["paused"]));
     let host = Host::probe()?;
+    let os_release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
     let limits = Limits::probe(&host);
     let system = nix::sys::utsname::uname()?;
     let memory = nix::sys::sysinfo::sysinfo()?.ram_total();
@@ -123,8 +125,14 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "IPv4Forwarding": limits.forwarding,
         "SecurityOptions": ["name=seccomp,profile=builtin"],
         "KernelVersion": system.release().to_string_lossy(),
-        "OperatingSystem": operating_system(&std::fs::read_to_string("/etc/os-release").unwrap_or_default()),
+        "OperatingSystem": os_release_field(&os_release, "PRETTY_NAME"),
+        "OSVersion": os_release_field(&os_release, "VERSION_ID"),
         "OSType": "linux",
+        "IndexServerAddress": "https://index.docker.io/v1/",
+        "SystemTime": Timestamp::now().to_string(),
+        // What scripts ask for before they rely on it: there is no swarm, and no daemon that containers end with.
+        "Swarm": {"LocalNodeState": "inactive"},
+        "LiveRestoreEnabled": true,
         "Architecture": system.machine().to_string_lossy(),
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "MemTotal": memory,
@@ -166,7 +174,7 @@ pub(crate) fn info_text(info: &Value) -> String {
         (" Paused", "ContainersPaused"),
         (" Stopped", "ContainersStopped"),
         ("Images", "Images"),
-        ("Version", "ServerVersion"),
+        ("Server Version", "ServerVersion"),
         ("Storage Driver", "Driver"),
         ("Logging Driver", "LoggingDriver"),
         ("Cgroup Driver", "CgroupDriver"),
@@ -194,10 +202,14 @@ pub(crate) fn info_text(info: &Value) -> String {
     })
 }
 
-/// `PRETTY_NAME` of os-release(5).
-fn operating_system(os_release: &str) -> String {
-    let name = os_release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME="));
-    name.map_or("unknown", |name| name.trim_matches(['"', '\''])).to_owned()
+/// Of os-release(5).
+fn os_release_field(os_release: &str, name: &str) -> String {
+    let value = os_release
+        .lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix('='));
+    value
+        .map_or("unknown", |value| value.trim_matches(['"', '\'']))
+        .to_owned()
 }
 
 /// Client and server are one program here; docker's templates ask for either.
@@ -276,8 +288,10 @@ mod tests {
 
     #[test]
     fn the_name_of_the_system() {
-        assert_eq!(operating_system("ID=debian\nPRETTY_NAME=\"Debian 12\"\n"), "Debian 12");
-        assert_eq!(operating_system(""), "unknown");
+        let text = "ID=debian\nPRETTY_NAME=\"Debian 12\"\nVERSION_ID=12\n";
+        assert_eq!(os_release_field(text, "PRETTY_NAME"), "Debian 12");
+        assert_eq!(os_release_field(text, "VERSION_ID"), "12");
+        assert_eq!(os_release_field("", "PRETTY_NAME"), "unknown");
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) reading: &'a Reading,
     /// The one before, if there is one.
     pub(crate) before: Option<&'a Reading>,
+    /// What it was called on the command line.
+    pub(crate) typed: Option<&'a str>,
     /// Memory of the machine, bytes.
     pub(crate) memory: u64,
     pub(crate) short: bool,
@@ -48,6 +50,7 @@ impl Fields for Shown<'_> {
             None => 0,
         };
         match name {
+            "Container" if self.typed.is_some() => self.typed.unwrap_or_default().to_owned(),
             "ID" | "Container" if self.short => id[..SHORT].to_owned(),
             "ID" | "Container" => id.to_owned(),
             "Name" => self.reading.name.clone(),

@@ -13,6 +13,7 @@ use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
 use std::io::Read;
 use std::os::fd::AsFd as _;
+use std::path::PathBuf;
 
 type Found<'a> = &'a mut dyn FnMut(Damage) -> Result<()>;
 
@@ -160,11 +161,25 @@ fn layer_content(store: &Store, id: &ChainId, record: &LayerRecord, quick: bool)
     if quick {
         return Ok(Seen::Whole);
     }
-    let problems = layer::verify(&tar, diff.as_fd(), record.diff_id)?;
+    let lowers = below(store, record);
+    let problems = layer::verify(&tar, diff.as_fd(), record.diff_id, lowers.as_deref())?;
     Ok(match problems.is_empty() {
         true => Seen::Whole,
         false => Seen::Damaged(problems.join("; ")),
     })
+}
+
+/// The files of the layers below, base first; nothing if one of them is missing or its record is another's.
+fn below(store: &Store, record: &LayerRecord) -> Option<Vec<PathBuf>> {
+    let mut lowers = Vec::new();
+    let mut parent = record.parent;
+    while let Some(id) = parent {
+        let record = store.layer(&id).ok().filter(|record| record.chain_id() == id)?;
+        lowers.push(Some(store.layer_dir(&id)).filter(|dir| dir.is_dir())?);
+        parent = record.parent;
+    }
+    lowers.reverse();
+    Some(lowers)
 }
 
 pub(super) fn blob_is_whole(store: &Store, digest: &Digest) -> Result<bool> {

@@ -22,7 +22,7 @@ fn there_and_back(scratch: &Scratch, archive: &[u8]) -> PathBuf {
     let digest = rebuild(&record, dir.as_fd(), &mut rebuilt).unwrap();
     assert!(rebuilt == archive, "rebuilt archive differs");
     assert_eq!(digest, unpacked.diff_id.0);
-    let problems = crate::layer::verify(&record, dir.as_fd(), unpacked.diff_id).unwrap();
+    let problems = crate::layer::verify(&record, dir.as_fd(), unpacked.diff_id, Some(&[])).unwrap();
     assert!(problems.is_empty(), "{problems:?}");
     path
 }

@@ -10,6 +10,7 @@ struct Layer {
     dir: OwnedFd,
     record: File,
     unpacked: Unpacked,
+    lowers: Vec<PathBuf>,
 }
 
 fn layer(archive: &[u8]) -> Layer {
@@ -22,23 +23,37 @@ fn layer(archive: &[u8]) -> Layer {
         ..Options::default()
     };
     let unpacked = unpack(archive, dir.as_fd(), &options).unwrap();
+    // The layer below has a directory that everybody may write into.
+    let (below, _) = scratch.dir("below");
+    fs::create_dir(below.join("e")).unwrap();
+    fs::set_permissions(below.join("e"), fs::Permissions::from_mode(0o1777)).unwrap();
+    let lowers = vec![below];
+    crate::layer::inherit(dir.as_fd(), &unpacked.implied, &lowers).unwrap();
     Layer {
         _scratch: scratch,
         path,
         dir,
         record,
         unpacked,
+        lowers,
     }
 }
 
 impl Layer {
     fn problems(&self) -> Vec<String> {
-        verify(&self.record, self.dir.as_fd(), self.unpacked.diff_id).unwrap()
+        verify(
+            &self.record,
+            self.dir.as_fd(),
+            self.unpacked.diff_id,
+            Some(&self.lowers),
+        )
+        .unwrap()
     }
 }
 
 fn archive(seed: &str) -> Vec<u8> {
     Tar::default()
+        .add(".", b'5', b"")
         .add("d", b'5', b"")
         .add("d/file", b'0', b"content")
         .add("d/empty", b'0', seed.as_bytes())
@@ -52,6 +67,11 @@ fn archive(seed: &str) -> Vec<u8> {
         .add(".wh.d2", b'0', b"")
         .add("d2/later", b'0', b"")
         .add("o/.wh..wh..opq", b'0', b"")
+        // Made, and then hidden below; removed, and then made.
+        .add("own/file", b'0', b"")
+        .add(".wh.own", b'0', b"")
+        .add(".wh.made", b'0', b"")
+        .add("made", b'5', b"")
         .add("node", b'3', b"")
         // Replaced: a file, and a directory with what is in it.
         .add("twice", b'0', b"first")
@@ -60,6 +80,10 @@ fn archive(seed: &str) -> Vec<u8> {
         .add("tree/in", b'0', b"")
         .add("tree", b'0', b"now a file")
         .end()
+}
+
+fn show_below(directory: &Path) {
+    rustix::fs::removexattr(directory, "trusted.overlay.opaque").unwrap();
 }
 
 #[test]
@@ -71,7 +95,7 @@ fn a_whole_layer() {
 fn a_changed_one() {
     let write = |path: &Path| fs::write(path, "CONTENT").unwrap();
     type Change<'a> = &'a dyn Fn(&Path);
-    let cases: [(&str, Change<'_>, &str); 14] = [
+    let cases: [(&str, Change<'_>, &str); 21] = [
         ("1", &|root| write(&root.join("d/file")), "its content has changed"),
         (
             "2",
@@ -145,6 +169,25 @@ fn a_changed_one() {
             },
             "node: is of another kind",
         ),
+        ("15", &|root| show_below(&root.join("o")), "o: does not hide"),
+        ("16", &|root| show_below(&root.join("own")), "own: does not hide"),
+        ("17", &|root| show_below(&root.join("made")), "made: does not hide"),
+        ("18", &|root| show_below(&root.join("d2")), "d2: does not hide"),
+        (
+            "19",
+            &|root| fs::set_permissions(root.join("e"), fs::Permissions::from_mode(0o755)).unwrap(),
+            "e: has another mode",
+        ),
+        (
+            "20",
+            &|root| lchown(root.join("e/f"), Some(7), None).unwrap(),
+            "e/f: has another owner",
+        ),
+        (
+            "21",
+            &|root| fs::set_permissions(root, fs::Permissions::from_mode(0o700)).unwrap(),
+            "/: has another mode",
+        ),
     ];
     for (seed, change, expected) in cases {
         let layer = layer(&archive(seed));
@@ -162,7 +205,7 @@ fn a_damaged_record_and_a_wrong_digest() {
     let whole = layer(&archive("a"));
     let other = crate::model::id::DiffId(Digest::of(b""));
     assert_eq!(
-        verify(&whole.record, whole.dir.as_fd(), other).unwrap(),
+        verify(&whole.record, whole.dir.as_fd(), other, Some(&whole.lowers)).unwrap(),
         ["its content has changed"]
     );
     whole.record.set_len(20).unwrap();

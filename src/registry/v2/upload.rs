@@ -7,7 +7,7 @@ use crate::registry::endpoint::{Call, To};
 use crate::registry::failure::Trouble;
 use crate::registry::http::{Answer, Method, Passing, Payload, Repeatable};
 use crate::registry::remote::{Action, Mount};
-use crate::registry::retry::Progress;
+use crate::registry::retry::{Progress, Reason};
 use crate::registry::url::{Url, escape};
 use crate::registry::v2::{Repository, Site, scope};
 use std::io::{self, Read};
@@ -27,6 +27,8 @@ pub(crate) struct Upload {
     streamed: bool,
     /// How much of it is there has to be asked.
     broken: bool,
+    /// It goes on behind what broke off in such a request.
+    resumed: bool,
 }
 
 impl Repository {
@@ -58,6 +60,7 @@ impl Repository {
             sent: 0,
             streamed: false,
             broken: false,
+            resumed: false,
         })
     }
 
@@ -115,8 +118,11 @@ impl Repository {
     pub(crate) fn upload_into(&self, mut upload: Upload, mut blob: Blob<'_>) -> Result<()> {
         let blob = &mut blob;
         let mut progress = Progress::default();
-        if std::mem::take(&mut upload.broken) && upload.resume().is_none_or(|there| there == 0) {
-            upload = self.begin_upload()?;
+        if std::mem::take(&mut upload.broken) {
+            match upload.resume() {
+                Some(there) if (1..=blob.size).contains(&there) => upload.resumed = true,
+                _ => upload = self.begin_upload()?,
+            }
         }
         loop {
             let before = upload.sent;
@@ -124,8 +130,9 @@ impl Repository {
                 Ok(()) => return Ok(()),
                 Err(trouble) => trouble,
             };
-            if std::mem::take(&mut upload.streamed) {
-                // Perhaps it can only take what has a length.
+            let refused = trouble.reason == Reason::Fatal;
+            if upload.streamed || (upload.resumed && refused) {
+                // Perhaps it can only take what has a length, or has kept other than it says of what broke off.
                 upload = self.begin_upload()?;
                 continue;
             }

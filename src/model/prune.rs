@@ -40,6 +40,11 @@ impl Filters {
         Ok(filters)
     }
 
+    /// Whether a thing without labels can match.
+    pub(crate) fn takes_unlabelled(&self) -> bool {
+        self.labels.is_empty()
+    }
+
     pub(crate) fn matches(&self, created: Timestamp, labels: &BTreeMap<String, String>) -> bool {
         let has = |label: &Label| label.is_in(labels);
         self.until.is_none_or(|until| created < until) && self.labels.iter().all(has) && !self.without.iter().any(has)

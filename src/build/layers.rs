@@ -19,7 +19,7 @@ use crate::sys;
 use rustix::fs::fstat;
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -107,6 +107,8 @@ pub(crate) struct Layers<'a> {
     notes: Vec<(Top, Note)>,
     /// That nobody else makes a step, until its layer is in place.
     locks: HashMap<LayerRef, StepLock>,
+    /// Directories of layers that are not in place, for a process beside the build: see [`Layers::hold`].
+    held: HashMap<LayerRef, OwnedFd>,
     /// Caches elsewhere.
     pub(crate) imports: Rc<Imports<'a>>,
     /// Mounted trees, for reading.
@@ -128,6 +130,7 @@ impl<'a> Layers<'a> {
             spare: Vec::new(),
             notes: Vec::new(),
             locks: HashMap::new(),
+            held: HashMap::new(),
             imports,
             views: HashMap::new(),
             scratch,
@@ -311,13 +314,39 @@ impl<'a> Layers<'a> {
             let layer = &self.list[n];
             dirs.extend(match &layer.state {
                 State::Placed(chain) => Some(self.store.layer_dir(chain)),
-                State::Hashing { staged, .. } | State::Hashed { staged, .. } => Some(staged.place().join("diff")),
+                State::Hashing { staged, .. } | State::Hashed { staged, .. } => {
+                    let held = self.held.get(&LayerRef(n));
+                    Some(held.map_or_else(|| staged.place().join("diff"), by_descriptor))
+                }
                 State::Elsewhere(_) | State::Nothing | State::Moving => None,
             });
             at = layer.parent;
         }
         dirs.reverse();
         dirs
+    }
+
+    /// Whoever is started now may use the tree for as long as it likes, whether or not its layers are put in place
+    /// meanwhile: [`Layers::dirs`] names them by descriptors ([`Layers::held`]) until [`Layers::let_go`].
+    pub(crate) fn hold(&mut self, top: Top) -> Result<()> {
+        if let Driver::Aufs = self.driver {
+            // Its branches are beside a layer's directory, which has to be known by its name.
+            return self.place(top).map(|_| ());
+        }
+        for layer in self.stack(top) {
+            if let State::Hashing { staged, .. } | State::Hashed { staged, .. } = &self.list[layer.0].state {
+                self.held.insert(layer, staged.diff()?);
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn held(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.held.values().map(AsFd::as_fd)
+    }
+
+    pub(crate) fn let_go(&mut self) {
+        self.held.clear();
     }
 
     /// The same in two parts: layers in place, and directories above them.
@@ -724,6 +753,10 @@ impl AsFd for View {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
+}
+
+fn by_descriptor(dir: &OwnedFd) -> PathBuf {
+    format!("/proc/self/fd/{}/.", dir.as_raw_fd()).into()
 }
 
 fn make(dir: &Path) -> Result<()> {

@@ -60,6 +60,7 @@ use crate::model::platform::Platform;
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
 use crate::store::Store;
+use crate::sys::process::ModeMask;
 use cache::export::Exports;
 use cache::import::Imports;
 use context::Asked;
@@ -146,6 +147,8 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 replace_base: options.replace_base.as_deref(),
             },
         )?;
+        // What is made for an image has the modes that it says, or else what is made would depend on who builds.
+        let mask = ModeMask::usual();
         let (mut solver, target) = loop {
             let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
             let layers = Layers::new(store, std::rc::Rc::clone(&imports))?;
@@ -168,6 +171,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 },
             }
         };
+        drop(mask);
         unused = unused.or_else(|| compat::unused(&globals.unused(&dockerfile)));
         for output in options.outputs.iter().filter(|o| o.needs() == Needs::Tree) {
             let root = solver.layers.view(target.top)?;
@@ -181,6 +185,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
             one_of_several: platforms.len() > 1,
             cache: exports.annotation()?,
         };
+        let _mask = ModeMask::usual();
         built
             .ids
             .push(finish::image(store, &mut solver.layers, target, options, &kept)?);

@@ -69,16 +69,46 @@ pub(crate) fn key(run: &Run, source: &mut dyn FnMut(Option<&str>) -> Result<Sour
                 serde_json::json!(["bind", target, read_write, digest.hex()])
             }
             MountKind::Cache {
-                id, target, read_only, ..
-            } => serde_json::json!(["cache", id, target, read_only]),
+                id,
+                target,
+                read_only,
+                sharing,
+                from,
+                source: path,
+                owner,
+            } => {
+                let begin = match from.as_deref() {
+                    Some(from) => {
+                        let files = source(Some(from))?;
+                        let digest = copy::digest_tree(files.tree(), path);
+                        Some(digest.with_context(|| format!("--mount {}", &*mount.text))?.hex())
+                    }
+                    None => None,
+                };
+                let sharing = format!("{sharing:?}");
+                serde_json::json!(["cache", id, target, read_only, sharing, begin, of_owner(owner)])
+            }
             MountKind::Tmpfs { target, size } => serde_json::json!(["tmpfs", target, size]),
             MountKind::Secret {
-                id, target, variable, ..
-            } => serde_json::json!(["secret", id, target, variable]),
-            MountKind::Ssh { id, target, .. } => serde_json::json!(["ssh", id, target]),
+                id,
+                target,
+                variable,
+                required,
+                owner,
+            } => serde_json::json!(["secret", id, target, variable, required, of_owner(owner)]),
+            MountKind::Ssh {
+                id,
+                target,
+                required,
+                owner,
+            } => serde_json::json!(["ssh", id, target, required, of_owner(owner)]),
         });
     }
     Ok(keys.into())
+}
+
+fn of_owner(owner: &MountOwner) -> serde_json::Value {
+    serde_json::json!([owner.uid, owner.gid, owner.mode])
 }
 
 /// Whether one of two steps at once would have to wait for a cache of the other's.

@@ -68,6 +68,11 @@ pub(crate) fn words(name: &'static str, help: &'static str) -> Arg {
     word(name, help).num_args(1..).action(ArgAction::Append)
 }
 
+/// Any number of positional words, none among them.
+pub(crate) fn optional_words(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).help(help).action(ArgAction::Append).num_args(0..)
+}
+
 /// The rest of the line, which is another program's.
 pub(crate) fn rest(name: &'static str, help: &'static str) -> Arg {
     Arg::new(name)

@@ -3,6 +3,7 @@
 use crate::container::reconcile;
 use crate::error::{Context as _, Error, Result};
 use crate::model::event::{Event, EventKind};
+use crate::model::filter::split;
 use crate::model::time::Timestamp;
 use crate::store::{EventTail, Store, events};
 use nix::errno::Errno;
@@ -48,14 +49,8 @@ impl Filters {
     pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Filters> {
         let mut filters = Filters::default();
         for word in words {
-            let pair = word
-                .split_once('=')
-                .map(|(k, v)| (k.trim().to_lowercase(), v.trim().to_owned()));
-            let (key, value) = pair.ok_or_else(|| Error::usage(format!("invalid filter '{word}': want KEY=VALUE")))?;
-            if !KEYS.contains(&key.as_str()) {
-                let error = Error::usage(format!("invalid filter '{key}'"));
-                return Err(error.with_hint(format!("there are {}", KEYS.join(", "))));
-            }
+            let (key, value) = split(word, &KEYS)?;
+            let value = value.to_owned();
             if key == "type" && !EventKind::ALL.iter().any(|k| k.as_str() == value) {
                 let all = EventKind::ALL.map(EventKind::as_str).join(", ");
                 return Err(

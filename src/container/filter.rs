@@ -1,26 +1,33 @@
 //! `ps --filter`: which containers are wanted, in docker's keys.
 
 use crate::container::list::{Entry, entry};
+use crate::container::port;
 use crate::error::{Error, Result};
 use crate::image;
 use crate::model::container::NetworkMode;
+use crate::model::filter::{self, Label};
 use crate::model::id::{ChainId, ImageId};
 use crate::model::mount::Source;
-use crate::model::port::PortNumber;
+use crate::model::port::{PortNumber, Publish, PublishedPort, parse_expose};
 use crate::model::state::Status;
 use crate::model::time::Timestamp;
 use crate::store::Store;
 use std::path::Path;
 
-/// `--filter`: of the values under one key one must match, and every key must; of labels, all.
+/// `--filter`, as typed.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Filters(Vec<(String, Vec<Filter>)>);
+pub(crate) struct Filters(filter::Filters<Filter>);
+
+const KEYS: [&str; 14] = [
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish",
+    "since", "status", "volume",
+];
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Filter {
     Id(String),
     Name(String),
-    Label(String, Option<String>),
+    Label(Label),
     Exited(u8),
     State(String),
     Ancestor(String),
@@ -28,10 +35,10 @@ enum Filter {
     Since(String),
     Volume(String),
     Network(String),
-    /// Matches a container that publishes its port.
-    Publish(PortNumber),
-    /// Matches a container that documents the port.
-    Expose(String),
+    /// Matches a container that publishes one of its ports, or would if it ran.
+    Publish(Vec<PortNumber>),
+    /// Matches a container that documents or publishes one of the ports.
+    Expose(Vec<PortNumber>),
     /// What its check says; `none` if it has none.
     Health(String),
     /// Nothing is a task.
@@ -41,79 +48,66 @@ enum Filter {
 impl Filters {
     /// From the `KEY=VALUE` words of the command line.
     pub(crate) fn parse<'a>(words: impl IntoIterator<Item = &'a str>) -> Result<Self> {
-        let mut filters: Vec<(String, Vec<Filter>)> = Vec::new();
-        for word in words {
-            let (key, value) = word
-                .split_once('=')
-                .ok_or_else(|| Error::usage(format!("invalid filter '{word}': want KEY=VALUE")))?;
-            let (key, value) = (key.trim().to_lowercase(), value.trim());
-            let filter = Filter::parse(&key, value)?;
-            match filters.iter_mut().find(|(k, _)| *k == key && key != "label") {
-                Some((_, same)) => same.push(filter),
-                None => filters.push((key, vec![filter])),
-            }
-        }
-        Ok(Filters(filters))
+        filter::Filters::parse(words, &KEYS, Filter::parse).map(Filters)
     }
 
     /// Whether they ask for containers that don't run.
     pub(super) fn ask_for_all(&self) -> bool {
-        self.0
-            .iter()
-            .any(|(key, _)| matches!(key.as_str(), "status" | "exited"))
+        self.0.ask_for(&["status", "exited"])
     }
 
     /// Looks up what the words name.
     pub(super) fn resolve(&self, store: &Store) -> Result<Tests> {
-        let any = |filters: &Vec<Filter>| filters.iter().map(|filter| Test::of(store, filter)).collect();
-        Ok(Tests(
-            self.0.iter().map(|(_, filters)| any(filters)).collect::<Result<_>>()?,
-        ))
+        self.0.try_map(|filter| Test::of(store, filter)).map(Tests)
     }
 }
 
 /// [`Filters`], looked up.
-pub(super) struct Tests(Vec<Vec<Test>>);
+pub(super) struct Tests(filter::Filters<Test>);
 
 impl Tests {
     pub(super) fn pass(&self, entry: &Entry) -> bool {
-        self.0.iter().all(|any| any.iter().any(|test| test.matches(entry)))
+        self.0.pass(|test| test.matches(entry))
     }
 }
 
 impl Filter {
-    fn parse(key: &str, value: &str) -> Result<Self> {
-        let bad = || Error::other(format!("invalid filter '{key}={value}'"));
+    fn parse(key: &str, value: &str) -> Result<Self, &'static str> {
+        let one_of = |known: &[&str], wanted| match known.contains(&value) {
+            true => Ok(value.to_owned()),
+            false => Err(wanted),
+        };
+        let ports = || parse_expose(value).map_err(|_| "PORT[-PORT][/PROTOCOL]");
         let text = value.to_owned();
         Ok(match key {
             "id" => Filter::Id(text),
             "name" => Filter::Name(text),
-            "label" => match value.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(text, None),
-            },
-            "exited" => Filter::Exited(value.parse().map_err(|_| bad())?),
-            "status" => match value {
-                "created" | "restarting" | "running" | "removing" | "paused" | "exited" | "dead" => Filter::State(text),
-                _ => return Err(bad()),
-            },
+            "label" => Filter::Label(value.into()),
+            "exited" => Filter::Exited(value.parse().map_err(|_| "an exit code")?),
+            "status" => Filter::State(one_of(
+                &[
+                    "created",
+                    "restarting",
+                    "running",
+                    "removing",
+                    "paused",
+                    "exited",
+                    "dead",
+                ],
+                "created, restarting, running, removing, paused, exited or dead",
+            )?),
             "ancestor" => Filter::Ancestor(text),
             "before" => Filter::Before(text),
             "since" => Filter::Since(text),
             "volume" => Filter::Volume(text),
             "network" => Filter::Network(text),
-            "publish" => Filter::Publish(value.parse().map_err(|_| bad())?),
-            "expose" => Filter::Expose(text),
-            "health" => match value {
-                "none" | "starting" | "healthy" | "unhealthy" => Filter::Health(text),
-                _ => return Err(bad()),
-            },
-            "is-task" => match value {
-                "true" | "1" => Filter::Constant(false),
-                "false" | "0" => Filter::Constant(true),
-                _ => return Err(bad()),
-            },
-            _ => return Err(bad()),
+            "publish" => Filter::Publish(ports()?),
+            "expose" => Filter::Expose(ports()?),
+            "health" => Filter::Health(one_of(
+                &["none", "starting", "healthy", "unhealthy"],
+                "none, starting, healthy or unhealthy",
+            )?),
+            _ => Filter::Constant(!filter::boolean(value)?),
         })
     }
 }
@@ -142,6 +136,13 @@ impl Test {
             ),
             Filter::Before(what) => Test::Before(created(what)?),
             Filter::Since(what) => Test::Since(created(what)?),
+            // Containers know networks by name.
+            Filter::Network(what) => {
+                let name = store
+                    .network(what)
+                    .map_or_else(|_| what.clone(), |network| network.name);
+                Test::As(Filter::Network(name))
+            }
             other => Test::As(other.clone()),
         })
     }
@@ -174,15 +175,10 @@ impl Test {
                 };
                 health.map_or("none", crate::model::health::HealthStatus::as_str) == wanted
             }
-            (Filter::Publish(number), _) => super::port::published(&entry.status)
-                .iter()
-                .any(|p| p.number() == *number),
+            (Filter::Publish(wanted), _) => publishes(entry, wanted),
             (_, None) => false,
             (Filter::Name(pattern), Some(summary)) => name_matches(pattern, &summary.name),
-            (Filter::Label(key, value), Some(summary)) => summary
-                .labels
-                .get(key)
-                .is_some_and(|found| value.as_ref().is_none_or(|wanted| wanted == found)),
+            (Filter::Label(label), Some(summary)) => label.is_in(&summary.labels),
             (Filter::Volume(wanted), Some(summary)) => summary.mounts.iter().any(|mount| {
                 let is_source = match &mount.source {
                     Source::Volume { name, .. } => name == wanted,
@@ -197,12 +193,21 @@ impl Test {
                 NetworkMode::Container(_) | NetworkMode::Ns(_) => false,
                 NetworkMode::Networks(attachments) => attachments.iter().any(|a| a.network == *wanted),
             },
-            (Filter::Expose(port), Some(summary)) => {
-                summary.expose.contains(port) || summary.expose.contains(&format!("{port}/tcp"))
+            (Filter::Expose(wanted), Some(summary)) => {
+                publishes(entry, wanted) || port::exposed(&summary.expose).iter().any(|port| wanted.contains(port))
             }
             (Filter::Ancestor(_) | Filter::Before(_) | Filter::Since(_), Some(_)) => false,
         }
     }
+}
+
+fn publishes(entry: &Entry, wanted: &[PortNumber]) -> bool {
+    let asked_for = entry.summary.iter().flat_map(|summary| &summary.publish);
+    let now = port::published(&entry.status);
+    let mut all = asked_for
+        .map(Publish::number)
+        .chain(now.iter().map(PublishedPort::number));
+    all.any(|port| wanted.contains(&port))
 }
 
 /// Docker's patterns are regular expressions, on the name with or without its slash; of these the ones people use:

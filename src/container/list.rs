@@ -10,6 +10,7 @@ use crate::model::container::{ImageUse, NetworkMode};
 use crate::model::driver::Driver;
 use crate::model::id::ContainerId;
 use crate::model::mount::Mount;
+use crate::model::port::Publish;
 use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
 use crate::store::{Store, file};
@@ -43,6 +44,8 @@ pub(crate) struct Summary {
     pub(crate) mounts: Vec<Mount>,
     #[serde(default)]
     pub(crate) expose: BTreeSet<String>,
+    #[serde(default)]
+    pub(crate) publish: Vec<Publish>,
     #[serde(default)]
     build: Option<serde::de::IgnoredAny>,
 }

@@ -297,6 +297,14 @@ pub(crate) enum LogDriver {
 }
 
 impl LogDriver {
+    pub(crate) const ALL: [LogDriver; 5] = [
+        LogDriver::JsonFile,
+        LogDriver::Local,
+        LogDriver::Journald,
+        LogDriver::Passthrough,
+        LogDriver::None,
+    ];
+
     /// As `--log-driver` and `inspect` have it.
     pub(crate) fn name(self) -> &'static str {
         match self {

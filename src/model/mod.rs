@@ -7,6 +7,7 @@ pub(crate) mod digest;
 pub(crate) mod driver;
 pub(crate) mod event;
 pub(crate) mod fields;
+pub(crate) mod filter;
 pub(crate) mod health;
 pub(crate) mod id;
 pub(crate) mod idmap;

@@ -1,6 +1,7 @@
 //! `--filter` of the prune commands: what may go.
 
 use crate::error::{Error, Result};
+use crate::model::filter::Label;
 use crate::model::time::{Timestamp, parse_when};
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
@@ -10,9 +11,8 @@ use std::collections::BTreeMap;
 pub(crate) struct Filters {
     /// Only what was made before.
     pub(crate) until: Option<Timestamp>,
-    /// `NAME` or `NAME=VALUE`.
-    labels: Vec<(String, Option<String>)>,
-    without: Vec<(String, Option<String>)>,
+    labels: Vec<Label>,
+    without: Vec<Label>,
     /// What else was asked for, as key and value: the caller knows these.
     pub(crate) other: Vec<(String, String)>,
 }
@@ -23,17 +23,13 @@ impl Filters {
         let mut filters = Filters::default();
         for word in words {
             let (key, value) = word.split_once('=').unwrap_or((word, ""));
-            let label = || match value.split_once('=') {
-                Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                None => (value.to_owned(), None),
-            };
             match key {
                 _ if value.is_empty() => {
                     return Err(Error::usage(format!("invalid filter '{word}': want KEY=VALUE")));
                 }
                 "until" => filters.until = Some(parse_when(value, Timestamp::now(), &TimeZone::system())?),
-                "label" => filters.labels.push(label()),
-                "label!" => filters.without.push(label()),
+                "label" => filters.labels.push(value.into()),
+                "label!" => filters.without.push(value.into()),
                 key if known.contains(&key) => filters.other.push((key.to_owned(), value.to_owned())),
                 _ => {
                     let keys = [&["until", "label", "label!"], known].concat().join(", ");
@@ -44,12 +40,13 @@ impl Filters {
         Ok(filters)
     }
 
+    /// Whether a thing without labels can match.
+    pub(crate) fn takes_unlabelled(&self) -> bool {
+        self.labels.is_empty()
+    }
+
     pub(crate) fn matches(&self, created: Timestamp, labels: &BTreeMap<String, String>) -> bool {
-        let has = |(name, value): &(String, Option<String>)| {
-            labels
-                .get(name)
-                .is_some_and(|found| value.as_ref().is_none_or(|v| v == found))
-        };
+        let has = |label: &Label| label.is_in(labels);
         self.until.is_none_or(|until| created < until) && self.labels.iter().all(has) && !self.without.iter().any(has)
     }
 }

@@ -61,6 +61,9 @@ pub(crate) fn inspect(
     out.flush()?;
     for e in &errors {
         writeln!(err, "barge: {e}")?;
+        if let Some(hint) = e.hint() {
+            writeln!(err, "  hint: {}", clean_lines(hint))?;
+        }
     }
     if errors.is_empty() {
         Ok(())

@@ -22,6 +22,11 @@ pub(crate) trait Fields {
     /// The text of one of the view's fields.
     fn field(&self, name: &str) -> String;
 
+    /// The same in `--format json`, where a few of docker's are written otherwise.
+    fn json(&self, name: &str) -> String {
+        self.field(name)
+    }
+
     /// For templates that ask for a single one.
     fn labels(&self) -> Option<&BTreeMap<String, String>>;
 }
@@ -64,7 +69,9 @@ pub(crate) fn list<T: Fields>(view: &View, rows: &[T], style: Style<'_>, out: &m
     } else if matches!(format.trim_end(), "json" | "{{json .}}") {
         for row in rows {
             // As docker has it: in the order of the alphabet.
-            let mut object = object(view, row);
+            let fields = view.headings.iter();
+            let fields = fields.map(|(name, _)| ((*name).to_owned(), row.json(name).into()));
+            let mut object: Map<String, Value> = fields.collect();
             object.sort_keys();
             writeln!(out, "{}", Value::Object(object))?;
         }

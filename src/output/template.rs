@@ -26,6 +26,30 @@ const MAPS: [&str; 11] = [
     "PortBindings",
 ];
 
+/// Fields of docker's structures that JSON leaves out while they are empty, images' as well, by the key of the object
+/// that has them: a template may ask for them all the same.
+const LEFT_OUT: [(&str, &[&str]); 3] = [
+    (
+        "Config",
+        &[
+            "Entrypoint",
+            "Env",
+            "ExposedPorts",
+            "Healthcheck",
+            "Labels",
+            "OnBuild",
+            "Shell",
+            "StopSignal",
+            "StopTimeout",
+            "User",
+            "Volumes",
+            "WorkingDir",
+        ],
+    ),
+    ("HostConfig", &["Annotations", "Mounts"]),
+    ("State", &["Health"]),
+];
+
 thread_local! {
     /// What is being rendered; template functions are plain `fn` and have no other way to it.
     static DOCUMENT: RefCell<Json> = const { RefCell::new(Json::Null) };
@@ -35,6 +59,7 @@ thread_local! {
 
 /// A parsed template.
 pub(crate) struct Template {
+    text: String,
     parsed: gtmpl_ng::Template,
     /// The whole template is `{{json .}}`: no need to go through the engine.
     is_json: bool,
@@ -69,6 +94,7 @@ impl Template {
         Ok(Template {
             parsed,
             is_json: words.is_some_and(|words| words.eq(["json", "."])),
+            text,
         })
     }
 
@@ -83,10 +109,13 @@ impl Template {
         }
         DOCUMENT.set(value.clone());
         LABELS.set(labels.clone());
-        let rendered = self
-            .parsed
-            .render(&Context::from(go(value, "")))
-            .map_err(|e| bad_template(&e.to_string()));
+        let rendered = self.parsed.render(&Context::from(go(value, ""))).map_err(|e| {
+            let e = bad_template(&e.to_string());
+            match others(&self.text, value, &e.to_string()) {
+                Some(there) => e.with_hint(format!("there are {there}")),
+                None => e,
+            }
+        });
         DOCUMENT.set(Json::Null);
         rendered
     }
@@ -103,10 +132,48 @@ fn bad_template(message: &str) -> Error {
         _ => (String::new(), message),
     };
     let what = match what.strip_prefix("no field `").and_then(|rest| rest.split_once('`')) {
-        Some((field, _)) => format!("there is no field {field}"),
+        Some((field, _)) => format!("{NO_FIELD}{field}"),
         None => what.to_owned(),
     };
     Error::other(format!("template parsing error: template: {place}{what}"))
+}
+
+const NO_FIELD: &str = "there is no field ";
+
+/// The fields that there are where a template asks for the one that `error` says is not. What `range` and `with` move
+/// the dot to is not looked into.
+fn others(text: &str, value: &Json, error: &str) -> Option<String> {
+    let (_, missing) = error.rsplit_once(NO_FIELD)?;
+    if ["range", "with"].iter().any(|word| text.contains(word)) {
+        return None;
+    }
+    let there = chains(text).find_map(|chain| {
+        let mut object = value.as_object()?;
+        let mut fields = chain.split('.').peekable();
+        while let Some(field) = fields.next() {
+            match object.get(field) {
+                None => return Some(object).filter(|_| field == missing),
+                Some(_) if fields.peek().is_none() => return None,
+                Some(inner) => object = inner.as_object()?,
+            }
+        }
+        None
+    })?;
+    Some(there.keys().map(String::as_str).collect::<Vec<_>>().join(", "))
+}
+
+/// `A.B` of each `.A.B` within actions.
+fn chains(text: &str) -> impl Iterator<Item = &str> {
+    let actions = text.split("{{").skip(1);
+    let actions = actions.map(|part| part.split_once("}}").map_or(part, |(action, _)| action));
+    let words =
+        actions.flat_map(|action| action.split(|c: char| c.is_whitespace() || matches!(c, '(' | ')' | '|' | ',')));
+    words.filter_map(|word| word.strip_prefix('.').filter(|chain| !chain.is_empty()))
+}
+
+/// Whether a template shows this field, which may be costly to find out.
+pub(crate) fn mentions(text: &str, field: &str) -> bool {
+    chains(text).any(|chain| chain == field)
 }
 
 /// `.Label "key"` → `label . "key"`, within actions.
@@ -151,18 +218,26 @@ fn go(value: &Json, key: &str) -> Go {
             (_, _, n) => Go::Number(Number::float(n.unwrap_or_default())),
         },
         Json::Object(object) => {
-            let entries: HashMap<String, Go> = object.iter().map(|(k, v)| (k.clone(), go(v, k))).collect();
+            let mut entries: HashMap<String, Go> = object.iter().map(|(k, v)| (k.clone(), go(v, k))).collect();
             // The image's configuration, `Config` too, is a structure; the one of a log driver is not.
             if MAPS.contains(&key) && !object.contains_key("Cmd") {
                 Go::Map(entries)
             } else {
+                let left_out = LEFT_OUT.iter().filter(|(of, _)| *of == key);
+                for name in left_out.flat_map(|(_, names)| *names) {
+                    let empty = match *name {
+                        "StopSignal" | "User" | "WorkingDir" => "".into(),
+                        _ => Go::Nil,
+                    };
+                    entries.entry((*name).to_owned()).or_insert(empty);
+                }
                 Go::Object(entries)
             }
         }
     }
 }
 
-const FUNCTIONS: [(&str, Func); 9] = [
+const FUNCTIONS: [(&str, Func); 11] = [
     ("json", json),
     ("join", join),
     ("split", split),
@@ -172,6 +247,8 @@ const FUNCTIONS: [(&str, Func); 9] = [
     ("pad", pad),
     ("truncate", truncate),
     ("label", label),
+    ("index", index),
+    ("len", length),
 ];
 
 fn first(args: &[Go]) -> Result<Go, FuncError> {
@@ -223,7 +300,9 @@ fn find<'a>(document: &'a Json, value: &Go) -> Option<&'a Json> {
 fn is_same(json: &Json, value: &Go) -> bool {
     match (json, value) {
         (Json::Object(a), Go::Object(b) | Go::Map(b)) => {
-            a.len() == b.len() && a.iter().all(|(k, v)| b.get(k).is_some_and(|other| is_same(v, other)))
+            let empty = |v: &Go| matches!(v, Go::Nil) || *v == Go::from("");
+            a.iter().all(|(k, v)| b.get(k).is_some_and(|other| is_same(v, other)))
+                && b.iter().all(|(k, v)| a.contains_key(k) || empty(v))
         }
         (Json::Array(a), Go::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
         (Json::Object(_) | Json::Array(_), _) => false,
@@ -250,6 +329,49 @@ fn sorted(value: &Go) -> Json {
             NumberKind::Float(n) => n.into(),
         },
     }
+}
+
+/// As Go has it for typed values: what an empty map of strings does not have is an empty string.
+fn index(args: &[Go]) -> Result<Go, FuncError> {
+    let (first, keys) = args
+        .split_first()
+        .ok_or_else(|| wrong("wrong number of args for index"))?;
+    keys.iter().try_fold(first.clone(), |value, key| match (&value, key) {
+        (Go::Map(entries) | Go::Object(entries), Go::String(name)) => Ok(match entries.get(name) {
+            Some(found) => found.clone(),
+            None if entries.values().all(|v| matches!(v, Go::String(_))) => "".into(),
+            None => Go::NoValue,
+        }),
+        (Go::Nil | Go::NoValue, Go::String(_)) => Ok("".into()),
+        (Go::Array(items), Go::Number(_)) => {
+            let at = number(std::slice::from_ref(key), 0)?;
+            let found = items.get(at).cloned();
+            found.ok_or_else(|| wrong(&format!("error calling index: index out of range: {at}")))
+        }
+        (Go::Nil | Go::NoValue, _) => Err(wrong("error calling index: index of nothing")),
+        _ => Err(wrong(&format!("error calling index: no {key} in a {}", kind(&value)))),
+    })
+}
+
+fn kind(value: &Go) -> &'static str {
+    match value {
+        Go::Map(_) | Go::Object(_) => "map",
+        Go::Array(_) => "list",
+        Go::String(_) => "string",
+        _ => "value",
+    }
+}
+
+fn length(args: &[Go]) -> Result<Go, FuncError> {
+    let count = match args.first() {
+        Some(Go::Map(entries) | Go::Object(entries)) => entries.len(),
+        Some(Go::Array(items)) => items.len(),
+        Some(Go::String(text)) => text.len(),
+        Some(Go::Nil | Go::NoValue) => 0,
+        Some(other) => return Err(wrong(&format!("error calling len: {} has no length", kind(other)))),
+        None => return Err(wrong("wrong number of args for len: want 1 got 0")),
+    };
+    Ok(Go::Number(Number::unsigned(count as u64)))
 }
 
 fn join(args: &[Go]) -> Result<Go, FuncError> {
@@ -364,6 +486,14 @@ mod tests {
             ("{{range .Cmd}}<{{.}}>{{end}}", "<sh><-c><a<b>"),
             ("{{index .Config.Labels \"b\"}}", "1"),
             ("{{index .Cmd 0}} {{len .Cmd}}", "sh 3"),
+            (
+                "<{{index .Config.Labels \"none\"}}{{index .Nothing \"a\"}}> {{len .Nothing}}",
+                "<> 0",
+            ),
+            (
+                "{{if .Config.Healthcheck}}checked{{end}}{{json .Config.Labels}}",
+                r#"{"b":"1","a":"2"}"#,
+            ),
             ("{{.Config.Labels.missing}}", "<no value>"),
             ("{{.LogConfig.Config.nothing}}", "<no value>"),
             ("{{upper .Name}}{{.Name | lower}}{{title \"ab cd\"}}", "/WEB/webAb Cd"),
@@ -403,6 +533,28 @@ mod tests {
             heading.render(&json!({"Names": "Names"})).unwrap(),
             "MY TIER Names Names"
         );
+    }
+
+    #[test]
+    fn an_unknown_field_is_told_with_those_there_are() {
+        let value = json!({"Name": "x", "Config": {"Cmd": [], "User": ""}, "Labels": {}});
+        for (template, hint) in [
+            ("{{.Nope}}", Some("there are Name, Config, Labels")),
+            ("{{.Name}} {{upper .Config.Nope}}", Some("there are Cmd, User")),
+            ("{{.Labels.x}} {{.Config.Nope}}", Some("there are Cmd, User")),
+            ("{{with .Config}}{{.Nope}}{{end}}", None),
+            ("{{nofunc}}", None),
+        ] {
+            let error = Template::parse(template).and_then(|t| t.render(&value)).unwrap_err();
+            assert_eq!(error.hint(), hint, "{template}");
+        }
+        for (text, is) in [
+            ("{{.Size}}", true),
+            ("table {{.Names}}\t{{upper (.Size)}}", true),
+            ("{{.SizeRw}} .Size {{.X.Size}}", false),
+        ] {
+            assert_eq!(mentions(text, "Size"), is, "{text}");
+        }
     }
 
     #[test]

@@ -31,6 +31,22 @@ pub(crate) fn boot_id() -> io::Result<String> {
         .to_owned())
 }
 
+/// Until it is dropped, this process's mode mask is another one (umask(2)).
+pub(crate) struct ModeMask(rustix::fs::Mode);
+
+impl ModeMask {
+    /// 0022, whatever the caller's shell has: for files that become somebody else's.
+    pub(crate) fn usual() -> ModeMask {
+        ModeMask(rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022)))
+    }
+}
+
+impl Drop for ModeMask {
+    fn drop(&mut self) {
+        rustix::process::umask(self.0);
+    }
+}
+
 /// Sends any signal, real-time ones too. A process that has ended is not an error.
 pub(crate) fn pidfd_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> {
     // SAFETY: a plain system call on an open descriptor; a null siginfo is allowed.

@@ -249,6 +249,130 @@ fn never_stale() {
     assert_eq!(made(&host, &[], &text), first);
 }
 
+/// What a file and a mount are like besides their content, and what the build's own surroundings leave in files.
+#[test]
+fn never_stale_in_the_small() {
+    let host = Host::busybox();
+    let dir = context(&host, "");
+    let at = |path: &str| dir.join(path);
+    fs::create_dir_all(at("d")).unwrap();
+    for (path, content) in [("f", "1"), ("d/a", "1"), ("d/b", "1")] {
+        fs::write(at(path), content).unwrap();
+    }
+    let mode = |path: &str, mode| fs::set_permissions(at(path), fs::Permissions::from_mode(mode)).unwrap();
+    let copy = format!("FROM busybox\nCOPY f /f\nRUN {STAMP}\n");
+    let first = made(&host, &[], &copy);
+    rustix::fs::setxattr(at("f"), "user.x", b"y", rustix::fs::XattrFlags::empty()).unwrap();
+    assert_ne!(made(&host, &[], &copy), first, "an attribute");
+    rustix::fs::removexattr(at("f"), "user.x").unwrap();
+    assert_eq!(made(&host, &[], &copy), first, "without it again");
+    // Names of one file, and a file that is the same.
+    let text = format!("FROM busybox\nCOPY d /d\nRUN {STAMP}\n");
+    let first = made(&host, &[], &text);
+    fs::remove_file(at("d/b")).unwrap();
+    fs::hard_link(at("d/a"), at("d/b")).unwrap();
+    assert_ne!(made(&host, &[], &text), first, "names of one file");
+    let text = format!("FROM busybox\nRUN --mount=source=d,target=/d {STAMP}\n");
+    let first = made(&host, &[], &text);
+    mode("d", 0o700);
+    assert_ne!(made(&host, &[], &text), first, "the mode of what is mounted");
+    mode("d", 0o755);
+    // What a mount is asked for, each beside the first.
+    let secret = host.scratch().join("secret");
+    fs::write(&secret, "1").unwrap();
+    let flag = format!("id=s,src={}", secret.display());
+    for mounts in [
+        &[
+            "type=secret,id=s",
+            "type=secret,id=s,mode=0444",
+            "type=secret,id=s,uid=5",
+        ][..],
+        &["type=tmpfs,target=/t", "type=tmpfs,target=/t,size=4096"],
+        &[
+            "type=cache,target=/c",
+            "type=cache,target=/c,id=other",
+            "type=cache,target=/c,mode=0700",
+            "type=cache,target=/c,from=busybox,source=/etc",
+        ],
+    ] {
+        let mut seen = Vec::new();
+        for mount in mounts {
+            let text = format!("FROM busybox\nRUN --mount={mount} {STAMP}\n");
+            let id = made(&host, &["--secret", &flag], &text);
+            assert!(!seen.contains(&id), "{mount}");
+            seen.push(id);
+        }
+    }
+    // A secret that has to be there, after a build that went without.
+    let text = |more: &str| format!("FROM busybox\nRUN --mount=type=secret,id=none{more} {STAMP}\n");
+    made(&host, &[], &text(""));
+    let missing = build(&host, &["--network", "none"], &text(",required=true"));
+    assert_ne!(missing.code, 0, "a secret that is required");
+    // A proxy is no input unless it is declared.
+    let plain = format!("FROM busybox\nRUN {STAMP}\n");
+    let first = made(&host, &[], &plain);
+    assert_eq!(made(&host, &["--build-arg", "HTTP_PROXY=http://a"], &plain), first);
+    let text = format!("FROM busybox\nARG HTTP_PROXY\nRUN {STAMP}\n");
+    let first = made(&host, &["--build-arg", "HTTP_PROXY=http://a"], &text);
+    assert_ne!(made(&host, &["--build-arg", "HTTP_PROXY=http://b"], &text), first);
+}
+
+/// The times that a build gives to files, and the mask of the shell it is called from.
+#[test]
+fn what_one_build_is_told_is_not_for_others() {
+    let host = Host::busybox();
+    let text = "FROM busybox\nRUN echo > /r\nCOPY Dockerfile /c\nWORKDIR /w\n";
+    let times = || host.text("run --rm --net none made stat -c %Y /r /c /w");
+    made(&host, &[], text);
+    made(&host, &["--timestamp", "1000"], text);
+    assert_eq!(times(), "1000\n1000\n1000");
+    made(&host, &["--timestamp", "500"], text);
+    assert_eq!(times(), "500\n500\n500");
+    let text = "FROM busybox\nRUN echo 2 > /r\nCOPY Dockerfile /c\nWORKDIR /w\n";
+    made(&host, &["--timestamp", "1000"], text);
+    made(&host, &[], text);
+    assert!(times().lines().all(|time| time.len() > 4), "{}", times());
+    let created = inspect(&host, "made")["Created"].to_string();
+    assert!(!created.contains("1970"), "{created}");
+    let text = "FROM busybox\nWORKDIR /u/w\nCOPY d /c/d\nUSER 1000\n\
+        RUN --mount=source=d,target=/b/c --mount=source=d/a,target=/b/a cat /b/c/a /b/a > /tmp/read\n";
+    let dir = context(&host, text);
+    fs::create_dir_all(dir.join("d")).unwrap();
+    fs::write(dir.join("d/a"), "1").unwrap();
+    let line = ["build", "-q", "--network", "none", "-t", "made", dir.to_str().unwrap()];
+    let masked = host.barge(line).wrapped(["sh", "-c", "umask 077; exec \"$@\"", "sh"]);
+    masked.timeout(seconds(60)).run().ok();
+    let modes = host.text("run --rm --net none made stat -c %a / /u /u/w /c /c/d /c/d/a");
+    assert_eq!(modes, "755\n755\n755\n755\n755\n644");
+}
+
+#[test]
+fn a_system_prune_takes_what_no_image_uses() {
+    let host = Host::busybox();
+    let text = format!("FROM busybox\nRUN {STAMP}\n");
+    let first = built(&host, &[], &text);
+    let usage = host.text("builder du");
+    for part in ["ID", "RECLAIMABLE", "SIZE", "LAST ACCESSED", "Reclaimable:", "Total:"] {
+        assert!(usage.contains(part), "{part} in {usage}");
+    }
+    assert!(
+        host.text("buildx du --verbose").contains("Description:\t"),
+        "each of them"
+    );
+    let said = host.text("system prune -f");
+    assert!(!said.contains("Deleted build cache"), "the image has it: {said}");
+    assert_eq!(built(&host, &[], &text), first);
+    host.text("rmi made");
+    let other = host.text("system prune -f --filter label=x");
+    assert!(!other.contains("Deleted build cache"), "it has no labels: {other}");
+    let said = host.text("system prune -f");
+    assert!(said.contains("Deleted build cache objects:\n"), "{said}");
+    assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 1);
+    assert_eq!(host.text(["builder", "du", "--format", "{{.ID}}"]), "");
+    let asked = host.barge("system prune").stdin(b"n\n").run().ok();
+    assert!(asked.text().contains("  - unused build cache\n"), "{}", asked.text());
+}
+
 /// A step that had to be made, and whose files are what they were, makes no other step be made.
 #[test]
 fn what_comes_after_a_step_without_a_change() {

@@ -333,6 +333,28 @@ fn what_is_fetched_holds_nothing_up() {
     assert_eq!(host.text("run --rm --net none made cat /file /one"), "lateone");
 }
 
+/// The layers below are put in place, under other names, while files are fetched for the one above.
+#[test]
+fn layers_are_put_in_place_below_what_is_fetched() {
+    let host = Host::busybox();
+    let slow = Slow::start();
+    let dir = context(
+        &host,
+        &format!("FROM busybox\nRUN echo below > /below\nADD {} /file\n", slow.address()),
+    );
+    let layers = host.root.join("layers");
+    let count = || fs::read_dir(&layers).unwrap().count();
+    let before = count();
+    let building = host
+        .barge(["build", "--network", "none", "-t", "made", dir.to_str().unwrap()])
+        .spawn();
+    wait_until("the server to be asked", || slow.asked.load(Ordering::Acquire));
+    wait_until("the layer to be in place", || count() > before);
+    slow.go.store(true, Ordering::Release);
+    building.wait().ok();
+    assert_eq!(host.text("run --rm --net none made cat /below /file"), "below\nlate");
+}
+
 #[test]
 fn a_signal_is_heard_while_files_come() {
     let host = Host::busybox();

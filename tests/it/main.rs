@@ -41,6 +41,7 @@ mod isolation;
 mod layers;
 mod lifecycle;
 mod limits;
+mod listings;
 mod login;
 mod logs;
 mod manifest;

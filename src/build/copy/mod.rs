@@ -14,15 +14,17 @@ mod tests;
 mod unpack;
 mod write;
 
-use crate::build::content::{Fold, Memo};
+use crate::build::content::{Content, Fold, Memo, digest_of_xattrs};
 use crate::build::ignore::Ignore;
 use crate::build::instruction::Transfer;
 use crate::error::{Context as _, Error, Result};
+use crate::layer::xattr;
 use crate::model::digest::Digest;
 use crate::registry::Access;
 use crate::store::{Stage, Store};
 use mode::Chmod;
-use scan::{Filter, Scan};
+use scan::{Entry, Filter, Scan};
+use std::fs::File;
 use std::os::fd::{BorrowedFd, OwnedFd};
 
 /// A path for people: it may have anything in it, also what a terminal obeys.
@@ -183,6 +185,15 @@ impl Part {
     fn known_as(&self) -> &[u8] {
         if self.scan.single { &self.name } else { b"" }
     }
+
+    fn fold(&self, fold: &mut Fold, owners: Owners, of: impl Fn(usize, &Entry) -> Option<Content>) {
+        fold.add(self.known_as());
+        // The same file from an address is not unpacked.
+        if self.unpack {
+            fold.add(b"unpack");
+        }
+        self.scan.fold(fold, owners, of);
+    }
 }
 
 /// The sources of one instruction.
@@ -226,8 +237,11 @@ impl Selection<'_> {
         for part in &self.parts {
             part.scan.read(self.memo_of(part))?;
         }
-        let scans: Vec<_> = self.parts.iter().map(|p| (p.known_as(), &p.scan)).collect();
-        Ok(scan::digest_of(&scans, self.from.owners))
+        let mut fold = Fold::default();
+        for part in &self.parts {
+            part.fold(&mut fold, self.from.owners, |_, entry| entry.content.get().copied());
+        }
+        Ok(fold.finish())
     }
 
     /// Copies. Returns the digest of what was written, as [`Selection::digest`] would have it.
@@ -247,8 +261,7 @@ impl Selection<'_> {
                 chmod: self.chmod.as_ref(),
             }
             .write(target)?;
-            fold.add(part.known_as());
-            part.scan.fold(&mut fold, self.from.owners, |n, _| written[n]);
+            part.fold(&mut fold, self.from.owners, |n, _| written[n]);
         }
         Ok(fold.finish())
     }
@@ -259,7 +272,7 @@ impl Selection<'_> {
     }
 }
 
-/// Of a directory (or file) that is mounted: owners count too.
+/// Of a directory (or file) that is mounted: owners count too, and what the directory itself is like.
 pub(crate) fn digest_tree(from: Tree<'_>, path: &str) -> Result<Digest> {
     let found = sources::one(&from, path)?;
     let scan = match found.is_directory() {
@@ -267,7 +280,16 @@ pub(crate) fn digest_tree(from: Tree<'_>, path: &str) -> Result<Digest> {
         false => Scan::single(&from, &found)?,
     };
     scan.read(from.memo)?;
-    Ok(scan::digest_of(&[(b"", &scan)], Owners::Kept))
+    let mut fold = Fold::default();
+    if found.is_directory() {
+        for number in [found.stat.st_mode, found.stat.st_uid, found.stat.st_gid] {
+            fold.add(&number.to_le_bytes());
+        }
+        let xattrs = xattr::of_open_archive(&File::from(scan.dir.try_clone()?))?;
+        fold.add(&digest_of_xattrs(&xattrs));
+    }
+    scan.fold(&mut fold, Owners::Kept, |_, entry| entry.content.get().copied());
+    Ok(fold.finish())
 }
 
 /// What is at `path`, to be mounted: in its place, or a copy without what is ignored, which goes with its stage.

@@ -9,10 +9,9 @@ use crate::build::content::{Content, Fold, Memo, Stamp, digest_of_xattrs, is_tru
 use crate::build::ignore::{Above, Ignore};
 use crate::error::{Context as _, Error, Result};
 use crate::layer::xattr;
-use crate::model::digest::Digest;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat, openat, openat2, readlinkat, statat};
 use rustix::io::Errno;
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs::File;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -229,9 +228,10 @@ impl Scan {
         in_parallel(unknown.len(), &work)
     }
 
-    /// Of all entries: `of` says what a file's content is.
+    /// Of all entries: `of` says what a file's content is. Names of one file count as such, since copies are so too.
     pub(super) fn fold(&self, fold: &mut Fold, owners: Owners, of: impl Fn(usize, &Entry) -> Option<Content>) {
         fold.add(if self.single { b"one" } else { b"all" });
+        let mut first_names: HashMap<(u64, u64), usize> = HashMap::new();
         for (n, entry) in self.entries.iter().enumerate() {
             // A single file is called what the instruction says: the caller adds it.
             fold.add(if self.single { b"" } else { &entry.path });
@@ -246,6 +246,13 @@ impl Scan {
             if let Some(content) = of(n, entry) {
                 fold.add(&content.bytes);
                 fold.add(&content.xattrs);
+            }
+            if entry.kind == FileType::RegularFile && entry.nlink > 1 {
+                let first = *first_names.entry(entry.id).or_insert(n);
+                if first != n {
+                    fold.add(b"link");
+                    fold.add(&self.entries[first].path);
+                }
             }
         }
     }
@@ -363,14 +370,4 @@ pub(super) fn join(base: &[u8], path: &[u8]) -> Vec<u8> {
         (_, true) => base.to_vec(),
         _ => [base, b"/", path].concat(),
     }
-}
-
-/// The digest of sources that have been read, each with the name that it goes by.
-pub(super) fn digest_of(scans: &[(&[u8], &Scan)], owners: Owners) -> Digest {
-    let mut fold = Fold::default();
-    for (name, scan) in scans {
-        fold.add(name);
-        scan.fold(&mut fold, owners, |_, entry| entry.content.get().copied());
-    }
-    fold.finish()
 }

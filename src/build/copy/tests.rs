@@ -669,3 +669,29 @@ fn a_context_that_changes_all_the_time_leads_nowhere() {
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
 }
+
+/// What makes other copies of the same bytes makes another digest.
+#[test]
+fn what_is_done_with_a_file_counts() {
+    let world = World::new().with(&["a.tar=1", "d/", "d/a=1", "d/b=1"]);
+    let root = File::open(&world.context).unwrap();
+    let add = |unpack| {
+        let add = Request {
+            verb: Verb::Add,
+            unpack,
+            ..request(&["a.tar"], "/x/")
+        };
+        let selection = select(&world.store, &Access::default(), &add, Tree::of(root.as_fd())).unwrap();
+        selection.digest().unwrap()
+    };
+    assert_ne!(add(Some(false)), add(None), "an archive is unpacked, or not");
+    assert_eq!(add(Some(true)), add(None));
+    let apart = world.digest(&["d"]);
+    fs::remove_file(world.context.join("d/b")).unwrap();
+    fs::hard_link(world.context.join("d/a"), world.context.join("d/b")).unwrap();
+    assert_ne!(world.digest(&["d"]), apart, "names of one file");
+    let mounted = || digest_tree(Tree::of(root.as_fd()), "d").unwrap();
+    let before = mounted();
+    fs::set_permissions(world.context.join("d"), fs::Permissions::from_mode(0o700)).unwrap();
+    assert_ne!(mounted(), before, "the mode of a mounted directory");
+}

@@ -104,7 +104,7 @@ impl Solver<'_> {
         if !cached {
             let note = Note {
                 inputs,
-                created,
+                created: self.made_at(created),
                 description: text.to_owned(),
             };
             self.layers.note(top, note);
@@ -127,7 +127,7 @@ impl Solver<'_> {
             inputs,
             before,
             layer,
-            created: found.created,
+            created,
             content: found.content,
         });
         Ok(())
@@ -156,7 +156,7 @@ impl Solver<'_> {
         let said = stage.state.apply(statement)?;
         let path = stage.state.workdir();
         let top = stage.top;
-        let inputs = Inputs::only(digest_of(&serde_json::json!(["workdir", path])));
+        let inputs = Inputs::only(digest_of(&serde_json::json!(["workdir", path, self.latest()])));
         if let Some(found) = self.look_up(n, inputs.family, inputs.family)? {
             self.take_cached(n, (&said, inputs), &found)?;
             return Ok(true);
@@ -175,7 +175,7 @@ impl Solver<'_> {
         }
         let made = Made {
             inputs: inputs.clone(),
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: None,
             latest: self.latest(),
@@ -229,7 +229,11 @@ pub(crate) struct CopyKey {
 
 impl CopyKey {
     /// `tree` is the topmost layer of the stage that is read.
-    pub(super) fn new(request: &Request, link: bool, tree: Option<Option<ChainId>>) -> CopyKey {
+    pub(super) fn new(
+        request: &Request,
+        (link, latest): (bool, Option<i64>),
+        tree: Option<Option<ChainId>>,
+    ) -> CopyKey {
         let family = digest_of(&serde_json::json!([
             "copy",
             request.verb == Verb::Add,
@@ -240,6 +244,7 @@ impl CopyKey {
             request.parents,
             request.unpack,
             link,
+            latest,
         ]));
         // What is fetched or written for the instruction alone is of no tree.
         let local = request.documents.is_empty() && request.verb == Verb::Copy;

@@ -207,6 +207,16 @@ impl<'a> Solver<'a> {
         self.options.time.created.unwrap_or_else(Timestamp::now)
     }
 
+    /// What the cache says of a step whose history says `created`: that is the same, unless somebody has set it, which is
+    /// not for other builds.
+    fn made_at(&self, created: Timestamp) -> Timestamp {
+        match self.options.time.created {
+            Some(_) => Timestamp::now(),
+            None => created,
+        }
+    }
+
+    /// No file of a layer is younger. So it is one of the things that make the layer.
     fn latest(&self) -> Option<i64> {
         let times = &self.options.time;
         times.created.filter(|_| times.rewrite_files).map(Timestamp::as_second)

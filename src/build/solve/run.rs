@@ -78,10 +78,11 @@ impl Solver<'_> {
             format!("{:?}", run.security),
             platform,
             surroundings(&self.options.run),
+            self.latest(),
         ]);
         if let (false, Some(what)) = (run.devices.is_empty(), what.as_array_mut()) {
-            let names = run.devices.iter().map(|d| &*d.name);
-            what.push(names.collect::<Vec<_>>().into());
+            let wanted = run.devices.iter().map(|d| serde_json::json!([&*d.name, d.required]));
+            what.push(wanted.collect::<Vec<_>>().into());
         }
         let inputs = Inputs::only(digest_of(&what));
         let cached = |found: &Known, this: &mut Self| {
@@ -181,7 +182,7 @@ impl Solver<'_> {
         let created = self.created();
         let made = Made {
             inputs,
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: None,
             latest: self.latest(),

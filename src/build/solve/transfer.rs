@@ -37,7 +37,7 @@ impl Solver<'_> {
         let top = stage.top;
         let tree = self.tree_of(from.as_deref());
         let tree = tree.map(|top| self.layers.chain(top)).transpose()?;
-        let key = CopyKey::new(&request, transfer.link, tree);
+        let key = CopyKey::new(&request, (transfer.link, self.latest()), tree);
         if let Some(found) = self.look_up_tree(n, &key)? {
             self.take_copied(n, &request, &key, &found)?;
             self.found((number, began));
@@ -47,8 +47,10 @@ impl Solver<'_> {
         let look = self.may_know(n, &key.family);
         self.layers.bring(top)?;
         let staged = self.layers.stage(top)?;
+        self.layers.hold(top)?;
         let mut kept = source.fds();
         kept.push(staged.lock());
+        kept.extend(self.layers.held());
         let task = task::start_bound(&kept, |talk| {
             if let Source::Context(context) = &source {
                 context.news();
@@ -89,8 +91,10 @@ impl Solver<'_> {
             };
             tell_news(talk, &source)?;
             Ok(written)
-        })?;
+        });
         drop(kept);
+        self.layers.let_go();
+        let task = task?;
         self.slots[n].phase = Phase::Copying(Box::new(Copying {
             number,
             statement: statement.clone(),
@@ -169,7 +173,7 @@ impl Solver<'_> {
         let top = self.stage(n)?.top;
         let made = Made {
             inputs: inputs.clone(),
-            created,
+            created: self.made_at(created),
             description: said.text().to_owned(),
             content: Some(content),
             latest: self.latest(),

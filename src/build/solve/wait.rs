@@ -169,7 +169,7 @@ impl Solver<'_> {
         let done = Executed {
             said: running.said,
             inputs: running.made.inputs.clone(),
-            created: running.made.created,
+            created: self.options.time.created.unwrap_or(running.made.created),
             content: None,
         };
         let layer = self.layers.take(top, running.staged, running.made)?;

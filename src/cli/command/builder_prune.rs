@@ -37,11 +37,7 @@ fn define(command: Command) -> Command {
     command
         .arg(flag("all", "Also what images have the layers of").short('a'))
         .arg(flag("force", "Do not ask").short('f'))
-        .arg(list(
-            "filter",
-            "KEY=VALUE",
-            "Only what was last used so long ago (until=24h), or before (until=2026-01-31)",
-        ))
+        .arg(filter())
         .arg(
             value("keep-storage", "SIZE", "Keep so much of it")
                 .alias("reserved-space")
@@ -49,13 +45,28 @@ fn define(command: Command) -> Command {
         )
 }
 
-fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+/// What the filters say of when it was last used.
+pub(super) fn until(m: &ArgMatches) -> Result<Option<Timestamp>> {
     let filters = Filters::parse(m.texts("filter"), &["unused-for"])?;
     let mut until = filters.until;
     for (_, age) in &filters.other {
         let age = parse_duration(age).ok_or_else(|| Error::usage(format!("invalid filter 'unused-for={age}'")))?;
         until = Timestamp::now().checked_sub(age).ok();
     }
+    Ok(until)
+}
+
+/// `--filter` of those who look at the cache.
+pub(super) fn filter() -> clap::Arg {
+    list(
+        "filter",
+        "KEY=VALUE",
+        "Only what was last used so long ago (until=24h), or before (until=2026-01-31)",
+    )
+}
+
+fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    let until = until(m)?;
     let keep = m.text("keep-storage").map(resource::bytes).transpose()?;
     let wanted = Wanted {
         all: m.on("all"),

@@ -4,7 +4,7 @@ use super::{
     attach, commit, cp, create, diff, exec, export, inspect, kill, logs, pause, port, ps, rename, restart, rm, run,
     start, stats, stop, top,
 };
-use super::{mount, unpause, update, wait};
+use super::{mount, update, wait};
 use crate::cli::argument::{Values, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
@@ -33,7 +33,7 @@ pub(super) const SPEC: Spec = Spec {
         logs::SPEC.under_noun("logs"),
         ps::SPEC.under_noun("ls"),
         mount::SPEC.under_noun("mount"),
-        pause::SPEC.under_noun("pause"),
+        pause::PAUSE.under_noun("pause"),
         port::SPEC.under_noun("port"),
         PRUNE,
         rename::SPEC.under_noun("rename"),
@@ -45,7 +45,7 @@ pub(super) const SPEC: Spec = Spec {
         stop::SPEC.under_noun("stop"),
         top::SPEC.under_noun("top"),
         mount::UNMOUNT.under_noun("unmount"),
-        unpause::SPEC.under_noun("unpause"),
+        pause::UNPAUSE.under_noun("unpause"),
         update::SPEC.under_noun("update"),
         wait::SPEC.under_noun("wait"),
     ]),

@@ -1,12 +1,13 @@
 //! `image mount`, `image unmount`: an image's files as a directory of the host.
 
-use crate::cli::argument::{Values, flag};
+use super::mount::unmount_flags;
+use crate::cli::argument::{Values, optional_words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::driver;
 use crate::error::{Error, Result};
 use crate::image::mount::{mount, mounted, unmount_image};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::ArgMatches;
 
 pub(super) const MOUNT: Spec = Spec {
     name: "mount",
@@ -20,7 +21,7 @@ pub(super) const MOUNT: Spec = Spec {
     ],
     also: None,
     body: Body::Command {
-        define: |command| command.arg(images()),
+        define: |command| command.arg(optional_words("IMAGE", "Names or ids")),
         run: run_mount,
         codes: Codes::Plain,
     },
@@ -35,31 +36,11 @@ pub(super) const UNMOUNT: Spec = Spec {
     ],
     also: None,
     body: Body::Command {
-        define: define_unmount,
+        define: |command| unmount_flags(command).arg(optional_words("IMAGE", "Names or ids")),
         run: run_unmount,
         codes: Codes::Plain,
     },
 };
-
-fn images() -> Arg {
-    Arg::new("IMAGE")
-        .help("Names or ids")
-        .action(ArgAction::Append)
-        .num_args(0..)
-}
-
-fn define_unmount(command: Command) -> Command {
-    command
-        .arg(flag("all", "All that are mounted").short('a'))
-        .arg(
-            flag(
-                "force",
-                "Also while somebody uses them: they are gone when nobody does any more",
-            )
-            .short('f'),
-        )
-        .arg(images())
-}
 
 fn run_mount(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;

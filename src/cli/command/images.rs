@@ -5,10 +5,11 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::image::{Shown, VIEW, columns};
 use crate::cli::view::{Look, tree as drawing};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::image::list::{Filter, list as find};
 use crate::image::resolve::resolve_id;
 use crate::image::tree::nodes;
+use crate::model::filter::{bad_value, boolean, split};
 use crate::model::time::parse_when;
 use crate::output::listing::{self, Fields as _, Style};
 use crate::store::Store;
@@ -96,23 +97,22 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     Ok(0)
 }
 
+const KEYS: [&str; 6] = ["before", "dangling", "label", "reference", "since", "until"];
+
 fn filter<'a>(store: &Store, look: &Look, words: impl Iterator<Item = &'a str>, name: Option<&str>) -> Result<Filter> {
     let mut filter = Filter::default();
     filter
         .patterns
         .extend(name.filter(|n| !n.is_empty()).map(str::to_owned));
     for word in words {
-        let bad = || Error::usage(format!("invalid filter '{word}'"));
-        let (key, value) = word.split_once('=').ok_or_else(bad)?;
-        match (key.trim(), value.trim()) {
-            ("reference", pattern) => filter.patterns.push(pattern.to_owned()),
-            ("label", label) => filter.labels.push(label.to_owned()),
-            ("dangling", "true" | "1") => filter.dangling = Some(true),
-            ("dangling", "false" | "0") => filter.dangling = Some(false),
-            ("before", image) => filter.before = Some(resolve_id(store, image)?),
-            ("until", time) => filter.until = Some(parse_when(time, look.now, &look.zone)?),
-            ("since", image) => filter.since = Some(resolve_id(store, image)?),
-            _ => return Err(bad()),
+        let (key, value) = split(word, &KEYS)?;
+        match key.as_str() {
+            "reference" => filter.patterns.push(value.to_owned()),
+            "label" => filter.labels.push(value.to_owned()),
+            "dangling" => filter.dangling = Some(boolean(value).map_err(|wanted| bad_value(word, wanted))?),
+            "before" => filter.before = Some(resolve_id(store, value)?),
+            "until" => filter.until = Some(parse_when(value, look.now, &look.zone)?),
+            _ => filter.since = Some(resolve_id(store, value)?),
         }
     }
     Ok(filter)

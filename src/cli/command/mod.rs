@@ -6,6 +6,7 @@ mod auto_update;
 mod boot;
 mod build;
 mod builder;
+mod builder_du;
 mod builder_prune;
 mod commit;
 mod completion;
@@ -56,7 +57,6 @@ mod stop;
 mod system;
 mod tag;
 mod top;
-mod unpause;
 mod update;
 mod version;
 mod volume;
@@ -100,7 +100,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     manifest::SPEC,
     mount::SPEC,
     network::SPEC,
-    pause::SPEC,
+    pause::PAUSE,
     port::SPEC,
     ps::SPEC,
     pull::SPEC,
@@ -121,7 +121,7 @@ pub(crate) static COMMANDS: &[Spec] = &[
     top::SPEC,
     mount::UNMOUNT.under_noun("umount"),
     mount::UNMOUNT,
-    unpause::SPEC,
+    pause::UNPAUSE,
     update::SPEC,
     version::SPEC,
     volume::SPEC,

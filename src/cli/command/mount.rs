@@ -1,11 +1,11 @@
 //! `mount`, `unmount`: a container's files as a directory of the host.
 
-use crate::cli::argument::{Values, flag};
+use crate::cli::argument::{Values, flag, optional_words};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::mount::{mount, mounted, unmount};
 use crate::error::{Error, Result};
-use clap::{Arg, ArgAction, ArgMatches, Command};
+use clap::{ArgMatches, Command};
 
 pub(super) const SPEC: Spec = Spec {
     name: "mount",
@@ -19,7 +19,11 @@ pub(super) const SPEC: Spec = Spec {
     ],
     also: None,
     body: Body::Command {
-        define: |command| command.arg(flag("all", "All containers").short('a')).arg(containers()),
+        define: |command| {
+            command
+                .arg(flag("all", "All containers").short('a'))
+                .arg(optional_words("CONTAINER", "Names or ids"))
+        },
         run: run_mount,
         codes: Codes::Plain,
     },
@@ -34,30 +38,21 @@ pub(super) const UNMOUNT: Spec = Spec {
     ],
     also: None,
     body: Body::Command {
-        define: define_unmount,
+        define: |command| unmount_flags(command).arg(optional_words("CONTAINER", "Names or ids")),
         run: run_unmount,
         codes: Codes::Plain,
     },
 };
 
-fn containers() -> Arg {
-    Arg::new("CONTAINER")
-        .help("Names or ids")
-        .action(ArgAction::Append)
-        .num_args(0..)
-}
-
-fn define_unmount(command: Command) -> Command {
-    command
-        .arg(flag("all", "All that are mounted").short('a'))
-        .arg(
-            flag(
-                "force",
-                "Also while somebody uses them: they are gone when nobody does any more",
-            )
-            .short('f'),
+/// What `unmount` and `image unmount` are told.
+pub(super) fn unmount_flags(command: Command) -> Command {
+    command.arg(flag("all", "All that are mounted").short('a')).arg(
+        flag(
+            "force",
+            "Also while somebody uses them: they are gone when nobody does any more",
         )
-        .arg(containers())
+        .short('f'),
+    )
 }
 
 fn run_mount(m: &ArgMatches, session: &mut Session) -> Result<u8> {

@@ -10,13 +10,14 @@ use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::network::{COLUMNS, Shown, VIEW};
 use crate::container::connect;
 use crate::error::{Error, Kind, Result};
+use crate::model::filter::{self, Label};
 use crate::model::network::{Attachment, DEFAULT, Driver, Network};
 use crate::model::prune::Filters;
 use crate::network::{self, NewNetwork};
-use crate::output::listing::{self, Style};
+use crate::output::listing::{self, Fields as _, Style};
 use crate::store::Store;
 use clap::{ArgMatches, Command};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 pub(super) const SPEC: Spec = Spec {
     name: "network",
@@ -255,7 +256,7 @@ fn define_ls(command: Command) -> Command {
             list(
                 "filter",
                 "KEY=VALUE",
-                "Only those that match: dangling, driver, id, label, name, type",
+                "Only those that match: dangling, driver, id, label, name, scope, type",
             )
             .short('f'),
         )
@@ -270,86 +271,90 @@ fn define_ls(command: Command) -> Command {
 
 fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
-    let filters = m.texts("filter").map(Filter::parse).collect::<Result<Vec<_>>>()?;
+    let filters = filter::Filters::parse(m.texts("filter"), &KEYS, Filter::parse)?;
     network::default_network(&store)?;
     let networks = store.networks()?.into_iter();
     let mut rows: Vec<_> = networks.map(|n| Shown::Real(n, m.on("no-trunc"))).collect();
     rows.push(Shown::BuiltIn("host", "host"));
     rows.push(Shown::BuiltIn("none", "null"));
     rows.sort_by(|a, b| a.name().cmp(b.name()));
-    let mut kept = Vec::new();
-    for row in rows {
-        let mut fits = true;
-        for filter in &filters {
-            fits = fits && filter.matches(&store, &row)?;
-        }
-        if fits {
-            kept.push(row);
-        }
-    }
+    let used = match filters.ask_for(&["dangling"]) {
+        true => in_use(&store, &rows)?,
+        false => Default::default(),
+    };
+    rows.retain(|row| filters.pass(|filter| filter.matches(row, &used)));
     let style = Style {
         format: m.text("format"),
         quiet: m.on("quiet"),
         columns: &COLUMNS,
         terminal: session.console.is_terminal(),
     };
-    listing::list(&VIEW, &kept, style, session.console.out())?;
+    listing::list(&VIEW, &rows, style, session.console.out())?;
     Ok(0)
 }
+
+/// The ids of those that a container is on, running or not.
+fn in_use(store: &Store, rows: &[Shown]) -> Result<BTreeSet<String>> {
+    let mut used = BTreeSet::new();
+    for row in rows {
+        if let Shown::Real(network, _) = row
+            && !connect::members(store, network)?.is_empty()
+        {
+            used.insert(network.id.clone());
+        }
+    }
+    Ok(used)
+}
+
+const KEYS: [&str; 7] = ["dangling", "driver", "id", "label", "name", "scope", "type"];
 
 enum Filter {
     Dangling(bool),
     Driver(String),
     Id(String),
-    Label(String, Option<String>),
+    Label(Label),
     Name(String),
+    /// All are local.
+    Scope(bool),
     Custom(bool),
 }
 
 impl Filter {
-    fn parse(word: &str) -> Result<Filter> {
-        let bad = || {
-            Error::usage(format!("invalid filter '{}'", word.escape_debug()))
-                .with_hint("there are dangling, driver, id, label, name, scope and type")
-        };
-        let (key, value) = word.split_once('=').ok_or_else(bad)?;
+    fn parse(key: &str, value: &str) -> Result<Filter, &'static str> {
         Ok(match (key, value) {
-            ("dangling", "true" | "1") => Filter::Dangling(true),
-            ("dangling", "false" | "0") => Filter::Dangling(false),
+            ("dangling", value) => Filter::Dangling(filter::boolean(value)?),
             ("driver", name) => Filter::Driver(name.to_owned()),
             ("id", part) => Filter::Id(part.to_owned()),
-            ("label", label) => match label.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(label.to_owned(), None),
-            },
-            ("name", part) => Filter::Name(part.to_owned()),
-            ("scope", "local") => Filter::Name(String::new()),
+            ("label", label) => Filter::Label(label.into()),
+            ("scope", "local") => Filter::Scope(true),
+            ("scope", "global" | "swarm") => Filter::Scope(false),
+            ("scope", _) => return Err("local, global or swarm"),
             ("type", "custom") => Filter::Custom(true),
             ("type", "builtin") => Filter::Custom(false),
-            _ => return Err(bad()),
+            ("type", _) => return Err("custom or builtin"),
+            (_, part) => Filter::Name(part.to_owned()),
         })
     }
 
-    fn matches(&self, store: &Store, row: &Shown) -> Result<bool> {
+    fn matches(&self, row: &Shown, used: &BTreeSet<String>) -> bool {
         let network = match row {
             Shown::Real(network, _) => Some(network),
             Shown::BuiltIn(..) => None,
         };
         let custom = network.is_some_and(|n| !n.is_default());
-        Ok(match self {
-            Filter::Dangling(dangling) => match network {
-                Some(network) => custom && connect::members(store, network)?.is_empty() == *dangling,
-                None => !dangling,
-            },
-            Filter::Driver(driver) => row.driver() == driver,
-            Filter::Id(part) => network.is_some_and(|n| n.id.contains(part.as_str())),
-            Filter::Label(key, wanted) => {
-                let found = network.and_then(|n| n.labels.get(key));
-                found.is_some_and(|found| wanted.as_ref().is_none_or(|w| w == found))
+        match self {
+            // The built-in ones count as used.
+            Filter::Dangling(dangling) => {
+                let is_used = network.is_none_or(|n| n.is_default() || used.contains(&n.id));
+                is_used != *dangling
             }
+            Filter::Driver(driver) => row.driver() == driver,
+            Filter::Id(part) => row.field("ID").contains(part.as_str()) || network.is_some_and(|n| n.id.contains(part)),
+            Filter::Label(label) => network.is_some_and(|n| label.is_in(&n.labels)),
             Filter::Name(part) => row.name().contains(part.as_str()),
+            Filter::Scope(local) => *local,
             Filter::Custom(wanted) => custom == *wanted,
-        })
+        }
     }
 }
 

@@ -1,30 +1,34 @@
-//! `pause`: stops the processes of containers where they stand.
+//! `pause`, `unpause`: stops the processes of containers where they stand, and lets them go on.
 
 use crate::cli::argument::{Values, words};
-use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
-use crate::container::pause;
-use crate::error::Result;
-use clap::{ArgMatches, Command};
+use crate::container::pause::{pause, unpause};
+use clap::Command;
 
-pub(super) const SPEC: Spec = Spec {
+pub(super) const PAUSE: Spec = Spec {
     name: "pause",
     about: "Stop all processes of containers where they stand",
     examples: &[("barge pause web", "until `barge unpause web`")],
     also: None,
     body: Body::Command {
         define,
-        run,
+        run: |m, session| session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &pause),
+        codes: Codes::Plain,
+    },
+};
+
+pub(super) const UNPAUSE: Spec = Spec {
+    name: "unpause",
+    about: "Let the processes of paused containers go on",
+    examples: &[("barge unpause web", "what `barge pause web` has stopped")],
+    also: None,
+    body: Body::Command {
+        define,
+        run: |m, session| session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &unpause),
         codes: Codes::Plain,
     },
 };
 
 fn define(command: Command) -> Command {
     command.arg(words("CONTAINER", "Names or ids"))
-}
-
-fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
-    session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &|store, id| {
-        pause::pause(store, id)
-    })
 }

@@ -9,6 +9,7 @@ use crate::container::filter::Filters;
 use crate::container::list::{Selection, list as find};
 use crate::error::Result;
 use crate::output::listing::{self, Style};
+use crate::output::template::mentions;
 use clap::{ArgMatches, Command};
 
 pub(super) const SPEC: Spec = Spec {
@@ -78,13 +79,14 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             .and_then(|n| usize::try_from(*n).ok())
             .filter(|n| *n > 0),
     };
-    let size = m.on("size");
+    let (size, format) = (m.on("size"), m.text("format"));
     let selection = Selection {
         all,
         last,
         filters: Filters::parse(words.iter().map(String::as_str))?,
         external: m.on("external"),
-        size,
+        // As docker has it: the walk is worth it if the template shows what it finds.
+        size: size || format.is_some_and(|format| mentions(format, "Size") && m.switch("size").is_none()),
     };
     let store = session.store()?;
     let look = Look::new(m.on("no-trunc"));
@@ -95,7 +97,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         columns.push("Size");
     }
     let style = Style {
-        format: m.text("format"),
+        format,
         quiet: m.on("quiet"),
         columns: &columns,
         terminal: session.console.is_terminal(),

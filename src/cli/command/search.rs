@@ -7,6 +7,7 @@ use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::search::{COLUMNS, Shown, VIEW};
 use crate::error::{Error, Result};
+use crate::model::filter::{bad_value, boolean, split};
 use crate::output::listing::{self, Style};
 use crate::registry::search::{Hit, search};
 use clap::{ArgMatches, Command};
@@ -67,18 +68,12 @@ struct Filter {
 
 impl Filter {
     fn add(&mut self, word: &str) -> Result<()> {
-        let bad = || Error::usage(format!("invalid filter '{word}'"));
-        let (key, value) = word.split_once('=').ok_or_else(bad)?;
-        let boolean = || match value {
-            "true" | "1" => Ok(true),
-            "false" | "0" => Ok(false),
-            _ => Err(bad()),
-        };
-        match key {
-            "stars" => self.stars = value.parse().map_err(|_| bad())?,
+        let (key, value) = split(word, &["is-automated", "is-official", "stars"])?;
+        let boolean = || boolean(value).map_err(|wanted| bad_value(word, wanted));
+        match key.as_str() {
+            "stars" => self.stars = value.parse().map_err(|_| bad_value(word, "a number"))?,
             "is-official" => self.official = Some(boolean()?),
-            "is-automated" => self.automated = Some(boolean()?),
-            _ => return Err(bad()),
+            _ => self.automated = Some(boolean()?),
         }
         Ok(())
     }

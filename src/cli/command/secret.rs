@@ -5,9 +5,10 @@ use crate::cli::command::container::exit_code;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::Look;
-use crate::cli::view::secret::{COLUMNS, Filters, Shown, VIEW, inspect};
+use crate::cli::view::secret::{COLUMNS, Filter, KEYS, Shown, VIEW, inspect};
 use crate::cli::{environment, view};
 use crate::error::{Context as _, Error, Result};
+use crate::model::filter::Filters;
 use crate::output::inspect::{Style as Page, inspect as show};
 use crate::output::listing::{self, Style};
 use crate::store::{Notes, Taken};
@@ -201,9 +202,9 @@ fn define_ls(command: Command) -> Command {
 }
 
 fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
-    let filters = Filters::parse(m.texts("filter"))?;
+    let filters = Filters::parse(m.texts("filter"), &KEYS, Filter::parse)?;
     let mut secrets = session.store()?.secrets()?;
-    secrets.retain(|s| filters.pass(s));
+    secrets.retain(|secret| filters.pass(|filter| filter.matches(secret)));
     let look = Look::new(true);
     let rows: Vec<_> = secrets.iter().map(|secret| Shown { secret, look: &look }).collect();
     let style = Style {

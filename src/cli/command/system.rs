@@ -4,6 +4,7 @@
 use super::image::{lines, prune_images};
 use super::info;
 use super::network::prune_unused;
+use crate::build;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
@@ -80,7 +81,7 @@ const PRUNE: Spec = Spec {
     examples: &[
         (
             "barge system prune",
-            "containers that ended, images without a name, unfinished downloads",
+            "containers that ended, images without a name, build cache that no image uses, unfinished downloads",
         ),
         (
             "barge system prune -a --volumes -f",
@@ -225,6 +226,16 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let images = prune_images(&store, all, &filters)?;
     bytes += images.bytes();
     say(session, "Deleted Images:", &lines(&images))?;
+    if filters.takes_unlabelled() {
+        let wanted = build::prune::Wanted {
+            all,
+            until: filters.until,
+            keep: None,
+        };
+        let cache = build::prune::prune(&store, &wanted)?;
+        bytes += cache.bytes;
+        say(session, "Deleted build cache objects:", &cache.removed)?;
+    }
     let (count, size) = store.prune_downloads()?;
     bytes += size;
     if count > 0 {
@@ -256,6 +267,10 @@ fn warning(store: &Store, all: bool, volumes: bool, blobs: bool) -> String {
     text.push_str(match all {
         true => "  - all images without at least one container associated to them\n",
         false => "  - all dangling images\n",
+    });
+    text.push_str(match all {
+        true => "  - all build cache\n",
+        false => "  - unused build cache\n",
     });
     text.push_str("  - all unfinished downloads\n");
     if blobs {

@@ -9,7 +9,8 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
 use crate::container::prune;
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
+use crate::model::filter::{self, Label};
 use crate::model::prune::Filters;
 use crate::model::volume::Volume;
 use crate::output::listing::{self, Style};
@@ -128,7 +129,14 @@ fn create(m: &ArgMatches, session: &mut Session) -> Result<u8> {
 
 fn define_ls(command: Command) -> Command {
     command
-        .arg(list("filter", "KEY=VALUE", "Only those that match: dangling, label, name").short('f'))
+        .arg(
+            list(
+                "filter",
+                "KEY=VALUE",
+                "Only those that match: dangling, driver, label, name",
+            )
+            .short('f'),
+        )
         .arg(value(
             "format",
             "TEMPLATE",
@@ -139,18 +147,19 @@ fn define_ls(command: Command) -> Command {
 
 fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let store = session.store()?;
-    let filters = m.texts("filter").map(Filter::parse).collect::<Result<Vec<_>>>()?;
-    let used = match filters.iter().any(|f| matches!(f, Filter::Dangling(_))) {
+    let filters = filter::Filters::parse(
+        m.texts("filter"),
+        &["dangling", "driver", "label", "name"],
+        Filter::parse,
+    )?;
+    let used = match filters.ask_for(&["dangling"]) {
         true => in_use(&store)?,
         false => Default::default(),
     };
     let mut rows = Vec::new();
     for name in store.volume_names()? {
         let volume = store.volume(&name).ok();
-        if filters
-            .iter()
-            .all(|f| f.matches(&name, volume.as_ref(), used.contains(&name)))
-        {
+        if filters.pass(|f| f.matches(&name, volume.as_ref(), used.contains(&name))) {
             rows.push(Shown {
                 store: &store,
                 name,
@@ -170,26 +179,18 @@ fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
 
 enum Filter {
     Dangling(bool),
-    Label(String, Option<String>),
+    Label(Label),
     Name(String),
     Driver(String),
 }
 
 impl Filter {
-    fn parse(word: &str) -> Result<Self> {
-        let bad =
-            || Error::usage(format!("invalid filter '{word}'")).with_hint("there are dangling, driver, label and name");
-        let (key, value) = word.split_once('=').ok_or_else(bad)?;
-        Ok(match (key, value) {
-            ("dangling", "true" | "1") => Filter::Dangling(true),
-            ("dangling", "false" | "0") => Filter::Dangling(false),
-            ("driver", name) => Filter::Driver(name.to_owned()),
-            ("label", label) => match label.split_once('=') {
-                Some((key, value)) => Filter::Label(key.to_owned(), Some(value.to_owned())),
-                None => Filter::Label(label.to_owned(), None),
-            },
-            ("name", part) => Filter::Name(part.to_owned()),
-            _ => return Err(bad()),
+    fn parse(key: &str, value: &str) -> Result<Self, &'static str> {
+        Ok(match key {
+            "dangling" => Filter::Dangling(filter::boolean(value)?),
+            "driver" => Filter::Driver(value.to_owned()),
+            "label" => Filter::Label(value.into()),
+            _ => Filter::Name(value.to_owned()),
         })
     }
 
@@ -198,10 +199,7 @@ impl Filter {
             Filter::Dangling(dangling) => used != *dangling,
             Filter::Driver(driver) => driver == "local",
             Filter::Name(part) => name.contains(part.as_str()),
-            Filter::Label(key, wanted) => {
-                let found = volume.and_then(|v| v.labels.get(key));
-                found.is_some_and(|found| wanted.as_ref().is_none_or(|w| w == found))
-            }
+            Filter::Label(label) => volume.is_some_and(|v| label.is_in(&v.labels)),
         }
     }
 }

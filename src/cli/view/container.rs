@@ -61,6 +61,14 @@ impl Fields for Shown<'_> {
         }
     }
 
+    fn json(&self, name: &str) -> String {
+        match (name, self.entry.size) {
+            // Docker's word for not measured.
+            ("Size", None) => units::size(0),
+            (name, _) => self.field(name),
+        }
+    }
+
     fn labels(&self) -> Option<&BTreeMap<String, String>> {
         self.entry.summary.as_ref().map(|summary| &summary.labels)
     }

@@ -232,10 +232,46 @@ const CACHE: View = View {
     id: "ID",
 };
 
+/// The columns of `builder du`, and after them what only templates ask for.
+pub(crate) const KEPT: View = View {
+    headings: &[
+        ("ID", "ID"),
+        ("Reclaimable", "RECLAIMABLE"),
+        ("Size", "SIZE"),
+        ("LastUsedSince", "LAST ACCESSED"),
+        ("CacheType", "TYPE"),
+        ("Mutable", "MUTABLE"),
+        ("Shared", "SHARED"),
+        ("InUse", "IN USE"),
+        ("Description", "DESCRIPTION"),
+    ],
+    id: "ID",
+};
+
+pub(crate) const KEPT_COLUMNS: [&str; 4] = ["ID", "Reclaimable", "Size", "LastUsedSince"];
+
 /// What a build has kept, with docker's words for its kinds.
-struct CacheRow<'a> {
-    kept: &'a Kept,
-    look: &'a Look,
+pub(crate) struct CacheRow<'a> {
+    pub(crate) kept: &'a Kept,
+    pub(crate) look: &'a Look,
+}
+
+impl CacheRow<'_> {
+    /// Of `builder du --verbose`.
+    pub(crate) fn block(&self) -> String {
+        let lines = [
+            ("ID", "ID"),
+            ("Mutable", "Mutable"),
+            ("Reclaimable", "Reclaimable"),
+            ("Shared", "Shared"),
+            ("Size", "Size"),
+            ("Description", "Description"),
+            ("Last used", "LastUsedSince"),
+            ("Type", "CacheType"),
+        ];
+        let line = |(title, field): (&str, &str)| format!("{title}:\t{}\n", self.field(field));
+        lines.map(line).concat() + "\n"
+    }
 }
 
 impl Fields for CacheRow<'_> {
@@ -254,6 +290,10 @@ impl Fields for CacheRow<'_> {
             "Size" => units::size(self.kept.size),
             "LastUsedSince" => self.look.ago(self.kept.last_used),
             "InUse" => self.kept.in_use.to_string(),
+            "Reclaimable" => (!self.kept.in_use).to_string(),
+            // An image's layer: then it is not the cache that keeps it.
+            "Shared" => (self.kept.in_use && matches!(self.kept.what, Thing::Step(_))).to_string(),
+            "Mutable" => matches!(self.kept.what, Thing::Mount(_)).to_string(),
             "Description" => clean(text).chars().take(LONGEST_TEXT).collect(),
             _ => String::new(),
         }

@@ -39,7 +39,7 @@ impl Fields for Shown<'_> {
                 (None, _) => "<missing>".to_owned(),
             },
             "CreatedSince" if *human => known(step.created.map(|time| look.ago(time))),
-            "CreatedSince" | "CreatedAt" => known(step.created.map(|time| look.date(time))),
+            "CreatedSince" | "CreatedAt" => known(step.created.map(|time| look.rfc3339(time))),
             "CreatedBy" => look.cut(step.created_by.replace('\t', " "), 45),
             "Size" if *human => units::size(step.size),
             "Size" => step.size.to_string(),
@@ -90,7 +90,7 @@ mod tests {
         };
         assert_eq!(
             ["CreatedSince", "Size", "Comment"].map(|field| row.field(field)),
-            ["2026-01-01 03:04:05 +0000 UTC", "72801024", "why"]
+            ["2026-01-01T03:04:05Z", "72801024", "why"]
         );
         assert_eq!(row.field("CreatedBy").len(), 60);
     }

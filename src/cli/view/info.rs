@@ -4,9 +4,11 @@ use crate::cli::view::advice::{Facts, advice, remedy};
 use crate::cli::{COMMIT, VERSION};
 use crate::container::list::{self, Selection};
 use crate::error::Result;
+use crate::model::container::LogDriver;
 use crate::model::driver::Driver;
 use crate::model::time::Timestamp;
 use crate::output::units;
+use crate::registry::credentials::HUB_KEY;
 use crate::runtime::cgroup::{Controller, Host, Version};
 use crate::store::Store;
 use serde_json::{Value, json};
@@ -105,7 +107,7 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         .map(|w| format!("WARNING: {w}{}", remedy(w)))
         .collect();
     warnings.extend(advice(facts(store)).iter().map(|w| format!("WARNING: {w}")));
-    Ok(json!({
+    let mut info = json!({
         "Containers": containers.len(),
         "ContainersRunning": running,
         "ContainersPaused": paused,
@@ -128,10 +130,10 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "OperatingSystem": os_release_field(&os_release, "PRETTY_NAME"),
         "OSVersion": os_release_field(&os_release, "VERSION_ID"),
         "OSType": "linux",
-        "IndexServerAddress": "https://index.docker.io/v1/",
+        "IndexServerAddress": HUB_KEY,
         "SystemTime": Timestamp::now().to_string(),
         // What scripts ask for before they rely on it: there is no swarm, and no daemon that containers end with.
-        "Swarm": {"LocalNodeState": "inactive"},
+        "Swarm": {"LocalNodeState": "inactive", "ControlAvailable": false},
         "LiveRestoreEnabled": true,
         "Architecture": system.machine().to_string_lossy(),
         "NCPU": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
@@ -140,7 +142,32 @@ pub(crate) fn info(store: &Store) -> Result<Value> {
         "DockerRootDir": store.root().display().to_string(),
         "RunRoot": store.run_root().display().to_string(),
         "Warnings": warnings,
-    }))
+    });
+    if let (Some(info), Value::Object(more)) = (info.as_object_mut(), setup()) {
+        info.extend(more);
+    }
+    Ok(info)
+}
+
+/// What docker's scripts ask for besides, and what is so without looking at anything but the environment.
+fn setup() -> Value {
+    let proxy = |name: &str| {
+        let names = [name.to_lowercase(), name.to_owned()];
+        names.iter().find_map(|n| std::env::var(n).ok()).unwrap_or_default()
+    };
+    json!({
+        "HttpProxy": proxy("HTTP_PROXY"),
+        "HttpsProxy": proxy("HTTPS_PROXY"),
+        "NoProxy": proxy("NO_PROXY"),
+        "Labels": [],
+        "ExperimentalBuild": false,
+        "Plugins": {
+            "Volume": ["local"],
+            "Network": ["bridge", "host", "ipvlan", "macvlan", "null"],
+            "Authorization": null,
+            "Log": LogDriver::ALL.map(LogDriver::name),
+        },
+    })
 }
 
 /// What there may be to warn of.
@@ -221,11 +248,13 @@ pub(crate) fn version() -> Result<Value> {
         other => other,
     };
     let own = json!({
+        "Platform": {"Name": "barge"},
         "Version": VERSION,
         "GitCommit": COMMIT,
         "Os": "linux",
         "Arch": architecture,
         "KernelVersion": system.release().to_string_lossy(),
+        "Experimental": false,
     });
     Ok(json!({"Client": own, "Server": own}))
 }

@@ -55,12 +55,25 @@ impl Look {
             .to_string()
     }
 
+    /// `2026-01-02T15:04:05+01:00`.
+    fn rfc3339(&self, time: Timestamp) -> String {
+        match time.to_zoned(self.zone.clone()) {
+            zoned if zoned.offset().is_zero() => zoned.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            zoned => zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string(),
+        }
+    }
+
     fn cut(&self, text: String, longest: usize) -> String {
         if !self.short || text.chars().count() <= longest {
             return text;
         }
         text.chars().take(longest - 1).chain(['…']).collect()
     }
+}
+
+/// `2026-01-02 15:04:05.123456789 +0000 UTC`, as Go prints a time.
+fn go_time(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S%.f +0000 UTC").to_string()
 }
 
 /// `key=value,key=value`.

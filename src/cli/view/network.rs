@@ -1,6 +1,6 @@
 //! Networks as `network ls` and `network inspect` show them.
 
-use super::labels;
+use super::{go_time, labels};
 use crate::container;
 use crate::error::Result;
 use crate::model::network::{DEFAULT, Network};
@@ -63,7 +63,9 @@ impl Fields for Shown {
             ("IPv6", Shown::Real(network, _)) => network.ipv6.to_string(),
             ("Internal", Shown::Real(network, _)) => network.internal.to_string(),
             ("Labels", Shown::Real(network, _)) => labels(&network.labels),
-            ("CreatedAt", Shown::Real(network, _)) => network.created.to_string(),
+            ("CreatedAt", Shown::Real(network, _)) => go_time(network.created),
+            // Go's zero.
+            ("CreatedAt", Shown::BuiltIn(..)) => "0001-01-01 00:00:00 +0000 UTC".to_owned(),
             ("IPv4" | "IPv6" | "Internal", Shown::BuiltIn(..)) => "false".to_owned(),
             _ => String::new(),
         }

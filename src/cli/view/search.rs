@@ -32,11 +32,22 @@ impl Fields for Shown<'_> {
         let ok = |yes: bool| if yes { "[OK]".to_owned() } else { String::new() };
         match name {
             "Name" => self.hit.name.clone(),
-            "Description" => self.look.cut(self.hit.description.clone(), DESCRIPTION),
+            "Description" => {
+                let one_line = self.hit.description.replace(['\n', '\r'], " ");
+                self.look.cut(one_line, DESCRIPTION)
+            }
             "StarCount" => self.hit.stars.to_string(),
             "IsOfficial" => ok(self.hit.official),
             "IsAutomated" => ok(self.hit.automated),
             _ => self.hit.index.clone(),
+        }
+    }
+
+    fn json(&self, name: &str) -> String {
+        match name {
+            "IsOfficial" => self.hit.official.to_string(),
+            "IsAutomated" => self.hit.automated.to_string(),
+            name => self.field(name),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Secrets as `secret ls` and `secret inspect` show them: docker's columns, podman's JSON.
 
 use super::{Look, labels};
-use crate::error::{Error, Result};
+use crate::model::filter::Label;
 use crate::model::secret::Secret;
 use crate::output::listing::{Fields, View};
 use crate::output::terminal::clean;
@@ -83,43 +83,29 @@ fn clean_lines(text: &str) -> String {
         .join("\n")
 }
 
-/// `--filter`: of the values under one key one must match, of labels all.
-#[derive(Debug, Default)]
-pub(crate) struct Filters {
-    names: Vec<String>,
-    ids: Vec<String>,
-    labels: Vec<(String, Option<String>)>,
+/// What a secret may be asked for.
+pub(crate) enum Filter {
+    Name(String),
+    Id(String),
+    Label(Label),
 }
 
-impl Filters {
-    pub(crate) fn parse<'a>(words: impl Iterator<Item = &'a str>) -> Result<Filters> {
-        let mut filters = Filters::default();
-        for word in words {
-            match word.split_once('=') {
-                Some(("name", name)) => filters.names.push(name.to_owned()),
-                Some(("id", id)) => filters.ids.push(id.to_owned()),
-                Some(("label", label)) => filters.labels.push(match label.split_once('=') {
-                    Some((name, value)) => (name.to_owned(), Some(value.to_owned())),
-                    None => (label.to_owned(), None),
-                }),
-                _ => {
-                    let error = Error::usage(format!("invalid filter '{word}'"));
-                    return Err(error.with_hint("there are name=, id= and label="));
-                }
-            }
-        }
-        Ok(filters)
+pub(crate) const KEYS: [&str; 3] = ["id", "label", "name"];
+
+impl Filter {
+    pub(crate) fn parse(key: &str, value: &str) -> Result<Filter, &'static str> {
+        Ok(match key {
+            "id" => Filter::Id(value.to_owned()),
+            "label" => Filter::Label(value.into()),
+            _ => Filter::Name(value.to_owned()),
+        })
     }
 
-    pub(crate) fn pass(&self, secret: &Secret) -> bool {
-        let any = |wanted: &[String], test: &dyn Fn(&String) -> bool| wanted.is_empty() || wanted.iter().any(test);
-        any(&self.names, &|n| secret.name.contains(n.as_str()))
-            && any(&self.ids, &|i| secret.id.starts_with(i.as_str()))
-            && self.labels.iter().all(|(k, v)| {
-                secret
-                    .labels
-                    .get(k)
-                    .is_some_and(|has| v.as_ref().is_none_or(|v| v == has))
-            })
+    pub(crate) fn matches(&self, secret: &Secret) -> bool {
+        match self {
+            Filter::Name(part) => secret.name.contains(part.as_str()),
+            Filter::Id(start) => secret.id.starts_with(start.as_str()),
+            Filter::Label(label) => label.is_in(&secret.labels),
+        }
     }
 }

@@ -111,7 +111,7 @@ const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {
-    host.barge(line).env("BARGE_STOP_AT", point).timeout(seconds(20)).run();
+    host.barge(line).env("BARGE_STOP_AT", point).timeout(seconds(60)).run();
 }
 
 /// What must be true after any crash: nothing runs, other containers start, the name is usable or listed.

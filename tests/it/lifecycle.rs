@@ -183,7 +183,7 @@ fn ps_shows_what_docker_shows() {
         ["fresh", "done"]
     );
     assert_eq!(host.text("ps -aq --filter exited=3").len(), 12);
-    host.run("ps --filter nonsense=1").fails(1);
+    host.run("ps --filter nonsense=1").fails(125);
     host.run(["ps", "--format", "{{.Nonsense}}"]).fails(1);
 }
 

@@ -1,7 +1,7 @@
 //! `--check`, and `# check=`: what parses but is likely not what was meant (pure but for the look at the context). The
 //! rules have docker's names, since Dockerfiles switch them off by name.
 
-use crate::build::context::{self, Asked};
+use crate::build::context;
 use crate::build::expand::{Globals, Platforms, Scope};
 use crate::build::instruction::{Checks, CommandLine, Dockerfile, Instruction, Keyword, Oddity, Stage, Statement};
 use crate::build::options::Options;
@@ -64,16 +64,7 @@ pub(crate) struct Known<'a> {
 
 /// `build --check`: the Dockerfile is fetched and read, nothing is built.
 pub(crate) fn check_options(store: &Store, options: &Options) -> Result<Report> {
-    let opened = context::open(
-        store,
-        &Asked {
-            place: &options.context,
-            dockerfile: &options.dockerfile,
-            ignore_file: options.ignore_file.as_deref(),
-            access: &options.access,
-            keep_git_dir: false,
-        },
-    )?;
+    let opened = context::open(store, &options.asked())?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
     report(store, options, &dockerfile, &opened.context)
 }

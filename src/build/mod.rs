@@ -63,7 +63,6 @@ use crate::store::Store;
 use crate::sys::process::ModeMask;
 use cache::export::Exports;
 use cache::import::Imports;
-use context::Asked;
 use expand::{Globals, Platforms};
 use export::Needs;
 use layers::Layers;
@@ -94,19 +93,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
     }
     options.outputs.iter().try_for_each(Output::check)?;
     store.sweep_left_overs()?;
-    let opened = context::open(
-        store,
-        &Asked {
-            place: &options.context,
-            dockerfile: &options.dockerfile,
-            ignore_file: options.ignore_file.as_deref(),
-            access: &options.access,
-            keep_git_dir: options
-                .args
-                .get("BUILDKIT_CONTEXT_KEEP_GIT_DIR")
-                .is_some_and(|v| v == "1"),
-        },
-    )?;
+    let opened = context::open(store, &options.asked())?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
     lint::enforce(store, options, &dockerfile, &opened.context)?;
     let main = std::rc::Rc::new(opened.context);

@@ -1,5 +1,6 @@
 //! What `barge build` was asked, as data: the flag table, checked and typed. The command line makes it.
 
+use crate::build::context::Asked;
 use crate::container::config::RunArgs;
 use crate::error::Error;
 use crate::image::pull::PullPolicy;
@@ -65,6 +66,19 @@ pub(crate) struct Options {
     pub(crate) drop_base_labels: bool,
     /// Stages that the target does not need are built as well (`--skip-unused-stages=false`).
     pub(crate) all_stages: bool,
+}
+
+impl Options {
+    /// Which context is to be opened, and how: the same for a build and for what only reads its Dockerfile.
+    pub(crate) fn asked(&self) -> Asked<'_> {
+        Asked {
+            place: &self.context,
+            dockerfile: &self.dockerfile,
+            ignore_file: self.ignore_file.as_deref(),
+            access: &self.access,
+            keep_git_dir: self.args.get("BUILDKIT_CONTEXT_KEEP_GIT_DIR").is_some_and(|v| v == "1"),
+        }
+    }
 }
 
 /// Where the files are.

@@ -1,7 +1,7 @@
 //! `--call outline` and `--call targets`: what a Dockerfile can be asked for, without building anything (pure but for
 //! reading it). Comments right above say what stages and arguments are for, as in docker.
 
-use crate::build::context::{self, Asked};
+use crate::build::context;
 use crate::build::expand::{Globals, Platforms};
 use crate::build::instruction::{ArgDeclaration, Dockerfile, Instruction, MountKind, Stage};
 use crate::build::options::{Call, Options};
@@ -14,16 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What is said, in the form that is asked for.
 pub(crate) fn call(store: &Store, options: &Options) -> Result<String> {
-    let opened = context::open(
-        store,
-        &Asked {
-            place: &options.context,
-            dockerfile: &options.dockerfile,
-            ignore_file: options.ignore_file.as_deref(),
-            access: &options.access,
-            keep_git_dir: false,
-        },
-    )?;
+    let opened = context::open(store, &options.asked())?;
     let dockerfile = parser::parse(&opened.dockerfile.name, &opened.dockerfile.text)?;
     match options.call {
         Call::Targets { json } => targets(&dockerfile, json),

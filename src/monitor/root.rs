@@ -159,7 +159,7 @@ fn can_not_map(e: std::io::Error) -> Error {
 /// the container's root, and so is what that makes. On a thread that has a mount namespace of its own, where each
 /// directory is covered by its mapped view, and that acts as the container's root, since the kernel makes whiteouts
 /// and work files as whoever mounted (ovl_setup_cred in fs/overlayfs).
-fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> Result<OwnedFd> {
+pub(super) fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> Result<OwnedFd> {
     let (user, group) = ids.root()?;
     let inside = || -> Result<OwnedFd> {
         nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;

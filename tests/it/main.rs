@@ -22,6 +22,7 @@ mod build_language;
 mod build_run;
 mod cdi;
 mod check;
+mod chowned;
 mod commit;
 mod concurrency;
 mod copies;

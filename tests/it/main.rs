@@ -69,6 +69,7 @@ mod streams;
 mod support;
 mod surroundings;
 mod terminals;
+mod trust;
 mod truth;
 mod upgrade;
 mod users;

@@ -69,7 +69,6 @@ mod streams;
 mod support;
 mod surroundings;
 mod terminals;
-mod trust;
 mod truth;
 mod upgrade;
 mod users;

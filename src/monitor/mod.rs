@@ -278,7 +278,7 @@ impl Monitor {
             launcher.started(reserved.notices.into_iter().chain(warnings).collect(), patience);
             self.supervision.started();
         }
-        sys::process::trim_heap();
+        sys::process::give_back_memory();
         let ended = self.until_end(&cycle);
         let ended = ended.and_then(|()| Ok(sys::process::how_it_ended(cycle.init.pidfd.as_fd())?));
         match ended {

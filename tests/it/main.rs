@@ -19,6 +19,7 @@ mod build_context;
 mod build_copy;
 mod build_docker;
 mod build_language;
+mod build_real;
 mod build_run;
 mod cdi;
 mod check;

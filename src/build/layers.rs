@@ -379,7 +379,7 @@ impl<'a> Layers<'a> {
         self.settle(&self.stack_on(&staged, below.clone()))?;
         let diff = staged.diff()?;
         let own_root = match below.last() {
-            Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd(), None)?,
+            Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd())?,
             None => !is_plain_root(diff.as_fd())?,
         };
         if !own_root {

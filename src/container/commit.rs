@@ -242,7 +242,7 @@ fn has_own_root(store: &Store, config: &ContainerConfig, upper: &OwnedFd) -> Res
     match store.lower_dirs(config).last() {
         Some(below) => {
             let below = open_directory(below)?;
-            pack::roots_differ(upper.as_fd(), below.as_fd(), config.namespaces.on_disk())
+            pack::roots_differ_for(upper.as_fd(), below.as_fd(), config.namespaces.on_disk())
         }
         None => Ok(true),
     }

@@ -523,9 +523,12 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 
 /// Whether the roots of two layers differ in what an archive would say of them, times aside: those change with every
 /// entry, and a layer that says nothing of its root has the one below.
-///
-/// The owners of `dir` are in the numbers of `ids`.
-pub(crate) fn roots_differ(dir: BorrowedFd<'_>, below: BorrowedFd<'_>, ids: Option<&IdMap>) -> Result<bool> {
+pub(crate) fn roots_differ(dir: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<bool> {
+    roots_differ_for(dir, below, None)
+}
+
+/// The same where the owners of `dir` are in the numbers of `ids`.
+pub(crate) fn roots_differ_for(dir: BorrowedFd<'_>, below: BorrowedFd<'_>, ids: Option<&IdMap>) -> Result<bool> {
     let open = |fd| open_dir(fd, c".").context("open directory");
     let (dir, below) = (open(dir)?, open(below)?);
     let (a, b) = (fstat(&dir)?, fstat(&below)?);

@@ -19,6 +19,7 @@ use crate::model::platform::Platform;
 use crate::model::secret::{SecretPlace, SecretUse};
 use crate::model::service::SdNotify;
 use crate::model::time::Timestamp;
+use crate::monitor::chowned;
 use crate::network;
 use crate::runtime::{capability, cgroup, seccomp};
 use crate::store::Store;
@@ -90,7 +91,10 @@ fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
         _ => None,
     };
     loop {
-        let config = merge(store, args, &image, Store::random_id()?)?;
+        let mut config = merge(store, args, &image, Store::random_id()?)?;
+        if let (Some(ids), RootSource::Layers) = (&config.namespaces.user, &config.root) {
+            config.namespaces.chowned = chowned::are_needed(store, ids)?;
+        }
         check(&config)?;
         match store.new_container(&config) {
             // Another process took the random name since it was free.
@@ -322,6 +326,7 @@ fn namespaces(store: &Store, wanted: &NamespaceArgs) -> Result<Namespaces> {
         host_cgroups: wanted.host_cgroups,
         no_shm: wanted.no_shm,
         user: users(store, &wanted.user)?,
+        chowned: false,
     })
 }
 

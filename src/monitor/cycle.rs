@@ -238,7 +238,7 @@ fn try_start(
     sys::stop_point("cgroups-made");
     let into = volumes::Into {
         root: root.as_fd(),
-        ids,
+        users: ids.zip(users.as_ref().map(AsFd::as_fd)),
         user: Some((identity.uid, identity.gid)),
     };
     let sources = volumes::sources(store, config, into)?;

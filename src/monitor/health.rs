@@ -267,7 +267,7 @@ impl Monitor {
                 self.streams.answer(client, &bytes);
             }
         }
-        sys::process::trim_heap();
+        sys::process::give_back_memory();
         verdict
     }
 

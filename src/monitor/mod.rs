@@ -4,6 +4,7 @@
 //! Kill it at any moment: its init dies with it (`Step::DieWithMonitor`), and the next command that meets the container
 //! finds `state.json` with a dead monitor and releases by name what is left (`container/reap.rs`).
 
+pub(crate) mod chowned;
 mod client;
 mod cycle;
 pub(crate) mod events;
@@ -277,7 +278,7 @@ impl Monitor {
             launcher.started(reserved.notices.into_iter().chain(warnings).collect(), patience);
             self.supervision.started();
         }
-        sys::process::trim_heap();
+        sys::process::give_back_memory();
         let ended = self.until_end(&cycle);
         let ended = ended.and_then(|()| Ok(sys::process::how_it_ended(cycle.init.pidfd.as_fd())?));
         match ended {

@@ -219,7 +219,7 @@ impl Streams {
         if active.elapsed() >= IDLE {
             self.buffer = Vec::new();
             self.input.shrink_to_fit();
-            sys::process::trim_heap();
+            sys::process::give_back_memory();
         }
     }
 

@@ -169,7 +169,8 @@ impl Auth {
             .with_context(what)?;
         let realm = from.join(realm).with_context(what)?;
         // A registry of this machine is no reason to send a password over the network in clear, either.
-        if !realm.https && (from.https || is_loopback(&from.host)) && !is_loopback(&realm.host) {
+        let worse = from.https || (is_loopback(&from.host) && !is_loopback(&realm.host));
+        if !realm.https && worse {
             return Err(Error::other(format!(
                 "{} wants its tokens asked for over plain http",
                 from.host

@@ -56,6 +56,8 @@ pub(crate) struct Tree {
 pub(crate) struct VolumeSource {
     pub(crate) path: PathBuf,
     pub(crate) directory: bool,
+    /// In a user namespace, its owners are shown in the container's numbers.
+    pub(crate) mapped: bool,
 }
 
 /// One filesystem below /sys/fs/cgroup of a container.
@@ -505,7 +507,7 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>, ids: Op
         what,
         read_only: mount.read_only,
         propagation: mount.propagation,
-        map_owners: ids.is_some() && (mount.idmap || matches!(mount.source, Source::Volume { .. })),
+        map_owners: ids.is_some() && source.is_some_and(|source| source.mapped),
     };
     plan.attach(attachment, &mount.target, node, Links::Follow);
     Ok(())

@@ -183,6 +183,8 @@ impl Store {
             Some(Ok(root)) => (root.mode() & 0o7777, root.uid(), root.gid()),
             _ => (0o755, 0, 0),
         };
+        let on_disk = config.namespaces.on_disk();
+        let (uid, gid) = on_disk.map_or((uid, gid), |ids| ids.outside_owner((uid, gid)));
         if (uid, gid) != (0, 0) {
             std::os::unix::fs::lchown(&upper, Some(uid), Some(gid))?;
         }

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
     layers: Vec<(ChainId, Stage)>,
+    /// Of those layers, for the users of some containers.
+    copies: Vec<Stage>,
     blobs: Vec<Stage>,
     /// Of all of it.
     bytes: u64,
@@ -42,7 +44,8 @@ impl Dropped {
     /// Deletes their files. Better done without the lock: it takes time.
     pub(crate) fn delete(self) -> Result<()> {
         let mut result = Ok(());
-        for stage in self.layers.into_iter().map(|(_, stage)| stage).chain(self.blobs) {
+        let layers = self.layers.into_iter().map(|(_, stage)| stage);
+        for stage in layers.chain(self.copies).chain(self.blobs) {
             let deleted = stage.delete();
             if result.is_ok() {
                 result = deleted;
@@ -54,7 +57,7 @@ impl Dropped {
 
 impl Store {
     /// Takes every unreferenced layer and blob out of the store.
-    pub(crate) fn drop_unreferenced(&self, _exclusive: &StoreLock) -> Result<Dropped> {
+    pub(crate) fn drop_unreferenced(&self, exclusive: &StoreLock) -> Result<Dropped> {
         let claimed = self.claimed()?;
         let (mut needed, mut blobs) = self.image_needs()?;
         needed.extend(claimed.layers);
@@ -75,7 +78,10 @@ impl Store {
                 // A damaged record names none: they are fetched or made again.
                 blobs.extend(record.into_iter().flat_map(|l| l.blobs).map(|b| b.digest));
             } else if let Some(stage) = self.unstage(&self.layers_root().join(id.hex()))? {
-                dropped.bytes += record.map_or(0, |layer| layer.size);
+                let size = record.map_or(0, |layer| layer.size);
+                let copies = self.drop_chowned_of(&id, exclusive)?;
+                dropped.bytes += size * (1 + copies.len() as u64);
+                dropped.copies.extend(copies);
                 dropped.layers.push((id, stage));
             }
         }

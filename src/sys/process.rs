@@ -457,10 +457,29 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<(
     }
 }
 
-/// Gives freed heap pages back to the kernel: a monitor lives long and needs little.
-pub(crate) fn trim_heap() {
+/// Gives freed pages of the heap, and of the calling thread's stack below this call, back to the kernel: a monitor
+/// lives long and needs little, but starting a container goes deep. For the main thread, whose stack has a megabyte of
+/// nothing below it (`stack_guard_gap`, Linux 4.12).
+#[inline(never)]
+pub(crate) fn give_back_memory() {
+    /// Bytes below this frame that the calls made here may use.
+    const IN_USE: usize = 4096;
+    /// Bytes of stack that are given back at most.
+    const DEPTH: usize = 256 * 1024;
+    #[cfg(target_env = "gnu")]
     // SAFETY: glibc's own, safe at any time.
-    unsafe { libc::malloc_trim(0) };
+    unsafe {
+        libc::malloc_trim(0)
+    };
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE);
+    let Some(page) = page.ok().flatten().and_then(|size| usize::try_from(size).ok()) else {
+        return;
+    };
+    let here = 0_u8;
+    let end = (std::ptr::from_ref(&here).addr() - IN_USE) & !(page - 1);
+    // SAFETY: nothing lives below the stack pointer, which IN_USE stays clear of. What of the range the stack has not
+    // reached is not mapped, and answered with ENOMEM.
+    unsafe { libc::madvise((end - DEPTH) as *mut libc::c_void, DEPTH, libc::MADV_DONTNEED) };
 }
 
 /// The short threads of a monitor share its heap: one of their own each would stay when they have ended.

@@ -1,6 +1,7 @@
 //! `save` and `load`, with the archives of others: umoci, skopeo and podman as they write them, docker before 1.10 byte
 //! for byte as it wrote them. What barge saves they read, and every digest stays what it was.
 
+use crate::support::content::{config, gzip};
 use crate::support::{Cmd, Host, Output, Tar, busybox_tar, contains, seconds, sha2_hex, tiny};
 use serde_json::{Value, json};
 use std::ffi::OsString;
@@ -502,6 +503,40 @@ fn a_layer_that_is_there_is_not_read() {
         .bytes();
     host.barge("load").stdin(&archive).run().ok();
     assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 2);
+}
+
+/// Two images of one layer, each with a compression of its own.
+#[test]
+fn every_form_of_a_layer_stays() {
+    let host = Host::bare();
+    let [one, _, _] = layers();
+    let forms = [gzip(&one), zstd::encode_all(&one[..], 3).unwrap()];
+    let mut blobs = Vec::new();
+    let mut named = Vec::new();
+    for (n, packed) in forms.iter().enumerate() {
+        let config = config(&[&one], &[["/one", "/two"][n]]);
+        let kind = [
+            "application/vnd.oci.image.layer.v1.tar+gzip",
+            "application/vnd.oci.image.layer.v1.tar+zstd",
+        ][n];
+        let manifest = json!({"schemaVersion": 2, "mediaType": MANIFEST,
+            "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+            "layers": [descriptor(kind, packed)]})
+        .to_string()
+        .into_bytes();
+        let mut entry = descriptor(MANIFEST, &manifest);
+        entry["annotations"] = json!({"org.opencontainers.image.ref.name": format!("docker.io/team/app:{n}")});
+        named.push(entry);
+        blobs.extend([config, manifest, packed.clone()]);
+    }
+    let archive = layout(&blobs, &json!({"schemaVersion": 2, "manifests": named}));
+    host.barge("load").stdin(&archive).run().ok();
+    assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 1);
+    let saved = host.run("save --format oci-archive team/app:0 team/app:1").ok().stdout;
+    let saved = listing(&saved);
+    for blob in &blobs {
+        assert!(saved.contains_key(&format!("blobs/sha256/{}", sha2_hex(blob))));
+    }
 }
 
 #[test]

@@ -106,6 +106,9 @@ pub const OLD_PUSH_POINTS: &[&str] = &["v1-layer-sent"];
 /// Those of a container's copy of its image (`copies.rs`).
 pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
 
+/// Those of the layers' copies for a container's users (`chowned.rs`).
+pub const CHOWNED_POINTS: &[&str] = &["layers-chowned", "chowned-placed"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 

@@ -1,10 +1,11 @@
 //! `push`: what goes out keeps its digests, what is there is not sent, and what was killed is gone on with.
 
-use crate::support::content::noise;
+use crate::support::content::{gzip, noise};
 use crate::support::faults::{Fault, Faults};
-use crate::support::registry::{Registry, barge};
-use crate::support::{Host, Tar, seconds};
+use crate::support::registry::{Registry, Setup, barge};
+use crate::support::{Host, Tar, seconds, tiny_tar};
 use std::fs;
+use std::io::Write;
 
 #[test]
 fn a_pulled_image_goes_out_as_it_came() {
@@ -191,4 +192,78 @@ fn pulls_pushes_and_removals_at_once() {
     });
     host.run("system check").ok();
     barge(&host, ["run", "--rm", &name, "/tiny", "print", "x"]).run().ok();
+}
+
+/// The same layer, compressed by two people, and built here without compression.
+#[test]
+fn every_form_of_a_layer_goes_out_as_it_came() {
+    let host = Host::bare();
+    let registry = Registry::new(&host);
+    let other = Registry::start(
+        &host,
+        Setup {
+            port: Some(5001),
+            ..Setup::default()
+        },
+    );
+    let layer = tiny_tar();
+    let packed = |level: u32| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::new(level));
+        encoder.write_all(&layer).unwrap();
+        encoder.finish().unwrap()
+    };
+    let forms = [packed(1), packed(9), zstd::encode_all(&layer[..], 3).unwrap()];
+    host.import("plain", &layer);
+    let chain = only(&host, "layers");
+    let mut images = Vec::new();
+    for (n, form) in forms.iter().enumerate() {
+        let image = registry.publish_packed(&format!("a{n}"), "1", &layer, form);
+        let lines = barge(&host, ["pull", &image.name]).run().ok().lines();
+        assert!(lines.iter().any(|line| line.ends_with(": Pull complete")), "{lines:?}");
+        images.push(image);
+    }
+    assert_eq!(only(&host, "layers"), chain);
+    let faults = Faults::before(&registry);
+    for (n, image) in images.iter().enumerate() {
+        // It is all here now.
+        barge(&host, ["pull", "-q", &faults.name(&format!("a{n}:1"))])
+            .run()
+            .ok();
+        let to = other.name(&format!("b{n}:1"));
+        let digest = barge(&host, ["push", "-q", &image.name, &to]).run().ok().text();
+        assert_eq!(digest, image.digest);
+    }
+    let fetched = faults.lines();
+    assert!(!fetched.iter().any(|line| line.contains("/blobs/")), "{fetched:?}");
+    // Another image's bytes under the layer's name are no form of it.
+    let wrong = gzip(&Tar::new().file("x", 0o644, "x").bytes());
+    let image = registry.publish_packed("wrong", "1", &layer, &wrong);
+    barge(&host, ["pull", "-q", &image.name])
+        .run()
+        .fails(1)
+        .says(&["layer has the diff id sha256:", ", its image says sha256:"]);
+    assert!(
+        !host
+            .root
+            .join("blobs/sha256")
+            .join(&image.layer.0["sha256:".len()..])
+            .exists()
+    );
+    // What was dropped, and is not there, is said to go out otherwise.
+    host.text("system prune -f --blobs");
+    let said = barge(&host, ["push", "-q", &images[0].name, &other.name("c:1")])
+        .run()
+        .ok();
+    assert!(
+        said.err().contains("goes out with another digest than it had"),
+        "{}",
+        said.err()
+    );
+}
+
+fn only(host: &Host, below: &str) -> String {
+    let mut entries = fs::read_dir(host.root.join(below)).unwrap().flatten();
+    let one = entries.next().unwrap().file_name().into_string().unwrap();
+    assert!(entries.next().is_none());
+    one
 }

@@ -1,6 +1,8 @@
 //! Registries as they are and as they should not be: TLS, tokens, redirects, mirrors, policies, limits, and everything a
 //! network does. What is pulled is a small image; how pulling itself works is tested in `pull`.
 
+mod trust;
+
 use crate::support::faults::{Fault, Faults};
 use crate::support::http::{Service, respond};
 use crate::support::registry::{PASSWORD, Registry, Setup, Tls, USER, barge, home, trust};

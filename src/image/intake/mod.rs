@@ -5,15 +5,17 @@
 //! disk, for which one sync does for all that are ready. Until an image refers to them, a claim keeps layers and blobs.
 
 mod commit;
+mod form;
 mod tee;
 
 #[cfg(test)]
 #[allow(clippy::disallowed_methods)]
 mod tests;
 
+pub(super) use form::check_is_of;
 pub(super) use tee::Tee;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::format::media;
 use crate::image::progress::{Layer, Progress, Step};
 use crate::layer::{self, TarSum, compress};
@@ -306,10 +308,8 @@ impl<'a> Intake<'a> {
         lock: Option<(LayerLock, String)>,
     ) -> Result<LayerDone> {
         let layer::Unpacked { diff_id, size, implied } = unpacked.inner;
-        if let Some(expected) = slot.diff_id.filter(|expected| *expected != diff_id) {
-            return Err(Error::other(format!(
-                "layer has the diff id {diff_id}, its image says {expected}"
-            )));
+        if let Some(expected) = &slot.diff_id {
+            form::check_diff_id(&diff_id, expected)?;
         }
         let record = LayerRecord {
             parent: slot.parent,

@@ -58,11 +58,20 @@ impl<'a> Tee<'a> {
         digest: Option<Digest>,
         tarsum: Option<&mut TarSum>,
     ) -> Result<Unpacked> {
-        let unpacked = intake.unpack_watched(self, tarsum);
+        self.read_checked(digest, |input| intake.unpack_watched(input, tarsum))
+    }
+
+    /// Lets `read` have it, reads on to its end, and checks what it was.
+    pub(in crate::image) fn read_checked<T>(
+        &mut self,
+        digest: Option<Digest>,
+        read: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let done = read(self);
         let rest = io::copy(self, &mut io::sink());
         if let Err(e) = rest {
-            return Err(match unpacked {
-                // Said by the unpacking already, perhaps with the member's name.
+            return Err(match done {
+                // Said already, perhaps with the member's name.
                 Err(told) => told,
                 Ok(_) => Error::from(e),
             });
@@ -76,7 +85,7 @@ impl<'a> Tee<'a> {
         let found = self.digest();
         match digest.filter(|digest| *digest != found) {
             Some(want) => Err(Error::other(format!("digest mismatch: got {found}, want {want}"))),
-            None => unpacked,
+            None => done,
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What goes in and what is refused, on a real store.
 
 use super::*;
+use crate::error::Error;
 use crate::image::progress::Silent;
 use crate::image::resolve;
 use crate::model::image::{ImageConfig, RootFs};

@@ -23,7 +23,7 @@ pub(crate) use archive::Input;
 use crate::error::{Context, Error, Result};
 use crate::format::descriptor::Descriptor;
 use crate::format::{self, shown};
-use crate::image::intake::{Intake, LayerSource, NewImage};
+use crate::image::intake::{Intake, LayerSource, NewImage, check_is_of};
 use crate::image::progress::{Layer, Progress, Step};
 use crate::model::digest::Digest;
 use crate::model::event::{Event as Happened, EventKind};
@@ -36,7 +36,6 @@ use crate::store::{LayerBlob, Store};
 use archive::{Archive, Content};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -220,31 +219,36 @@ struct Work<'a> {
     place: &'a Place,
 }
 
-/// Every layer of every image, once, bases first.
-fn work(planned: &[Planned]) -> Vec<Work<'_>> {
-    let mut seen = BTreeSet::new();
-    let mut all = Vec::new();
+/// Every layer of every image, once, bases first; and then the other compressed forms that are there of some.
+fn work(planned: &[Planned]) -> (Vec<Work<'_>>, Vec<Work<'_>>) {
+    let mut seen: BTreeMap<ChainId, BTreeSet<Option<Digest>>> = BTreeMap::new();
+    let (mut all, mut others) = (Vec::new(), Vec::new());
     for image in planned {
         let diffs = &image.parsed.rootfs.diff_ids;
         let mut parent = None;
         for ((diff_id, chain), place) in diffs.iter().zip(ChainId::chain(diffs)).zip(&image.layers) {
-            if seen.insert(chain) {
-                all.push(Work {
-                    parent,
-                    chain,
-                    diff_id: *diff_id,
-                    place,
-                });
+            let item = Work {
+                parent,
+                chain,
+                diff_id: *diff_id,
+                place,
+            };
+            let forms = seen.entry(chain).or_default();
+            let first = forms.is_empty();
+            match forms.insert(place.blob.map(|(digest, _)| digest)) {
+                true if first => all.push(item),
+                true => others.push(item),
+                false => {}
             }
             parent = Some(chain);
         }
     }
-    all
+    (all, others)
 }
 
 /// The same work by several threads; the first error ends it.
 fn unpack(intake: &Intake, archive: &Archive, planned: &[Planned], progress: &dyn Progress) -> Result<()> {
-    let work = work(planned);
+    let (work, others) = work(planned);
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(4);
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let error = Mutex::new(None);
@@ -271,9 +275,14 @@ fn unpack(intake: &Intake, archive: &Archive, planned: &[Planned], progress: &dy
         labour();
     });
     match error.into_inner() {
-        Ok(Some(e)) => Err(e),
-        _ => Ok(()),
+        Ok(Some(e)) => return Err(e),
+        _ => intake.commit_all()?,
     }
+    let kept = |item: &Work<'_>| {
+        let said = || format!("layer {}", shown(&item.place.path));
+        keep_blob(intake, archive, item).with_context(said)
+    };
+    others.iter().try_for_each(kept)
 }
 
 fn take_in(intake: &Intake, archive: &Archive, item: &Work<'_>, progress: &dyn Progress) -> Result<()> {
@@ -358,11 +367,9 @@ fn keep_blob(intake: &Intake<'_>, archive: &Archive, item: &Work<'_>) -> Result<
     intake.claim(&[], &[digest])?;
     if let Ok(file) = store.open_blob(&digest) {
         // It came with another image, or by a pull that ended early: this layer may not know of it.
-        // One of this very archive is not in place yet, and brings its own.
-        let layer = store.layer(&item.chain).ok();
-        if layer.is_some_and(|layer| layer.blobs.iter().all(|known| known.digest != digest)) {
+        if !intake.has_form(&item.chain, &digest)? {
             check_is_of(&file, &item.diff_id)?;
-            store.add_layer_blob(&item.chain, blob, &store.lock_shared()?)?;
+            intake.add_form(&item.chain, blob)?;
         }
         return Ok(());
     }
@@ -384,31 +391,10 @@ fn keep_blob(intake: &Intake<'_>, archive: &Archive, item: &Work<'_>) -> Result<
     if found != digest {
         return Err(Error::other(format!("digest mismatch: got {found}, want {digest}")));
     }
+    staged.file().rewind().context("read blob")?;
     check_is_of(staged.file(), &item.diff_id)?;
-    let held = store.lock_shared()?;
-    store.commit_blob(staged, &digest, &held)?;
-    store.add_layer_blob(&item.chain, blob, &held)
-}
-
-/// Other images have the layer, too, and would be pushed with what an archive says is its compressed form.
-fn check_is_of(mut blob: &File, diff_id: &DiffId) -> Result<()> {
-    blob.rewind().context("read blob")?;
-    let mut hasher = Sha256::new();
-    let mut tar = crate::layer::compress::reader(blob)?;
-    let mut buffer = vec![0; 256 * 1024];
-    loop {
-        match tar.read(&mut buffer).context("read blob")? {
-            0 => break,
-            n => hasher.update(&buffer[..n]),
-        }
-    }
-    let found = Digest::from_hasher(hasher);
-    match found == diff_id.0 {
-        true => Ok(()),
-        false => Err(Error::other(format!(
-            "layer has the diff id {found}, its image says {diff_id}"
-        ))),
-    }
+    store.commit_blob(staged, &digest, &store.lock_shared()?)?;
+    intake.add_form(&item.chain, blob)
 }
 
 /// The event of an image and the first of its names.

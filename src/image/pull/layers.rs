@@ -1,10 +1,14 @@
 //! Brings the layers of an image, several at a time: network → digest and partial download → decompression → diff id →
 //! files, in one pass. A layer that another process brings is waited for; nothing is fetched twice at once.
+//!
+//! A layer that is here, but not as the blob that the manifest names, is fetched as that, too, and only kept: the image
+//! goes out again with the digests it came with, which no other compression of the same files would have.
 
 use super::partial::Partial;
 use super::plan::Job;
 use crate::error::{Context, Error, Result};
-use crate::image::intake::{Intake, Slot, Tee, Unpacked};
+use crate::format::descriptor::Descriptor;
+use crate::image::intake::{Intake, Slot, Tee, Unpacked, check_is_of};
 use crate::image::progress::{Layer, Progress, Step};
 use crate::layer::compress;
 use crate::model::digest::Digest;
@@ -22,7 +26,7 @@ pub(super) fn bring(intake: &Intake<'_>, remote: &Remote, jobs: &[Job<'_>], prog
     let mut missing = Vec::new();
     for job in jobs {
         let layer = Layer::new(progress, &job.descriptor.digest.hex());
-        match intake.find(&job.chain)? {
+        match intake.find(&job.chain)? && intake.has_form(&job.chain, &job.descriptor.digest)? {
             true => layer.step(Step::Exists),
             false => {
                 layer.step(Step::Waiting);
@@ -98,32 +102,58 @@ impl Bring<'_> {
         };
         let lock = store.lock_layer(&self.job.chain, &mut wait)?;
         if self.intake.find(&self.job.chain)? {
+            drop(lock);
+            if !self.intake.has_form(&self.job.chain, &digest)? {
+                self.another_form(store.download(&digest, &mut wait)?)?;
+            }
             self.layer.step(Step::Complete);
             return Ok(());
         }
         let download = store.download(&digest, &mut wait)?;
-        let unpacked = match self.stored()? {
-            Some(unpacked) => {
-                download.clear()?;
-                drop(download);
-                unpacked
-            }
-            None => self.fetch(download)?,
-        };
+        let unpacked = self.unpacked(download)?;
         self.layer.step(Step::Downloaded);
         self.keep(unpacked, lock)
     }
 
-    /// Unpacks the blob that is in the store already; one that is damaged is dropped there.
-    fn stored(&self) -> Result<Option<Unpacked>> {
+    fn unpacked(&self, download: Download) -> Result<Unpacked> {
+        let unpack = |input: &mut Tee<'_>| self.intake.unpack(input);
+        if let Some(unpacked) = self.stored(unpack)? {
+            download.clear()?;
+            return Ok(unpacked);
+        }
+        let unpacked = self.fetch(&download, unpack)?;
+        match unpacked.compression {
+            // Its files and the tar record are as good.
+            compress::Format::Plain => download.clear()?,
+            _ => self.commit(download)?,
+        }
+        Ok(unpacked)
+    }
+
+    /// Keeps the blob beside the layer.
+    fn another_form(&self, download: Download) -> Result<()> {
+        let check = |input: &mut Tee<'_>| check_is_of(input, &self.job.diff_id);
+        match self.stored(check)? {
+            Some(()) => download.clear()?,
+            None => {
+                self.fetch(&download, check)?;
+                self.commit(download)?;
+            }
+        }
+        self.layer.step(Step::Downloaded);
+        self.intake.add_form(&self.job.chain, self.blob())
+    }
+
+    /// Reads the blob that is in the store already; one that is damaged is dropped there.
+    fn stored<T>(&self, read: impl FnOnce(&mut Tee<'_>) -> Result<T>) -> Result<Option<T>> {
         let digest = self.job.descriptor.digest;
         let store = self.intake.store();
         let Ok(mut file) = store.open_blob(&digest) else {
             return Ok(None);
         };
         let mut tee = Tee::new(&mut file, None);
-        match tee.unpack_checked(self.intake, None) {
-            Ok(unpacked) if tee.digest() == digest => Ok(Some(unpacked)),
+        match tee.read_checked(None, |input| read(input)) {
+            Ok(done) if tee.digest() == digest => Ok(Some(done)),
             Err(e) if tee.digest() == digest => Err(e).with_context(|| format!("layer {digest}")),
             _ => {
                 let held = store.lock_shared()?;
@@ -134,22 +164,21 @@ impl Bring<'_> {
     }
 
     /// What a partial download began with may be what a power cut left of it: then it is fetched anew, once.
-    fn fetch(&self, download: Download) -> Result<Unpacked> {
+    fn fetch<T>(&self, download: &Download, read: impl Fn(&mut Tee<'_>) -> Result<T>) -> Result<T> {
         let digest = self.job.descriptor.digest;
         let mut again = true;
         loop {
-            let mut partial = Partial::new(self.remote, self.job.descriptor, &download, self.layer, self.stop)?;
+            let mut partial = Partial::new(self.remote, self.job.descriptor, download, self.layer, self.stop)?;
             let resumed = partial.resumed();
             let size = (self.job.descriptor.size > 0).then_some(self.job.descriptor.size);
             let mut tee = Tee::new(&mut partial, size);
-            let unpacked = tee.unpack_checked(self.intake, Some(digest));
+            let done = tee.read_checked(Some(digest), |input| read(input));
             let whole = tee.digest() == digest;
             let failed = partial.failed();
-            match unpacked {
-                Ok(unpacked) => {
+            match done {
+                Ok(done) => {
                     stop_point("blob-fetched");
-                    self.commit(download, &unpacked)?;
-                    return Ok(unpacked);
+                    return Ok(done);
                 }
                 Err(e) if failed || whole => return Err(e).with_context(|| format!("layer {digest}")),
                 Err(e) => {
@@ -163,11 +192,7 @@ impl Bring<'_> {
         }
     }
 
-    /// A compressed blob stays as it came; of an uncompressed one, the files and the tar record are as good.
-    fn commit(&self, download: Download, unpacked: &Unpacked) -> Result<()> {
-        if unpacked.compression == compress::Format::Plain {
-            return download.clear();
-        }
+    fn commit(&self, download: Download) -> Result<()> {
         let store = self.intake.store();
         let held = store.lock_shared()?;
         download.commit(store, &held)?;
@@ -175,21 +200,29 @@ impl Bring<'_> {
         Ok(())
     }
 
+    fn blob(&self) -> LayerBlob {
+        let Descriptor {
+            digest,
+            size,
+            media_type,
+            ..
+        } = self.job.descriptor;
+        LayerBlob {
+            digest: *digest,
+            size: *size,
+            media_type: media_type.clone(),
+        }
+    }
+
     fn keep(&self, unpacked: Unpacked, lock: LayerLock) -> Result<()> {
-        let descriptor = self.job.descriptor;
-        let blob = LayerBlob {
-            digest: descriptor.digest,
-            size: descriptor.size,
-            media_type: descriptor.media_type.clone(),
-        };
-        let digest: Digest = descriptor.digest;
+        let digest: Digest = self.job.descriptor.digest;
         let lock = Some((lock, digest.hex()));
         let slot = Slot {
             parent: self.job.parent,
             diff_id: Some(self.job.diff_id),
         };
         self.intake
-            .keep_unpacked(unpacked, slot, Some(blob), lock)
+            .keep_unpacked(unpacked, slot, Some(self.blob()), lock)
             .with_context(|| format!("layer {digest}"))?;
         Ok(())
     }

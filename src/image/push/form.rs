@@ -66,9 +66,25 @@ pub(super) struct Form {
     pub(super) config: Vec<u8>,
     pub(super) layers: Vec<Layer>,
     pub(super) packing: Packing,
+    /// It came with a manifest that names this layer, which is nowhere.
+    lacking: Option<Digest>,
 }
 
 impl Form {
+    /// Why it is known by another digest from now on, if it is.
+    pub(super) fn departure(&self, image: &ImageRecord) -> Option<String> {
+        let lacking = self.lacking?;
+        let own = self.descriptor().digest;
+        // A layer made here is often made again as it was.
+        let known = image.manifests.iter().any(|known| known.digest == own);
+        (!known).then(|| {
+            format!(
+                "image {} goes out with another digest than it had: its layer {lacking} was dropped here, and is not there",
+                image.id.short()
+            )
+        })
+    }
+
     pub(super) fn descriptor(&self) -> Descriptor {
         Descriptor::of(self.manifest.media_type(), &self.bytes)
     }
@@ -86,7 +102,12 @@ impl Form {
 
 pub(super) fn choose(push: &Push<'_>, image: &ImageRecord) -> Result<Form> {
     let config = push.store.read_blob(&image.id.0)?;
-    if let Some((bytes, manifest)) = as_it_came(push, image)? {
+    let came = as_it_came(push, image)?;
+    let lacking = match &came {
+        Came::Lacking(layer) => Some(layer.digest),
+        Came::With(..) | Came::Otherwise => None,
+    };
+    if let Came::With(bytes, manifest) = came {
         let layers = stack(image)
             .zip(&manifest.layers)
             .map(|((chain, diff_id), descriptor)| Layer {
@@ -101,6 +122,7 @@ pub(super) fn choose(push: &Push<'_>, image: &ImageRecord) -> Result<Form> {
             config,
             layers,
             packing: Packing::default(),
+            lacking: None,
         });
     }
     let packing = push.options.packing.unwrap_or_default();
@@ -132,6 +154,7 @@ pub(super) fn choose(push: &Push<'_>, image: &ImageRecord) -> Result<Form> {
         config,
         layers,
         packing,
+        lacking,
     })
 }
 
@@ -143,8 +166,18 @@ fn stack(image: &ImageRecord) -> impl Iterator<Item = (ChainId, DiffId)> + '_ {
         .zip(image.config.rootfs.diff_ids.iter().copied())
 }
 
+/// What is known of an image that came, or went out before.
+enum Came {
+    With(Vec<u8>, ImageManifest),
+    /// With a manifest that names this layer, which is nowhere.
+    Lacking(Descriptor),
+    /// With none that is what was asked for.
+    Otherwise,
+}
+
 /// The newest manifest of the image that is what was asked for, and whose layers are here, or there.
-fn as_it_came(push: &Push<'_>, image: &ImageRecord) -> Result<Option<(Vec<u8>, ImageManifest)>> {
+fn as_it_came(push: &Push<'_>, image: &ImageRecord) -> Result<Came> {
+    let mut lacking = None;
     for record in image.manifests.iter().rev() {
         let Ok(bytes) = push.store.read_blob(&record.digest) else {
             continue;
@@ -165,16 +198,19 @@ fn as_it_came(push: &Push<'_>, image: &ImageRecord) -> Result<Option<(Vec<u8>, I
         if !asked || !annotated || manifest.config.digest != image.id.0 || manifest.layers.len() != diffs.len() {
             continue;
         }
-        let mut all = true;
+        let mut missing = None;
         for (layer, diff) in manifest.layers.iter().zip(diffs) {
             let can_be_had = push.store.has_blob(&layer.digest) || layer.digest == diff.0 || is_foreign(layer);
-            all = all && (can_be_had || push.remote.has_blob(&layer.digest)?);
+            if missing.is_none() && !can_be_had && !push.remote.has_blob(&layer.digest)? {
+                missing = Some(layer.clone());
+            }
         }
-        if all {
-            return Ok(Some((bytes, manifest)));
+        match missing {
+            None => return Ok(Came::With(bytes, manifest)),
+            Some(layer) => lacking = lacking.or(Some(layer)),
         }
     }
-    Ok(None)
+    Ok(lacking.map_or(Came::Otherwise, Came::Lacking))
 }
 
 fn is_of(layer: &Descriptor, compression: Compression) -> bool {

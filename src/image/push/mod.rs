@@ -225,7 +225,11 @@ impl Push<'_> {
     /// Everything of an image but its manifest.
     fn image(&self, image: &ImageRecord, to: &Reference) -> Result<Form> {
         let form = form::choose(self, image)?;
-        blobs::send(self, image, form, to)
+        let form = blobs::send(self, image, form, to)?;
+        if let Some(why) = form.departure(image) {
+            self.progress.event(Event::Notice(&why));
+        }
+        Ok(form)
     }
 
     /// The indexes it came with if all that they list goes out again; else, for several, one of what does. The last one

@@ -7,14 +7,34 @@ use super::arch::Arch;
 const NO: u32 = u32::MAX;
 
 /// Numbers in the order of [`Arch`]: x86-64, i386, x32 (without its bit 30), aarch64, arm.
-type Row = (&'static str, [u32; 5]);
+type Row<Name = &'static str> = (Name, [u32; 5]);
+
+/// A name and the zeros after it. Not a reference: those of a static are relocated when barge starts, and so would be
+/// twenty kilobytes of every monitor's own memory.
+type Padded = [u8; 28];
+
+const fn padded<const ROWS: usize>(rows: &[Row; ROWS]) -> [Row<Padded>; ROWS] {
+    let mut made = [([0; 28], [NO; 5]); ROWS];
+    let mut row = 0;
+    while row < ROWS {
+        let (name, numbers) = (rows[row].0.as_bytes(), rows[row].1);
+        let mut i = 0;
+        while i < name.len() {
+            made[row].0[i] = name[i];
+            i += 1;
+        }
+        made[row].1 = numbers;
+        row += 1;
+    }
+    made
+}
 
 /// Where `name` stands in the table. A `const fn`, so that the built-in profile is resolved when barge is compiled.
 pub(super) const fn index(name: &str) -> Option<usize> {
     let (mut low, mut high) = (0, TABLE.len());
     while low < high {
         let middle = low.midpoint(high);
-        match compare(name.as_bytes(), TABLE[middle].0.as_bytes()) {
+        match compare(name.as_bytes(), &TABLE[middle].0) {
             0 => return Some(middle),
             i32::MIN..0 => high = middle,
             1.. => low = middle + 1,
@@ -31,20 +51,21 @@ pub(super) const fn number(index: usize, arch: Arch) -> Option<u32> {
     }
 }
 
-/// Less than, equal to or greater than zero, as `a` stands to `b`.
-const fn compare(a: &[u8], b: &[u8]) -> i32 {
+/// Less than, equal to or greater than zero, as `name` stands to `other`.
+const fn compare(name: &[u8], other: &Padded) -> i32 {
     let mut i = 0;
-    while i < a.len() && i < b.len() {
-        if a[i] != b[i] {
-            return a[i] as i32 - b[i] as i32;
+    while i < other.len() {
+        let byte = if i < name.len() { name[i] } else { 0 };
+        if byte != other[i] {
+            return byte as i32 - other[i] as i32;
         }
         i += 1;
     }
-    (a.len() > i) as i32 - (b.len() > i) as i32
+    (name.len() > i) as i32
 }
 
 #[rustfmt::skip]
-static TABLE: [Row; 487] = [
+static TABLE: [Row<Padded>; 487] = padded(&[
     ("SYSCALL_BASE", [NO, NO, NO, NO, 0]),
     ("_llseek", [NO, 140, NO, NO, 140]),
     ("_newselect", [NO, 142, NO, NO, 142]),
@@ -532,7 +553,7 @@ static TABLE: [Row; 487] = [
     ("waitpid", [NO, 7, NO, NO, NO]),
     ("write", [1, 4, 1, 64, 4]),
     ("writev", [20, 146, 516, 66, 146]),
-];
+]);
 
 #[cfg(test)]
 mod tests {
@@ -541,7 +562,8 @@ mod tests {
     #[test]
     fn every_name_is_found_where_it_stands() {
         for (i, row) in TABLE.iter().enumerate() {
-            assert_eq!(index(row.0), Some(i), "{}", row.0);
+            let name = std::str::from_utf8(&row.0).unwrap().trim_end_matches('\0');
+            assert_eq!(index(name), Some(i), "{name}");
         }
         for name in ["", "a", "zzz", "read2", "rea", "READ"] {
             assert_eq!(index(name), None, "{name}");

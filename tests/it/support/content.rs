@@ -78,16 +78,24 @@ impl Registry {
 
     /// An image of this layer (a tar).
     pub fn publish_layer(&self, repository: &str, tag: &str, layer: &[u8]) -> Published {
-        let packed = gzip(layer);
+        self.publish_packed(repository, tag, layer, &gzip(layer))
+    }
+
+    /// An image of this layer, which the registry has as these bytes.
+    pub fn publish_packed(&self, repository: &str, tag: &str, layer: &[u8], packed: &[u8]) -> Published {
         let size = packed.len() as u64;
-        let blob = self.put_blob(repository, &packed);
+        let blob = self.put_blob(repository, packed);
+        let kind = match packed.first() {
+            Some(0x1f) => "application/vnd.oci.image.layer.v1.tar+gzip",
+            _ => "application/vnd.oci.image.layer.v1.tar+zstd",
+        };
         let config = config(&[layer], &["/tiny"]);
         let config_digest = self.put_blob(repository, &config);
         let manifest = json!({
             "schemaVersion": 2,
             "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": config_digest, "size": config.len()},
-            "layers": [{"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": blob, "size": size}],
+            "layers": [{"mediaType": kind, "digest": blob, "size": size}],
         });
         Published {
             name: self.name(&format!("{repository}:{tag}")),

@@ -111,7 +111,7 @@ impl Service {
         })
     }
 
-    fn listen(address: &str, serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Service {
+    pub fn listen(address: &str, serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> Service {
         let listener = TcpListener::bind(address).unwrap();
         let address = listener.local_addr().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
@@ -146,7 +146,8 @@ impl Service {
 /// Closes so that what was written arrives: unread input would turn the close into a reset.
 fn finish(stream: &mut TcpStream) {
     let _ = stream.shutdown(Shutdown::Write);
-    let _ = stream.set_read_timeout(Some(Duration::from_millis(500)));
+    // A client that is slow to send, as on a busy machine, would never see the answer otherwise.
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(20)));
     let mut rest = [0; 65536];
     while stream.read(&mut rest).is_ok_and(|n| n > 0) {}
 }

@@ -21,6 +21,7 @@ pub mod registry;
 mod residue;
 mod tar;
 mod terminal;
+pub mod tls;
 pub mod tokens;
 
 use std::ffi::OsString;

@@ -459,7 +459,7 @@ fn notification_socket(plan: &mut Plan, facts: &Facts) {
 fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let localtime = config.timezone.is_some().then_some("localtime");
     for name in ["resolv.conf", "hostname", "hosts"].into_iter().chain(localtime) {
-        if name == "hosts" && config.names.no_hosts {
+        if (name == "hosts" && config.names.no_hosts) || (name == "hostname" && config.names.no_hostname) {
             continue;
         }
         let what = What::Path {

@@ -554,3 +554,23 @@ fn told(host: &Host, event: &str) -> usize {
         .ok();
     all.lines().iter().filter(|line| *line == event).count()
 }
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_creation_killed_between_its_volumes() {
+    let host = Host::new();
+    for point in CREATE_POINTS {
+        killed(
+            &host,
+            point,
+            "create --name c -v one:/one -v two:/two tiny /tiny exit 3",
+        );
+        assert_eq!(host.text("volume ls -q"), "one", "{point}");
+        // The start makes the other.
+        host.run("start -a c").fails(3);
+        assert_eq!(host.text("volume ls -q"), "one\ntwo", "{point}");
+        host.text("rm c");
+        host.text("volume rm one two");
+        sound(&host, point, "c");
+    }
+}

@@ -35,10 +35,12 @@ pub(crate) fn define(command: Command) -> Command {
 /// What its user is to be called.
 pub(crate) fn accounts(m: &ArgMatches) -> Result<Accounts> {
     let line = |name: &str, fields: usize| match m.text(name).filter(|line| !line.is_empty()) {
-        Some(line) if line.contains('\n') || line.split(':').count() != fields => Err(Error::usage(format!(
-            "invalid value '{}' for '--{name}': want one line of {fields} fields, with colons between them",
-            line.escape_debug()
-        ))),
+        Some(line) if line.contains(char::is_control) || line.split(':').count() != fields => {
+            Err(Error::usage(format!(
+                "invalid value '{}' for '--{name}': want one line of {fields} fields, with colons between them",
+                line.escape_debug()
+            )))
+        }
         line => Ok(line.map(str::to_owned)),
     };
     let (passwd, group) = (line("passwd-entry", 7)?, line("group-entry", 4)?);

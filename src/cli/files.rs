@@ -21,7 +21,7 @@ pub(crate) fn define(command: Command) -> Command {
         .arg(list("storage-opt", "size=BYTES", "The most that the container may write, where the filesystem has project quotas"))
         .arg(
             value("userns", "MODE", "Users: host, auto[:size=COUNT], UID:GID, container:NAME or private")
-                .long_help("Whose users the container's are. `host`: the host's own. `auto`: a range of 65536 that no other container has (or of COUNT). `UID:GID`: 65536 users and groups from these of the host on. `container:NAME`: the same as that container's. `private`: as --uidmap and --gidmap say. The image's files are shown in the container's numbers by the kernel (idmapped mounts, Linux 5.19); on disk they keep their own."),
+                .long_help("Whose users the container's are. `host`: the host's own. `auto`: a range of 65536 that no other container has (or of COUNT). `UID:GID`: 65536 users and groups from these of the host on. `container:NAME`: the same as that container's. `private`: as --uidmap and --gidmap say. The image's files are shown in the container's numbers by the kernel (idmapped mounts, Linux 5.19); on disk they keep their own. Where the kernel, or the filesystem of the engine's root, can't do that, each layer is copied once for the same users, and volumes there have the host's numbers: `:U` gives one of other users' to the container."),
         )
         .arg(list("uidmap", "INSIDE:OUTSIDE[:COUNT]", "Users from INSIDE on are the host's from OUTSIDE on"))
         .arg(list("gidmap", "INSIDE:OUTSIDE[:COUNT]", "The same for groups; the default is --uidmap's"))

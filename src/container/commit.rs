@@ -97,11 +97,11 @@ fn diff_ids(store: &Store, config: &ContainerConfig) -> Result<Vec<DiffId>> {
 
 /// Moves a stopped container's changes below it, and gives what it is then. `None` if they must be copied.
 fn adopt(store: &Store, id: &ContainerId, lock: &ContainerLock) -> Result<Option<ContainerConfig>> {
-    // Of a container with a limit, what it has written stays counted as its own.
-    let limited = store.config(id)?.quota.is_some();
+    // Of a container with a limit, what it has written stays counted as its own; and a layer has the image's owners.
+    let kept = store.config(id)?;
+    let own = kept.quota.is_some() || kept.namespaces.chowned;
     let stacked = store.driver()? == Some(Driver::Overlay);
-    if limited || !stacked || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id))
-    {
+    if own || !stacked || pack::source_date_epoch()?.is_some() || sys::mount::is_mounted(&store.container_mount(id)) {
         return Ok(None);
     }
     // As it is now that nobody else changes it.
@@ -172,6 +172,7 @@ fn copy(
         root: has_own_root(store, config, &upper)?,
         epoch: pack::source_date_epoch()?,
         only: only.as_ref(),
+        ids: config.namespaces.on_disk(),
         ..pack::Options::default()
     };
     let staged = store.stage_layer()?;
@@ -239,7 +240,10 @@ fn keep(
 /// Whether the container's root directory is another than its image's.
 fn has_own_root(store: &Store, config: &ContainerConfig, upper: &OwnedFd) -> Result<bool> {
     match store.lower_dirs(config).last() {
-        Some(below) => pack::roots_differ(upper.as_fd(), open_directory(below)?.as_fd()),
+        Some(below) => {
+            let below = open_directory(below)?;
+            pack::roots_differ_for(upper.as_fd(), below.as_fd(), config.namespaces.on_disk())
+        }
         None => Ok(true),
     }
 }

@@ -26,6 +26,7 @@ pub(crate) fn diff(store: &Store, id: &ContainerId) -> Result<Changes> {
     let mut stack = store.lower_dirs(&config);
     let base = stack.len().saturating_sub(config.image.committed);
     stack.push(store.upper_dir(id));
+    let ids = config.namespaces.on_disk();
     let mut all = Changes::new();
     for top in base..stack.len() {
         let dir = File::open(&stack[top]).with_context(|| format!("open {}", stack[top].display()))?;
@@ -33,7 +34,7 @@ pub(crate) fn diff(store: &Store, id: &ContainerId) -> Result<Changes> {
             Some(Driver::Aufs) if top + 1 == stack.len() => Form::Aufs,
             _ => Form::Overlay,
         };
-        all = compose(all, changes(dir.as_fd(), &stack[..top], form)?);
+        all = compose(all, changes(dir.as_fd(), &stack[..top], (form, ids))?);
     }
     Ok(all)
 }
@@ -47,7 +48,7 @@ pub(super) fn of_copy(store: &Store, config: &ContainerConfig) -> Result<Changes
     };
     let mut layers = vec![store.mount_points()?];
     layers.extend(store.lower_dirs(config));
-    compare(dir.as_fd(), &layers, None)
+    compare(dir.as_fd(), &layers, (None, config.namespaces.on_disk()))
 }
 
 /// The bytes of the files that are its own, or are changed.

@@ -32,7 +32,7 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
     let config = store.config(id)?;
     let (mount, ids) = match running(store, id)? {
         Some(init) => (clone_root(init)?, config.namespaces.user.clone()),
-        None => (stopped_root(store, &config)?, None),
+        None => (stopped_root(store, &config)?, config.namespaces.on_disk().cloned()),
     };
     let mut own = store.lower_dirs(&config);
     own.push(store.upper_dir(id));
@@ -45,7 +45,8 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
         false => None,
     };
     let is_own = |path: &str| {
-        let in_copy = |(ours, tree): &(PathBuf, PathBuf)| differ(&ours.join(path), &tree.join(path));
+        let in_copy =
+            |(ours, tree): &(PathBuf, PathBuf)| differ(&ours.join(path), &tree.join(path), config.namespaces.on_disk());
         own.iter().any(|dir| dir.join(path).symlink_metadata().is_ok()) || copy.as_ref().is_some_and(in_copy)
     };
     let placeholders = Store::mount_point_paths()
@@ -63,20 +64,15 @@ pub(super) fn view(store: &Store, id: &ContainerId) -> Result<View> {
 }
 
 /// Whether the container has made another file or directory in the place of ours, which its copy has too.
-fn differ(ours: &Path, there: &Path) -> bool {
-    let of = |path: &Path| {
+fn differ(ours: &Path, there: &Path, ids: Option<&IdMap>) -> bool {
+    let of = |path: &Path, ids: Option<&IdMap>| {
         let stat = path.symlink_metadata().ok()?;
         let length = if stat.is_dir() { 0 } else { stat.len() };
-        Some((
-            stat.mode(),
-            stat.uid(),
-            stat.gid(),
-            length,
-            stat.mtime(),
-            stat.mtime_nsec(),
-        ))
+        let owner = (stat.uid(), stat.gid());
+        let owner = ids.map_or(owner, |ids| ids.outside_owner(owner));
+        Some((stat.mode(), owner, length, stat.mtime(), stat.mtime_nsec()))
     };
-    of(there).is_some_and(|there| Some(there) != of(ours))
+    of(there, None).is_some_and(|there| Some(there) != of(ours, ids))
 }
 
 /// The first process of a container that runs.

@@ -40,7 +40,7 @@ impl Whole {
     pub(super) fn ids(&self) -> Option<&IdMap> {
         match &self.files {
             Files::Running(_) => self.config.namespaces.user.as_ref(),
-            Files::Resting(_) => None,
+            Files::Resting(_) => self.config.namespaces.on_disk(),
         }
     }
 }

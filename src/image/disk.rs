@@ -34,6 +34,8 @@ pub(crate) struct Usage {
     pub(crate) blobs: Tally,
     /// Partial downloads.
     pub(crate) downloads: Tally,
+    /// Copies of layers for the users of some containers.
+    pub(crate) copies: Tally,
 }
 
 pub(crate) fn usage(store: &Store) -> Result<Usage> {
@@ -46,8 +48,11 @@ pub(crate) fn usage(store: &Store) -> Result<Usage> {
     let mut used = BTreeSet::new();
     for id in store.container_ids()? {
         if let Ok(config) = store.config(&id) {
-            *users.entry(config.image.id).or_default() += 1;
-            used.extend(config.image.layers);
+            let images: BTreeSet<ImageId> = config.images().map(|image| image.id).collect();
+            for image in images {
+                *users.entry(image).or_default() += 1;
+            }
+            used.extend(config.layers());
         }
     }
     let (mut sizes, mut compressed) = (BTreeMap::new(), BTreeSet::new());
@@ -67,9 +72,19 @@ pub(crate) fn usage(store: &Store) -> Result<Usage> {
         downloads.size += partial.size;
         downloads.reclaimable += if partial.busy { 0 } else { partial.size };
     }
+    let mut copies = Tally::default();
+    for of_map in store.chowned_copies()? {
+        copies.total += of_map.count;
+        copies.size += of_map.size;
+        match of_map.used {
+            true => copies.active += of_map.count,
+            false => copies.reclaimable += of_map.size,
+        }
+    }
     Ok(Usage {
         images: tally,
         shares,
+        copies,
         blobs: blobs(&store.blobs()?, &compressed),
         downloads,
     })

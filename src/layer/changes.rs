@@ -6,6 +6,7 @@ use crate::layer::inherit::hides;
 use crate::layer::walk::{Step, walk_sorted};
 use crate::layer::whiteout::Meaning;
 use crate::layer::{shown, whiteout};
+use crate::model::idmap::IdMap;
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, ResolveFlags, Stat, fstat, openat, openat2, statat};
 use rustix::io::Errno;
 use std::collections::{BTreeMap, BTreeSet};
@@ -46,8 +47,12 @@ pub(crate) enum Form {
     Aufs,
 }
 
-/// What the directory `upper` changes of `lowers`, base first.
-pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf], form: Form) -> Result<Changes> {
+/// What the directory `upper` changes of `lowers`, base first. Its owners are in the numbers of `ids`, as a tree's are.
+pub(crate) fn changes(
+    upper: BorrowedFd<'_>,
+    lowers: &[PathBuf],
+    (form, ids): (Form, Option<&IdMap>),
+) -> Result<Changes> {
     let open = |lower: &PathBuf| {
         let opened = openat(CWD, lower, PLACE | OFlags::DIRECTORY, Mode::empty());
         opened.with_context(|| lower.display().to_string())
@@ -90,7 +95,7 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf], form: Form) -> 
             };
             match below(&changes, path, &lowers).with_context(|| shown(path))? {
                 None => add(&mut changes, path, Change::Added),
-                Some(old) if same(&old, &stat) => {}
+                Some(old) if same(&seen(old, ids), &stat) => {}
                 Some(_) => add(&mut changes, path, Change::Changed),
             }
             let mark = || [name.to_bytes(), b"/", whiteout::OPAQUE_MARK].concat();
@@ -110,7 +115,11 @@ pub(crate) fn changes(upper: BorrowedFd<'_>, lowers: &[PathBuf], form: Form) -> 
 
 /// What a full tree, made as a copy of `lowers`, base first, differs from them in: by kind, mode, owner, size, time and
 /// where links lead; and in all that was touched after `since`, when the copy was made, if that is known.
-pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf], since: Option<Moment>) -> Result<Changes> {
+pub(crate) fn compare(
+    tree: BorrowedFd<'_>,
+    lowers: &[PathBuf],
+    (since, ids): (Option<Moment>, Option<&IdMap>),
+) -> Result<Changes> {
     let open = |lower: &PathBuf| {
         let opened = openat(CWD, lower, PLACE | OFlags::DIRECTORY, Mode::empty());
         opened.with_context(|| lower.display().to_string())
@@ -131,7 +140,8 @@ pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf], since: Option<Mo
             };
             match below(&changes, path, &lowers).with_context(|| shown(path))? {
                 None => add(&mut changes, path, Change::Added),
-                Some(old) if unchanged(&old, &stat) && since.is_none_or(|then| changed_at(&stat) <= then) => {}
+                Some(old)
+                    if unchanged(&seen(old, ids), &stat) && since.is_none_or(|then| changed_at(&stat) <= then) => {}
                 Some(_) => add(&mut changes, path, Change::Changed),
             }
             Ok(())
@@ -144,7 +154,7 @@ pub(crate) fn compare(tree: BorrowedFd<'_>, lowers: &[PathBuf], since: Option<Mo
             let old = below(&changes, path, &lowers).with_context(|| shown(path))?;
             match &old {
                 None => add(&mut changes, path, Change::Added),
-                Some(old) if same(old, &stat) => {}
+                Some(old) if same(&seen(*old, ids), &stat) => {}
                 Some(_) => add(&mut changes, path, Change::Changed),
             }
             if old.is_some_and(|old| FileType::from_raw_mode(old.st_mode) == FileType::Directory) {
@@ -177,6 +187,14 @@ fn gone(changes: &mut Changes, path: &[u8], dir: BorrowedFd<'_>, lowers: &[Owned
         }
     }
     Ok(())
+}
+
+/// What a layer has, as it is for the users of a namespace.
+fn seen(mut old: Stat, ids: Option<&IdMap>) -> Stat {
+    if let Some(ids) = ids {
+        (old.st_uid, old.st_gid) = ids.outside_owner((old.st_uid, old.st_gid));
+    }
+    old
 }
 
 /// Whether anything but a directory is as it was.

@@ -10,8 +10,8 @@
 use crate::error::{Context, Error, Result};
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::{self, Xattr};
-use crate::layer::{set_mode, shown, whiteout};
-use crate::model::idmap::{IdMap, NOBODY};
+use crate::layer::{owners, set_mode, shown, whiteout};
+use crate::model::idmap::IdMap;
 use crate::sys;
 use rustix::fs::{
     AtFlags, FileType, Gid, Mode, OFlags, ResolveFlags, SeekFrom, Stat, Timespec, Timestamps, Uid, chownat,
@@ -19,6 +19,7 @@ use rustix::fs::{
     openat2, readlinkat, seek, statat, symlinkat, unlinkat, utimensat,
 };
 use rustix::io::Errno;
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::ffi::{CStr, CString};
 use std::fs::File;
@@ -71,9 +72,11 @@ pub(crate) enum Files {
 /// What becomes of overlayfs' marks of removed names.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) enum Marks {
-    /// They are devices and attributes as any.
+    /// They mean nothing: what is copied is no layer, or is stacked on others.
     #[default]
-    Kept,
+    None,
+    /// The copy of a layer has them too.
+    Overlay,
     /// AUFS' own: a branch of it is made.
     Aufs,
 }
@@ -121,6 +124,17 @@ pub(crate) fn stack(
         bytes += tree(source.as_fd(), dest, &options).with_context(said)?;
     }
     Ok(bytes)
+}
+
+/// Copies a layer into the empty directory `dest`, its marks of removed names included, for those whose numbers are `to`.
+pub(crate) fn layer(source: &std::path::Path, dest: &std::path::Path, to: &IdMap) -> Result<()> {
+    let open = |path| rustix::fs::open(path, DIRECTORY, Mode::empty());
+    let options = Options {
+        to: Some(to),
+        marks: Marks::Overlay,
+        ..Options::default()
+    };
+    tree(open(source)?.as_fd(), open(dest)?.as_fd(), &options).map(drop)
 }
 
 /// Copies what is in `source` into `dest`, which itself stays as it is. The bytes of files.
@@ -276,7 +290,7 @@ impl<'a> Copy<'a> {
         if kind != FileType::Symlink {
             set_mode(self.at.as_fd(), as_name, mode(stat))?;
         }
-        give_attributes(&more.xattrs, self.at.as_fd(), as_name)?;
+        self.give_attributes(&more.xattrs, self.at.as_fd(), as_name)?;
         Ok(utimensat(&self.at, as_name, &times(stat), AtFlags::SYMLINK_NOFOLLOW)?)
     }
 
@@ -337,7 +351,7 @@ impl<'a> Copy<'a> {
         if given || mode(&made) != mode(stat) {
             fchmod(&to, mode(stat))?;
         }
-        give_attributes(xattrs, self.at.as_fd(), as_name)?;
+        self.give_attributes(xattrs, self.at.as_fd(), as_name)?;
         Ok(futimens(&to, &times(stat))?)
     }
 
@@ -415,10 +429,11 @@ impl<'a> Copy<'a> {
             There::Merge => openat(&self.at, name, DIRECTORY, Mode::empty())?,
             There::Nothing | There::Lowers => open_dir(self.at.as_fd(), name)?,
         };
-        if self.options.marks == Marks::Aufs && opaque {
-            whiteout::make_file(self.at.as_fd(), whiteout::OPAQUE_MARK)?;
+        match self.options.marks {
+            Marks::Aufs if opaque => Ok(whiteout::make_file(self.at.as_fd(), whiteout::OPAQUE_MARK)?),
+            Marks::Overlay if opaque => whiteout::make_opaque(self.at.as_fd()),
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn leave(&mut self, stat: &Stat, xattrs: &[Xattr], path: &[u8]) -> Result<()> {
@@ -442,7 +457,7 @@ impl<'a> Copy<'a> {
                 xattr::remove(to, &old.name)?;
             }
         }
-        give_attributes(xattrs, to, c"")?;
+        self.give_attributes(xattrs, to, c"")?;
         Ok(futimens(to, &times(stat))?)
     }
 
@@ -455,19 +470,16 @@ impl<'a> Copy<'a> {
             },
         };
         if let Some(ids) = self.options.to {
-            // Nobody is who has no place there; and if nobody has none either, the first is.
-            let user_of = |id| ids.outside_user(id);
-            let group_of = |id| ids.outside_group(id);
-            user = user_of(user)
-                .or_else(|| user_of(NOBODY))
-                .or_else(|| user_of(0))
-                .unwrap_or(user);
-            group = group_of(group)
-                .or_else(|| group_of(NOBODY))
-                .or_else(|| group_of(0))
-                .unwrap_or(group);
+            (user, group) = ids.outside_owner((user, group));
         }
         Ok((Uid::from_raw(user), Gid::from_raw(group)))
+    }
+
+    fn give_attributes(&self, xattrs: &[Xattr], to: BorrowedFd<'_>, as_name: &CStr) -> Result<()> {
+        let (from, to_ids) = (self.options.from, self.options.to);
+        let inside = from.map_or(Cow::Borrowed(xattrs), |ids| owners::inside(xattrs, ids));
+        let outside = to_ids.map_or(Cow::Borrowed(&*inside), |ids| owners::outside(&inside, ids));
+        outside.iter().try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
     }
 }
 
@@ -491,7 +503,7 @@ fn step_job<'a>(options: &'a Options<'a>, root_id: (u64, u64), step: &Step<'_>) 
     match *step {
         Step::Entry { dir, name, kind, path } => {
             let stat = || statat(dir, name, AtFlags::SYMLINK_NOFOLLOW);
-            let is_mark = match options.there == There::Lowers || options.marks == Marks::Aufs {
+            let is_mark = match options.there == There::Lowers || options.marks != Marks::None {
                 true => whiteout::hides(dir, name.to_bytes(), &stat()?)?,
                 false => false,
             };
@@ -514,7 +526,7 @@ fn step_job<'a>(options: &'a Options<'a>, root_id: (u64, u64), step: &Step<'_>) 
             if (stat.st_dev, stat.st_ino) == root_id {
                 return Err(Error::usage("cannot copy a directory into itself"));
             }
-            let layered = options.there == There::Lowers || options.marks == Marks::Aufs;
+            let layered = options.there == There::Lowers || options.marks != Marks::None;
             let opaque = layered && whiteout::is_opaque(dir, name.to_bytes())?;
             let name = name.to_owned();
             Ok(Some(Box::new(move |copy| copy.enter(&name, opaque))))
@@ -528,11 +540,21 @@ fn step_job<'a>(options: &'a Options<'a>, root_id: (u64, u64), step: &Step<'_>) 
     }
 }
 
-/// A mark of a removed name only says that it is gone; a branch of AUFS says so too.
+/// A mark of a removed name only says that it is gone; the copy of a layer says so too.
 fn mark<'a>(options: &Options<'_>, name: &CStr) -> Option<Job<'a>> {
-    let mark = whiteout::mark_of(name.to_bytes());
-    (options.marks == Marks::Aufs)
-        .then(|| -> Job<'a> { Box::new(move |copy| Ok(whiteout::make_file(copy.at.as_fd(), &mark)?)) })
+    match options.marks {
+        Marks::None => None,
+        Marks::Overlay => {
+            let name = name.to_owned();
+            Some(Box::new(move |copy| {
+                Ok(whiteout::make(copy.at.as_fd(), name.to_bytes())?)
+            }))
+        }
+        Marks::Aufs => {
+            let mark = whiteout::mark_of(name.to_bytes());
+            Some(Box::new(move |copy| Ok(whiteout::make_file(copy.at.as_fd(), &mark)?)))
+        }
+    }
 }
 
 /// What something that is no directory has besides what stat(2) says.
@@ -632,10 +654,6 @@ fn whole(from: &File, stat: &Stat) -> Result<Vec<u8>> {
             bytes.resize(length + BUFFER, 0);
         }
     }
-}
-
-fn give_attributes(xattrs: &[Xattr], to: BorrowedFd<'_>, as_name: &CStr) -> Result<()> {
-    xattrs.iter().try_for_each(|x| xattr::set(to, as_name.to_bytes(), x))
 }
 
 fn mode(stat: &Stat) -> Mode {

@@ -39,7 +39,7 @@ pub(crate) fn carry(
 /// Fills `into` with what `tree`, a copy of `lowers` that was made at `since`, differs from them in.
 pub(super) fn of_copy(tree: &Path, lowers: &[PathBuf], since: Option<Moment>, into: BorrowedFd<'_>) -> Result<()> {
     let tree = open(tree)?;
-    let only = compare(tree.as_fd(), lowers, since)?;
+    let only = compare(tree.as_fd(), lowers, (since, None))?;
     let options = pack::Options {
         root: true,
         only: Some(&only),

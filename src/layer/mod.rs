@@ -23,6 +23,7 @@ mod header;
 mod inherit;
 mod mode;
 mod number;
+mod owners;
 mod pax;
 mod settle;
 mod size;

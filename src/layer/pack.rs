@@ -20,7 +20,7 @@ use crate::layer::stream::BLOCK;
 use crate::layer::tar_split::Recorder;
 use crate::layer::walk::{Mounts, Order, Step, open_dir, walk_in};
 use crate::layer::xattr::Xattr;
-use crate::layer::{shown, whiteout, xattr};
+use crate::layer::{owners, shown, whiteout, xattr};
 use crate::model::digest::Digest;
 use crate::model::id::DiffId;
 use crate::model::idmap::IdMap;
@@ -443,6 +443,7 @@ impl<'a> Packer<'a> {
             (false, _) => (join(&self.prefix, path).into(), Cow::Borrowed(link)),
         };
         let ids = self.options.ids;
+        let xattrs = ids.map_or(Cow::Borrowed(xattrs), |ids| owners::inside(xattrs, ids));
         let entry = Entry {
             path: &path,
             kind,
@@ -453,7 +454,7 @@ impl<'a> Packer<'a> {
             mtime,
             size,
             device,
-            xattrs,
+            xattrs: &xattrs,
         };
         let mut blocks = Vec::with_capacity(3 * BLOCK);
         header::append(&entry, &mut blocks);
@@ -523,9 +524,16 @@ fn join(path: &[u8], name: &[u8]) -> Vec<u8> {
 /// Whether the roots of two layers differ in what an archive would say of them, times aside: those change with every
 /// entry, and a layer that says nothing of its root has the one below.
 pub(crate) fn roots_differ(dir: BorrowedFd<'_>, below: BorrowedFd<'_>) -> Result<bool> {
+    roots_differ_for(dir, below, None)
+}
+
+/// The same where the owners of `dir` are in the numbers of `ids`.
+pub(crate) fn roots_differ_for(dir: BorrowedFd<'_>, below: BorrowedFd<'_>, ids: Option<&IdMap>) -> Result<bool> {
     let open = |fd| open_dir(fd, c".").context("open directory");
     let (dir, below) = (open(dir)?, open(below)?);
     let (a, b) = (fstat(&dir)?, fstat(&below)?);
-    let same = (a.st_mode, a.st_uid, a.st_gid) == (b.st_mode, b.st_uid, b.st_gid);
+    let owner = (b.st_uid, b.st_gid);
+    let owner = ids.map_or(owner, |ids| ids.outside_owner(owner));
+    let same = (a.st_mode, (a.st_uid, a.st_gid)) == (b.st_mode, owner);
     Ok(!same || xattr::of_archives(dir.as_fd(), b"")? != xattr::of_archives(below.as_fd(), b"")?)
 }

@@ -1,6 +1,7 @@
 //! Which users and groups of a container stand for which of the host (user_namespaces(7)).
 
 use crate::error::{Error, Result};
+use crate::model::digest::Digest;
 use serde::{Deserialize, Serialize};
 
 /// What stands for everybody that is not mapped: the kernel's overflow id.
@@ -40,10 +41,29 @@ impl IdMap {
         inside(&self.groups, id)
     }
 
+    /// The host's ids of an owner. Nobody is who has no place there; and if nobody has none either, root is.
+    pub(crate) fn outside_owner(&self, (user, group): (u32, u32)) -> (u32, u32) {
+        let first = |ranges: &[Range], id| {
+            [id, NOBODY, 0]
+                .into_iter()
+                .find_map(|id| outside(ranges, id))
+                .unwrap_or(id)
+        };
+        (first(&self.users, user), first(&self.groups, group))
+    }
+
     /// The host's ids of the container's root.
     pub(crate) fn root(&self) -> Result<(u32, u32)> {
         let root = self.outside_user(0).zip(self.outside_group(0));
         root.ok_or_else(|| Error::usage("the user namespace has no root: a map must have the id 0"))
+    }
+
+    /// A name that no other map has.
+    pub(crate) fn key(&self) -> String {
+        let text = [IdMap::text(&self.users), IdMap::text(&self.groups)].join("groups\n");
+        let mut key = Digest::of(text.as_bytes()).hex();
+        key.truncate(32);
+        key
     }
 
     /// The text of /proc/PID/uid_map and gid_map.
@@ -118,6 +138,9 @@ mod tests {
             assert_eq!(map.inside_user(outside), inside);
         }
         assert_eq!(map.outside_user(1011), None);
+        assert_eq!(map.outside_owner((1005, 7)), (101_005, 200_007));
+        // There is no nobody among its users.
+        assert_eq!(map.outside_owner((1011, 65536)), (100_000, 265_534));
         assert_eq!(map.inside_user(0), NOBODY);
         assert_eq!(map.inside_group(200_005), 5);
         assert_eq!(IdMap::text(&map.users).lines().nth(1), Some("1000 1000 1"));

@@ -32,11 +32,20 @@ pub(crate) struct Namespaces {
     /// `--userns`: its users are others on the host.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) user: Option<IdMap>,
+    /// Its files have the host's numbers on disk too, as kernel or filesystem could not show them otherwise
+    /// (`monitor/chowned.rs`) when it was made.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) chowned: bool,
 }
 
 impl Namespaces {
     pub(crate) fn is_default(&self) -> bool {
         *self == Namespaces::default()
+    }
+
+    /// In whose numbers its files are on disk, if those are not the image's own.
+    pub(crate) fn on_disk(&self) -> Option<&IdMap> {
+        self.user.as_ref().filter(|_| self.chowned)
     }
 
     /// Those of other containers that init enters on its way: /proc's name of each, and the container. That of

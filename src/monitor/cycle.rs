@@ -238,12 +238,14 @@ fn try_start(
     sys::stop_point("cgroups-made");
     let into = volumes::Into {
         root: root.as_fd(),
-        ids,
+        users: ids.zip(users.as_ref().map(AsFd::as_fd)),
         user: Some((identity.uid, identity.gid)),
     };
     let sources = volumes::sources(store, config, into)?;
     let shared = sharing::open(store, config)?;
-    let (trees, tree_mounts) = trees::open(store, config)?.into_iter().unzip();
+    let (trees, tree_mounts) = trees::open(store, config, users.as_ref().map(AsFd::as_fd))?
+        .into_iter()
+        .unzip();
     let facts = Facts {
         trees,
         shared_shm: shared.shm.is_some(),

@@ -8,7 +8,7 @@ use crate::model::container::{ContainerConfig, RootSource};
 use crate::model::driver::Driver;
 use crate::model::idmap::IdMap;
 use crate::model::mount::Propagation;
-use crate::monitor::volumes;
+use crate::monitor::{chowned, volumes};
 use crate::runtime::plan::{self, Attachment};
 use crate::runtime::prepare;
 use crate::runtime::rootfs::{self, Links};
@@ -37,14 +37,19 @@ pub(crate) fn users(config: &ContainerConfig) -> Result<Option<OwnedFd>> {
     let Some(ids) = &config.namespaces.user else {
         return Ok(None);
     };
+    user_namespace(ids).map(Some)
+}
+
+pub(super) fn user_namespace(ids: &IdMap) -> Result<OwnedFd> {
     let made = sys::users::create(&IdMap::text(&ids.users), &IdMap::text(&ids.groups));
-    made.map(Some).context("make the user namespace")
+    made.context("make the user namespace")
 }
 
 /// The stack of the image's layers and the container's own, or the directory that stands for them, attached nowhere.
 pub(crate) fn mount(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<OwnedFd> {
     let users = match access {
-        Access::Run(users) => users,
+        // Files that have the host's numbers on disk need no view.
+        Access::Run(users) => users.filter(|_| !config.namespaces.chowned),
         Access::Write | Access::Read => None,
     };
     let mounted = store.container_mount(&config.id);
@@ -116,7 +121,8 @@ fn copied(store: &Store, config: &ContainerConfig) -> Result<PathBuf> {
     let mut layers = vec![store.mount_points()?];
     layers.extend(store.lower_dirs(config));
     let stage = store.stage()?;
-    copy::stack(&layers, stage.dir(), (copy::Files::Copied, None)).context("copy the image")?;
+    let to = config.namespaces.on_disk();
+    copy::stack(&layers, stage.dir(), (copy::Files::Copied, to)).context("copy the image")?;
     sys::stop_point("image-copied");
     let durability = match config.auto_remove {
         true => Durability::Volatile,
@@ -150,8 +156,8 @@ fn directory(dir: &Path, access: Access<'_>, users: Option<BorrowedFd<'_>>) -> R
 fn can_not_map(e: std::io::Error) -> Error {
     let error = Error::from(e);
     error.with_hint(
-        "this kernel, or the filesystem of the engine's root, can't show files to a container as others' (idmapped \
-         mounts, Linux 5.19 for layers): run without --userns",
+        "this kernel, or their filesystem, can't show files to a container as others' (idmapped mounts, Linux 5.19 for \
+         layers): a container that is made now gets copies of its layers; a directory (--rootfs) can't be used with --userns",
     )
 }
 
@@ -159,7 +165,7 @@ fn can_not_map(e: std::io::Error) -> Error {
 /// the container's root, and so is what that makes. On a thread that has a mount namespace of its own, where each
 /// directory is covered by its mapped view, and that acts as the container's root, since the kernel makes whiteouts
 /// and work files as whoever mounted (ovl_setup_cred in fs/overlayfs).
-fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> Result<OwnedFd> {
+pub(super) fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: &IdMap) -> Result<OwnedFd> {
     let (user, group) = ids.root()?;
     let inside = || -> Result<OwnedFd> {
         nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
@@ -205,6 +211,9 @@ fn stack(store: &Store, config: &ContainerConfig, access: Access<'_>, driver: Dr
     if lowers.is_empty() {
         lowers.push(store.mount_points()?);
     }
+    if let Some(ids) = config.namespaces.on_disk() {
+        lowers = chowned::copies(store, &lowers, ids)?;
+    }
     Ok(Overlay {
         lowers,
         upper,
@@ -236,13 +245,16 @@ pub(crate) struct Assembled {
 /// Mounts the root and its volumes. `None` if a volume has no place in the root, which [`Access::Read`] can't make.
 pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access<'_>) -> Result<Option<Assembled>> {
     let is_mounted = sys::mount::is_mounted(&store.container_mount(&config.id));
-    if is_mounted && config.namespaces.user.is_some() && !matches!(access, Access::Read) {
+    let ids = config.namespaces.on_disk();
+    if is_mounted && config.namespaces.user.is_some() && ids.is_none() && !matches!(access, Access::Read) {
         let error = Error::conflict(format!("container {} is mounted", config.name));
         return Err(
             error.with_hint("`unmount` it first: its files are seen there in the numbers of its user namespace")
         );
     }
     let root = mount(store, config, access)?;
+    let users = ids.map(user_namespace).transpose()?;
+    let users = ids.zip(users.as_ref().map(|users| users.as_fd()));
     let place = store.container_dir(&config.id);
     // On a thread, that this process stays where it is.
     let inside = || -> Result<Option<Assembled>> {
@@ -252,7 +264,12 @@ pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access<'
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let place = rustix::fs::open(&place, flags, Mode::empty())?;
         sys::mount::attach(root.as_fd(), place.as_fd())?;
-        if !attach_volumes(store, config, root.as_fd(), access)? {
+        let into = volumes::Into {
+            root: root.as_fd(),
+            users,
+            user: None,
+        };
+        if !attach_volumes(store, config, into, access)? {
             return Ok(None);
         }
         if config.security.read_only {
@@ -276,21 +293,24 @@ pub(crate) fn assemble(store: &Store, config: &ContainerConfig, access: Access<'
 }
 
 /// Whether all of them have a place. What is in memory has nothing in it before a start.
-fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>, access: Access<'_>) -> Result<bool> {
-    let sources = volumes::sources(
-        store,
-        config,
-        volumes::Into {
-            root,
-            ids: None,
-            user: None,
-        },
-    )?;
+fn attach_volumes(
+    store: &Store,
+    config: &ContainerConfig,
+    into: volumes::Into<'_>,
+    access: Access<'_>,
+) -> Result<bool> {
+    let (root, ids) = (into.root, into.users.map(|(ids, _)| ids));
+    let sources = volumes::sources(store, config, into)?;
+    if let Some(ids) = ids {
+        // Whose the places will be that are made.
+        let (user, group) = ids.root()?;
+        sys::users::act_as(user, group)?;
+    }
     for (mount, source) in config.mounts.iter().zip(&sources.of_mounts) {
         if source.is_none() {
             continue;
         }
-        let (what, node) = plan::of_volume(mount, source.as_ref(), None)?;
+        let (what, node) = plan::of_volume(mount, source.as_ref(), ids)?;
         let place = match access {
             Access::Write | Access::Run(_) => rootfs::open_or_make(root, &mount.target, node, Links::Follow),
             Access::Read => match rootfs::open(root, &mount.target, Links::Follow) {
@@ -304,9 +324,13 @@ fn attach_volumes(store: &Store, config: &ContainerConfig, root: BorrowedFd<'_>,
             what,
             read_only: mount.read_only,
             propagation: Propagation::Rprivate,
-            map_owners: false,
+            map_owners: ids.is_some() && source.as_ref().is_some_and(|source| source.mapped),
         };
-        for volume in prepare::open_mounts(&[attachment], prepare::Needs::default())?.0 {
+        let needs = prepare::Needs {
+            users: into.users,
+            ..prepare::Needs::default()
+        };
+        for volume in prepare::open_mounts(&[attachment], needs)?.0 {
             sys::mount::attach(volume.as_fd(), place.as_fd()).with_context(said)?;
         }
     }

@@ -3,8 +3,10 @@
 use crate::error::{Context as _, Error, Result};
 use crate::layer;
 use crate::model::container::ContainerConfig;
+use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::model::mount::{Mount, Source};
+use crate::monitor::chowned;
 use crate::runtime::plan::VolumeSource;
 use crate::runtime::rootfs::{self, Links};
 use crate::store::Store;
@@ -16,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a container's mounts come from.
 pub(super) struct Sources {
-    /// In the order of the configuration's mounts; `None` for a tmpfs.
+    /// In the order of the configuration's mounts; `None` for a tmpfs and an image.
     pub(super) of_mounts: Vec<Option<VolumeSource>>,
     /// What some of the paths lead through; to be kept until the mounts are made.
     pub(super) held: Vec<OwnedFd>,
@@ -25,9 +27,9 @@ pub(super) struct Sources {
 /// What volumes are filled from and given to.
 #[derive(Clone, Copy)]
 pub(super) struct Into<'a> {
-    /// The container's root, for copy-up, where owners are seen in the numbers of `ids`.
+    /// The container's root, for copy-up, where owners are seen in the numbers of `users`, and that user namespace.
     pub(super) root: BorrowedFd<'a>,
-    pub(super) ids: Option<&'a IdMap>,
+    pub(super) users: Option<(&'a IdMap, BorrowedFd<'a>)>,
     /// The container's own number of its user and group: `U`.
     pub(super) user: Option<(u32, u32)>,
 }
@@ -49,8 +51,14 @@ fn source(
     mount: &Mount,
     (into, held): (Into<'_>, &mut Vec<OwnedFd>),
 ) -> Result<Option<VolumeSource>> {
+    // A container whose layers must be copied may have volumes that can be shown in its numbers, and others that can't.
+    let shown = |dir: &Path| {
+        let is_shown = |(_, users)| !config.namespaces.chowned || chowned::can_map(dir, users);
+        into.users.is_none_or(is_shown)
+    };
+    let mut mapped = mount.idmap;
     let path = match &mount.source {
-        Source::Tmpfs { .. } => return Ok(None),
+        Source::Tmpfs { .. } | Source::Image { .. } => return Ok(None),
         Source::Bind { path, create, .. } => bind(path, *create)?,
         Source::Volume {
             name,
@@ -59,9 +67,17 @@ fn source(
             subpath,
         } => {
             let fill = copy_up.then_some((into.root, mount.target.as_path()));
-            volume(store, config, (name, *anonymous), fill, into.ids)
-                .with_context(|| format!("prepare volume {name}"))?;
             let dir = store.volume_dir(name);
+            let ids = into.users.map(|(ids, _)| ids);
+            // One that is to be made will be where the engine's root is.
+            mapped = shown(if dir.exists() { &dir } else { store.root() });
+            let options = layer::copy::Options {
+                from: ids,
+                to: ids.filter(|_| !mapped),
+                ..Default::default()
+            };
+            volume(store, config, (name, *anonymous), fill, &options)
+                .with_context(|| format!("prepare volume {name}"))?;
             match subpath {
                 None => dir,
                 Some(sub) => {
@@ -81,7 +97,6 @@ fn source(
         .is_dir();
     if let (true, Some((user, group))) = (mount.chown, into.user) {
         // What is seen through a mapped mount has the container's own numbers on disk.
-        let mapped = mount.idmap || matches!(mount.source, Source::Volume { .. });
         let (user, group) = match config.namespaces.user.as_ref().filter(|_| !mapped) {
             Some(ids) => (ids.outside_user(user), ids.outside_group(group)),
             None => (Some(user), Some(group)),
@@ -93,7 +108,11 @@ fn source(
             .and_then(|owner| layer::copy::give(&path, owner))
             .with_context(|| format!("give {} to the container's user", path.display()))?;
     }
-    Ok(Some(VolumeSource { path, directory }))
+    Ok(Some(VolumeSource {
+        path,
+        directory,
+        mapped,
+    }))
 }
 
 /// `-v` makes a directory of what is missing, as docker does.
@@ -123,23 +142,23 @@ fn volume(
     config: &ContainerConfig,
     (name, anonymous): (&str, bool),
     fill: Option<(BorrowedFd<'_>, &Path)>,
-    ids: Option<&IdMap>,
+    options: &layer::copy::Options<'_>,
 ) -> Result<()> {
-    let options = layer::copy::Options {
-        from: ids,
-        ..Default::default()
-    };
     let exists = store.volume_dir(name).exists();
     let content = match fill {
         Some((root, target)) => image_content(root, target)?,
         None => None,
     };
     let Some(content) = content else {
-        return store.ensure_volume(name, anonymous).map(|_| ());
+        let made = store.ensure_volume(name, anonymous)?;
+        return match options.to.filter(|_| made) {
+            Some(ids) => layer::copy::give(&store.volume_dir(name), ids.root()?),
+            None => Ok(()),
+        };
     };
     if !exists {
         let staged = store.stage_volume(name, std::collections::BTreeMap::new(), anonymous)?;
-        layer::copy::tree(content.as_fd(), staged.data()?.as_fd(), &options)?;
+        layer::copy::tree(content.as_fd(), staged.data()?.as_fd(), options)?;
         sys::stop_point("volume-filled");
         rustix::fs::syncfs(staged.data()?)?;
         staged.commit(store)?;
@@ -147,15 +166,15 @@ fn volume(
         return Ok(());
     }
     let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
+    // Who runs has the empty directory itself.
+    let runs = |user: &ContainerId| !matches!(store.live(user), Ok(None));
     let used_elsewhere = || {
         store
             .volume_users(name)
-            .map_or(true, |users| users.iter().any(|u| *u != config.id))
+            .map_or(true, |users| users.iter().any(|u| *u != config.id && runs(u)))
     };
     if is_empty && !used_elsewhere() {
-        store.fill_volume(name, |data| {
-            layer::copy::tree(content.as_fd(), data, &options).map(drop)
-        })?;
+        store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data, options).map(drop))?;
     }
     Ok(())
 }

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 #[derive(Debug, Default)]
 pub(crate) struct Dropped {
     layers: Vec<(ChainId, Stage)>,
+    /// Of those layers, for the users of some containers.
+    copies: Vec<Stage>,
     blobs: Vec<Stage>,
     /// Of all of it.
     bytes: u64,
@@ -42,7 +44,8 @@ impl Dropped {
     /// Deletes their files. Better done without the lock: it takes time.
     pub(crate) fn delete(self) -> Result<()> {
         let mut result = Ok(());
-        for stage in self.layers.into_iter().map(|(_, stage)| stage).chain(self.blobs) {
+        let layers = self.layers.into_iter().map(|(_, stage)| stage);
+        for stage in layers.chain(self.copies).chain(self.blobs) {
             let deleted = stage.delete();
             if result.is_ok() {
                 result = deleted;
@@ -54,7 +57,7 @@ impl Dropped {
 
 impl Store {
     /// Takes every unreferenced layer and blob out of the store.
-    pub(crate) fn drop_unreferenced(&self, _exclusive: &StoreLock) -> Result<Dropped> {
+    pub(crate) fn drop_unreferenced(&self, exclusive: &StoreLock) -> Result<Dropped> {
         let claimed = self.claimed()?;
         let (mut needed, mut blobs) = self.image_needs()?;
         needed.extend(claimed.layers);
@@ -65,7 +68,7 @@ impl Store {
         for id in self.container_ids()? {
             // A damaged container can't be started, so it needs none.
             if let Ok(config) = self.config(&id) {
-                needed.extend(config.image.layers);
+                needed.extend(config.layers());
             }
         }
         let mut dropped = Dropped::default();
@@ -75,7 +78,10 @@ impl Store {
                 // A damaged record names none: they are fetched or made again.
                 blobs.extend(record.into_iter().flat_map(|l| l.blobs).map(|b| b.digest));
             } else if let Some(stage) = self.unstage(&self.layers_root().join(id.hex()))? {
-                dropped.bytes += record.map_or(0, |layer| layer.size);
+                let size = record.map_or(0, |layer| layer.size);
+                let copies = self.drop_chowned_of(&id, exclusive)?;
+                dropped.bytes += size * (1 + copies.len() as u64);
+                dropped.copies.extend(copies);
                 dropped.layers.push((id, stage));
             }
         }
@@ -117,8 +123,11 @@ impl Store {
 
     /// After the last container of an image that was removed with force, and after one whose own changes became layers:
     /// those have no one left, maybe. Waits for no lock, since the caller may hold a container's, which comes after the store's; the next `rmi` does it then.
-    pub(super) fn drop_orphans_of(&self, image: &ImageUse) -> Result<()> {
-        if image.committed == 0 && self.has_image(&image.id) {
+    pub(super) fn drop_orphans_of(&self, images: &[ImageUse]) -> Result<()> {
+        if images
+            .iter()
+            .all(|image| image.committed == 0 && self.has_image(&image.id))
+        {
             return Ok(());
         }
         let Some(held) = self.try_lock_exclusive()? else {

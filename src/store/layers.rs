@@ -121,11 +121,13 @@ impl SealedLayer {
     }
 
     /// Puts it in place of a damaged one, or where none is.
-    pub(crate) fn replace(self, store: &Store, _exclusive: &StoreLock) -> Result<()> {
+    pub(crate) fn replace(self, store: &Store, exclusive: &StoreLock) -> Result<()> {
         use rustix::fs::{CWD, RenameFlags, renameat_with};
         let id = self.record.chain_id();
         let target = store.layers_root().join(id.hex());
         let path = self.stage.path().to_owned();
+        // What was made of it is made anew when it is needed.
+        drop(store.drop_chowned_of(&id, exclusive)?);
         match renameat_with(CWD, &path, CWD, &target, RenameFlags::EXCHANGE) {
             // What is staged now is the damaged one.
             Ok(()) => {

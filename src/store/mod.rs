@@ -9,6 +9,7 @@
 //!   blobs/sha256/<hex>            image configurations, manifests and layers as they came
 //!   downloads/<hex>               a blob so far, flocked by whoever fetches it; <chain id>.layer: likewise, a layer
 //!   layers/<chain id>/            diff/  layer.json {parent, diff_id, size, blobs}  tar-record (what rebuilds its tar)
+//!   chowned/<map>/<chain id>/      a copy of the layer in the numbers of a user namespace (chowned.rs)
 //!   images/<image id>.json        ImageRecord
 //!   tags.json                     repository → tag or digest → images, one per platform
 //!   containers/<id>/              config.json  exit.json (once it ended)  upper/  work/  tree/ (a copy)  log.json*  layer/ (while a
@@ -45,6 +46,7 @@ mod adopt;
 mod blobs;
 mod cache;
 mod cache_mounts;
+mod chowned;
 mod claims;
 mod container_mounts;
 mod containers;

@@ -17,4 +17,4 @@ pub(crate) mod tree;
 pub(crate) mod users;
 pub(crate) mod writeback;
 
-pub(crate) use stop::stop_point;
+pub(crate) use stop::{is_refused, stop_point};

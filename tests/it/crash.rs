@@ -106,8 +106,14 @@ pub const OLD_PUSH_POINTS: &[&str] = &["v1-layer-sent"];
 /// Those of a container's copy of its image (`copies.rs`).
 pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
 
+/// Those of the layers' copies for a container's users (`chowned.rs`).
+pub const CHOWNED_POINTS: &[&str] = &["layers-chowned", "chowned-placed"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
+
+/// Between a container and its volumes.
+const CREATE_POINTS: &[&str] = &["volume-made-early"];
 
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {

@@ -99,6 +99,36 @@ fn the_root_in_memory() {
     lives(&host, "mount -t tmpfs x m", &format!("{LIFE}{USERS}"), "tmpfs");
 }
 
+/// Of a filesystem whose owners can't be mapped.
+const COPIED_USERS: &str = r#"
+r() { b run --rm --userns 100000:200000 -v w:/w busybox sh -c "$@"; }
+test $(r 'echo x > /w/f; chown 9:9 /w/f; stat -c %u /etc/passwd') = 0
+test $(r 'echo $(stat -c %u:%g /w/f /w)' | tr ' ' ,) = 9:9,0:0
+test $(stat -c %u:%g m/root/volumes/w/_data/f) = 100009:200009
+b create --name users --userns 100000:200000 -v w:/w busybox true > /dev/null
+b cp busybox.tar users:/w/tar
+b cp -a users:/w/f got9
+test $(stat -c %u:%g got9) = 9:9
+b cp busybox.tar users:/tar
+b diff users | grep -q "A /tar"
+test $(b run --rm --userns 100000:200000 -v w:/w busybox stat -c %u /w/tar) = 0
+b start -a users
+b commit users users > /dev/null
+test $(b run --rm users stat -c %u:%g /tar) = 0:0
+b rm users > /dev/null
+"#;
+
+#[test]
+fn the_root_where_no_owner_can_be_mapped() {
+    let host = Host::bare();
+    lives(
+        &host,
+        "mount -t ramfs x m",
+        &format!("{LIFE}{USERS}{COPIED_USERS}"),
+        "ramfs",
+    );
+}
+
 /// With project quotas where the kernel has them.
 fn lives_with_a_quota(host: &Host, kind: &str, with: &str, without: &str) {
     let setup = format!("truncate -s 400M img; ({with}) 2> /dev/null || ({without})");
@@ -165,7 +195,7 @@ fn a_root_on_an_overlay_has_copies() {
     }
     let host = Host::bare();
     // Linux maps no owners of an overlay.
-    lives(&host, setup, LIFE, "overlay");
+    lives(&host, setup, &format!("{LIFE}{USERS}{COPIED_USERS}"), "overlay");
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod build_real;
 mod build_run;
 mod cdi;
 mod check;
+mod chowned;
 mod commit;
 mod concurrency;
 mod copies;

@@ -313,7 +313,7 @@ enum Filter {
     Driver(String),
     Id(String),
     Label(Label),
-    Name(String),
+    Name(filter::Name),
     /// All are local.
     Scope(bool),
     Custom(bool),
@@ -332,7 +332,7 @@ impl Filter {
             ("type", "custom") => Filter::Custom(true),
             ("type", "builtin") => Filter::Custom(false),
             ("type", _) => return Err("custom or builtin"),
-            (_, part) => Filter::Name(part.to_owned()),
+            (_, pattern) => Filter::Name(filter::Name::parse(pattern)?),
         })
     }
 
@@ -351,7 +351,7 @@ impl Filter {
             Filter::Driver(driver) => row.driver() == driver,
             Filter::Id(part) => row.field("ID").contains(part.as_str()) || network.is_some_and(|n| n.id.contains(part)),
             Filter::Label(label) => network.is_some_and(|n| label.is_in(&n.labels)),
-            Filter::Name(part) => row.name().contains(part.as_str()),
+            Filter::Name(pattern) => pattern.matches(row.name()),
             Filter::Scope(local) => *local,
             Filter::Custom(wanted) => custom == *wanted,
         }

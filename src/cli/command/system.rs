@@ -236,6 +236,15 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         bytes += cache.bytes;
         say(session, "Deleted build cache objects:", &cache.removed)?;
     }
+    let (count, size) = store.prune_chowned()?;
+    bytes += size;
+    if count > 0 {
+        say(
+            session,
+            "Deleted Layer Copies:",
+            &[format!("{count} for users that no container has")],
+        )?;
+    }
     let (count, size) = store.prune_downloads()?;
     bytes += size;
     if count > 0 {
@@ -273,6 +282,9 @@ fn warning(store: &Store, all: bool, volumes: bool, blobs: bool) -> String {
         false => "  - unused build cache\n",
     });
     text.push_str("  - all unfinished downloads\n");
+    if store.chowned_copies().is_ok_and(|copies| !copies.is_empty()) {
+        text.push_str("  - all copies of layers for users that no container has\n");
+    }
     if blobs {
         let size = image::disk::usage(store).map_or(0, |usage| usage.blobs.reclaimable);
         let _ = writeln!(

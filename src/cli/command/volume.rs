@@ -180,7 +180,7 @@ fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
 enum Filter {
     Dangling(bool),
     Label(Label),
-    Name(String),
+    Name(filter::Name),
     Driver(String),
 }
 
@@ -190,7 +190,7 @@ impl Filter {
             "dangling" => Filter::Dangling(filter::boolean(value)?),
             "driver" => Filter::Driver(value.to_owned()),
             "label" => Filter::Label(value.into()),
-            _ => Filter::Name(value.to_owned()),
+            _ => Filter::Name(filter::Name::parse(value)?),
         })
     }
 
@@ -198,7 +198,7 @@ impl Filter {
         match self {
             Filter::Dangling(dangling) => used != *dangling,
             Filter::Driver(driver) => driver == "local",
-            Filter::Name(part) => name.contains(part.as_str()),
+            Filter::Name(pattern) => pattern.matches(name),
             Filter::Label(label) => volume.is_some_and(|v| label.is_in(&v.labels)),
         }
     }

@@ -121,14 +121,19 @@ impl Usage {
         for volume in &self.volumes {
             add(&mut volumes, volume.size, volume.links > 0);
         }
-        vec![
+        let mut all = vec![
             ("Images", self.images.images),
             ("Containers", containers),
             ("Local Volumes", volumes),
             ("Build Cache", prune::tally(&self.cache)),
             ("Blobs", self.images.blobs),
             ("Downloads", self.images.downloads),
-        ]
+        ];
+        // Where the kernel can show layers as they are, there are none.
+        if self.images.copies.total > 0 {
+            all.push(("Layer Copies", self.images.copies));
+        }
+        all
     }
 }
 

@@ -163,7 +163,7 @@ fn an_upper_directory_with_marks_and_bookkeeping() {
         file(path);
     }
     let upper = open(&at("upper"));
-    let told = changes(upper.as_fd(), &[at("lower")], Form::Aufs).unwrap();
+    let told = changes(upper.as_fd(), &[at("lower")], (Form::Aufs, None)).unwrap();
     let told: Vec<String> = told
         .iter()
         .map(|(path, change)| format!("{change} {}", String::from_utf8_lossy(path)))
@@ -179,7 +179,7 @@ fn an_upper_directory_with_marks_and_bookkeeping() {
     fs::create_dir(&into).unwrap();
     let out = open(&into);
     crate::layer::unpack(&tar[..], out.as_fd(), &crate::layer::Options::default()).unwrap();
-    let again = changes(out.as_fd(), &[at("lower")], Form::Overlay).unwrap();
+    let again = changes(out.as_fd(), &[at("lower")], (Form::Overlay, None)).unwrap();
     let again: Vec<String> = again
         .iter()
         .map(|(path, change)| format!("{change} {}", String::from_utf8_lossy(path)))

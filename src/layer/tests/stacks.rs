@@ -81,7 +81,7 @@ fn a_copied_stack_is_what_overlayfs_shows() {
         copy::stack(&layers[..count], dir.as_fd(), (copy::Files::Copied, None)).unwrap();
         assert_eq!(describe(&to), shown_by_overlay(&scratch, &layers[..count]), "{count}");
         assert_eq!(
-            compare(dir.as_fd(), &layers[..count], None).unwrap(),
+            compare(dir.as_fd(), &layers[..count], (None, None)).unwrap(),
             Default::default()
         );
     }
@@ -96,8 +96,8 @@ fn a_copy_differs_as_an_upper_does() {
     shell(&to, OWN);
     let four = layered(&scratch, &layers, "own", OWN);
     let upper = File::open(&four[3]).unwrap();
-    let differs = compare(dir.as_fd(), &layers, None).unwrap();
-    assert_eq!(differs, changes(upper.as_fd(), &layers, Form::Overlay).unwrap());
+    let differs = compare(dir.as_fd(), &layers, (None, None)).unwrap();
+    assert_eq!(differs, changes(upper.as_fd(), &layers, (Form::Overlay, None)).unwrap());
     assert!(differs.contains_key(&b"made/inside/i"[..]));
 
     // As a layer it gives the same tree again.
@@ -130,7 +130,7 @@ fn a_name_of_an_archives_mark_can_not_be_told() {
     let (base, _) = scratch.dir("base");
     let (to, dir) = scratch.dir("copy");
     shell(&to, "echo > .wh.x; mkdir d; echo > d/y");
-    let differs = compare(dir.as_fd(), &[base], None).unwrap();
+    let differs = compare(dir.as_fd(), &[base], (None, None)).unwrap();
     assert_eq!(differs.get(&b".wh.x"[..]), Some(&Change::Added));
     let options = pack::Options {
         only: Some(&differs),
@@ -182,8 +182,11 @@ fn removed_names_on_an_overlay() {
     ] {
         assert_eq!(inside.join("copy").join(path).exists(), there, "{path}");
     }
-    assert_eq!(compare(copy.as_fd(), &layers, None).unwrap(), Default::default());
-    let told = changes(top.as_fd(), &layers[..1], Form::Overlay).unwrap();
+    assert_eq!(
+        compare(copy.as_fd(), &layers, (None, None)).unwrap(),
+        Default::default()
+    );
+    let told = changes(top.as_fd(), &layers[..1], (Form::Overlay, None)).unwrap();
     assert_eq!(told.get(&b"d/a"[..]), Some(&Change::Deleted));
     assert_eq!(told.get(&b"o/x"[..]), Some(&Change::Deleted));
 }

@@ -53,7 +53,9 @@ pub(crate) fn list(store: &Store) -> Result<Vec<Kept>> {
         used.extend(store.image(&id).map(|record| record.layers).unwrap_or_default());
     }
     for id in store.container_ids()? {
-        used.extend(store.config(&id).map(|config| config.image.layers).unwrap_or_default());
+        if let Ok(config) = store.config(&id) {
+            used.extend(config.layers());
+        }
     }
     let mut counted = BTreeSet::new();
     let mut all = Vec::new();

@@ -4,10 +4,11 @@ use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, w
 use crate::cli::{
     blame, cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service,
 };
-use crate::container::config::{CdiArgs, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
+use crate::container::config::{CdiArgs, ImageMount, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
+use crate::model::mount::Mount;
 use crate::model::port;
 use crate::model::resources::Resources;
 use crate::model::security::Security;
@@ -62,6 +63,11 @@ fn process_flags(command: Command) -> Command {
             .short('h'),
         )
         .arg(flag("init", "Run the engine's own small init as pid 1"))
+        .arg(bytes(
+            "init-path",
+            "FILE",
+            "With --init: this program of the host's instead",
+        ))
         .arg(flag("interactive", "Keep stdin open, even if not attached").short('i'))
         .arg(list("label", "NAME=VALUE", "Set a label").short('l'))
         .arg(bytes_list("label-file", "FILE", "Read labels from a file"))
@@ -192,7 +198,7 @@ fn mount_flags(command: Command) -> Command {
         .arg(list(
             "mount",
             "FIELDS",
-            "Mount something: type=bind|volume|tmpfs,source=…,target=…[,readonly…]",
+            "Mount something: type=bind|volume|tmpfs|image,source=…,target=…[,readonly…]",
         ))
         .arg(list(
             "secret",
@@ -289,7 +295,11 @@ fn asked(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         ));
     }
     let (hostname, domainname) = hostname(m.text("hostname"), m.text("domainname"))?;
-    let (mounts, volumes) = mounts(m, &here)?;
+    let Mounts {
+        mounts,
+        images,
+        volumes,
+    } = mounts(m, &here)?;
     let mut expose = Vec::new();
     for ports in m.texts("expose") {
         let parsed = port::parse_expose(ports).with_context(|| format!("--expose {ports}"))?;
@@ -337,6 +347,7 @@ fn asked(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
             .collect::<Result<_>>()?,
         security: confinement(m)?,
         mounts,
+        images,
         volumes,
         volumes_from: m
             .texts("volumes-from")
@@ -353,6 +364,11 @@ fn asked(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         stop_timeout: m.get_one::<i64>("stop-timeout").map(|t| (*t).max(-1)),
         auto_remove,
         init: m.on("init"),
+        init_path: m
+            .raw("init-path")
+            .filter(|f| !f.is_empty())
+            .map(std::path::absolute)
+            .transpose()?,
         groups: m.texts("group-add").map(group).collect::<Result<_>>()?,
         umask: m.text("umask").map(umask).transpose()?,
         oom_score_adj: m.get_one::<i64>("oom-score-adj").map(|n| oom_score(*n)).transpose()?,
@@ -586,22 +602,32 @@ fn streams<'a>(names: impl Iterator<Item = &'a str>, open_stdin: bool, detach: b
     }
 }
 
-fn mounts(m: &ArgMatches, here: &std::path::Path) -> Result<(Vec<crate::model::mount::Mount>, Vec<PathBuf>)> {
-    let mut mounts = Vec::new();
-    let mut volumes = Vec::new();
+#[derive(Default)]
+struct Mounts {
+    mounts: Vec<Mount>,
+    images: Vec<ImageMount>,
+    /// Anonymous volumes.
+    volumes: Vec<PathBuf>,
+}
+
+fn mounts(m: &ArgMatches, here: &std::path::Path) -> Result<Mounts> {
+    let mut all = Mounts::default();
     for text in m.raws("volume") {
         match mount::volume(text, here)? {
-            mount::Volume::Anonymous(target) => volumes.push(target),
-            mount::Volume::Mounted(mount) => mounts.push(mount),
+            mount::Volume::Anonymous(target) => all.volumes.push(target),
+            mount::Volume::Mounted(mount) => all.mounts.push(mount),
         }
     }
     for text in m.texts("mount") {
-        mounts.push(mount::mount(text, here)?);
+        match mount::mount(text, here)? {
+            mount::Asked::Mount(mount) => all.mounts.push(mount),
+            mount::Asked::Image(image) => all.images.push(image),
+        }
     }
     for text in m.raws("tmpfs") {
-        mounts.push(mount::tmpfs(text)?);
+        all.mounts.push(mount::tmpfs(text)?);
     }
-    Ok((mounts, volumes))
+    Ok(all)
 }
 
 fn confinement(m: &ArgMatches) -> Result<Security> {

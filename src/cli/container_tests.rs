@@ -167,6 +167,7 @@ fn mounts_come_from_three_flags() {
             Source::Volume { .. } => "volume",
             Source::Bind { .. } => "bind",
             Source::Tmpfs { .. } => "tmpfs",
+            Source::Image { .. } => "image",
         })
         .collect();
     assert_eq!(kinds, ["volume", "bind", "tmpfs"]);

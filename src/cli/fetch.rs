@@ -60,7 +60,7 @@ impl Fetch {
         let mut pulled = matches!(self.wanted.policy, PullPolicy::Always | PullPolicy::Newer);
         loop {
             match create::create(store, args) {
-                Err(e) if attempt < ATTEMPTS && self.is_for_the_image(store, args, &e) => {
+                Err(e) if attempt < ATTEMPTS && self.is_for_an_image(store, args, &e) => {
                     self.ensure(store, args)?;
                     attempt += 1;
                     pulled = true;
@@ -79,15 +79,26 @@ impl Fetch {
 
     fn ensure(&self, store: &Store, args: &RunArgs) -> Result<()> {
         let progress = progress::for_command(self.quiet, To::Stderr);
-        ensure(store, &args.image, &self.wanted, &*progress).map(drop)
+        for image in self.images(args) {
+            ensure(store, image, &self.wanted, &*progress)?;
+        }
+        Ok(())
     }
 
-    /// Whether what is missing is the image, and may be fetched.
-    fn is_for_the_image(&self, store: &Store, args: &RunArgs, e: &Error) -> bool {
+    /// The container's own, and those that are mounted in it.
+    fn images<'a>(&self, args: &'a RunArgs) -> impl Iterator<Item = &'a str> {
+        let own = args.root.is_default().then_some(args.image.as_str());
+        own.into_iter().chain(args.images.iter().map(|i| i.reference.as_str()))
+    }
+
+    /// Whether what is missing is an image, and may be fetched.
+    fn is_for_an_image(&self, store: &Store, args: &RunArgs, e: &Error) -> bool {
         e.kind() == Kind::NotFound
             && self.wanted.policy != PullPolicy::Never
-            && crate::image::resolve::resolve_for(store, &args.image, self.wanted.platform.as_ref())
-                .is_err_and(|e| e.kind() == Kind::NotFound)
+            && self.images(args).any(|image| {
+                crate::image::resolve::resolve_for(store, image, self.wanted.platform.as_ref())
+                    .is_err_and(|e| e.kind() == Kind::NotFound)
+            })
     }
 }
 

@@ -2,7 +2,7 @@
 //! directory.
 
 use crate::cli::resource;
-use crate::container::config::{VolumesFrom, clean_target};
+use crate::container::config::{ImageMount, VolumesFrom, clean_target};
 use crate::error::{Error, Result};
 use crate::model::fields;
 use crate::model::mount::{Mount, Propagation, Source};
@@ -242,14 +242,25 @@ pub(crate) fn volumes_from(text: &str) -> Result<VolumesFrom> {
     }
 }
 
+/// What one `--mount` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Asked {
+    Mount(Mount),
+    Image(ImageMount),
+}
+
 /// `--mount type=…,source=…,target=…`: comma-separated fields, where one with a comma may stand in double quotes.
-pub(crate) fn mount(text: &str, here: &Path) -> Result<Mount> {
+pub(crate) fn mount(text: &str, here: &Path) -> Result<Asked> {
     let bad = |why: String| Error::usage(format!("invalid argument \"{text}\" for --mount: {why}"));
     let mut fields = Fields::default();
     for field in fields::split(text).ok_or_else(|| bad("a quote does not end".into()))? {
         fields.take(&field).map_err(|e| bad(e.to_string()))?;
     }
-    fields.mount(here).map_err(|e| bad(e.to_string()))
+    let asked = match fields.kind.as_deref() {
+        Some("image") => fields.image().map(Asked::Image),
+        _ => fields.mount(here).map(Asked::Mount),
+    };
+    asked.map_err(|e| bad(e.to_string()))
 }
 
 /// What has been said, whatever its type.
@@ -258,7 +269,8 @@ struct Fields {
     kind: Option<String>,
     source: Option<String>,
     target: Option<String>,
-    read_only: bool,
+    /// `None`: what the type has.
+    read_only: Option<bool>,
     propagation: Option<Propagation>,
     non_recursive: bool,
     nocopy: bool,
@@ -285,7 +297,12 @@ impl Fields {
         };
         let text = || value.ok_or_else(|| Error::usage(format!("'{key}' needs a value")));
         let lower = key.to_ascii_lowercase();
-        for (kind, prefix) in [("bind", "bind-"), ("volume", "volume-"), ("tmpfs", "tmpfs-")] {
+        for (kind, prefix) in [
+            ("bind", "bind-"),
+            ("volume", "volume-"),
+            ("tmpfs", "tmpfs-"),
+            ("image", "image-"),
+        ] {
             if lower.starts_with(prefix) {
                 self.belongs.push((kind, lower.clone()));
             }
@@ -294,7 +311,8 @@ impl Fields {
             "type" => self.kind = Some(text()?.to_ascii_lowercase()),
             "source" | "src" => self.source = Some(text()?.to_owned()),
             "target" | "dst" | "destination" => self.target = Some(text()?.to_owned()),
-            "readonly" | "ro" => self.read_only = switch()?,
+            "readonly" | "ro" => self.read_only = Some(switch()?),
+            "readwrite" | "rw" => self.read_only = Some(!switch()?),
             "bind-propagation" => {
                 self.propagation = Some(Propagation::parse(&text()?.to_ascii_lowercase()).ok_or_else(bad_value)?);
             }
@@ -303,7 +321,7 @@ impl Fields {
             "bind-nonrecursive" => self.non_recursive = switch()?,
             "bind-recursive" => self.non_recursive = text()? == "disabled",
             "volume-nocopy" => self.nocopy = switch()?,
-            "volume-subpath" => self.subpath = Some(PathBuf::from(text()?)),
+            "volume-subpath" | "image-subpath" | "subpath" => self.subpath = Some(PathBuf::from(text()?)),
             "tmpfs-size" => self.size = Some(resource::bytes(text()?)?),
             "tmpfs-mode" => self.mode = Some(octal(text()?).ok_or_else(bad_value)?),
             "consistency" => {}
@@ -312,16 +330,39 @@ impl Fields {
         Ok(())
     }
 
+    /// Where it is mounted, if nothing is said that belongs to another type than `kind`.
+    fn target(&self, kind: &str) -> Result<PathBuf> {
+        let target = self.target.as_deref().filter(|t| !t.is_empty());
+        let target = clean_target(Path::new(target.ok_or_else(|| Error::usage("target is required"))?))?;
+        match self.belongs.iter().find(|(of, _)| *of != kind) {
+            Some((_, option)) => Err(Error::usage(format!("cannot mix '{option}' with mount type '{kind}'"))),
+            None => Ok(target),
+        }
+    }
+
+    fn image(self) -> Result<ImageMount> {
+        let target = self.target("image")?;
+        let reference = self.source.filter(|s| !s.is_empty());
+        if self.idmap || self.chown {
+            return Err(Error::usage(
+                "idmap and U are not for type=image: its files stay as they are",
+            ));
+        }
+        Ok(ImageMount {
+            reference: reference.ok_or_else(|| Error::usage("type=image requires a source: the image"))?,
+            target,
+            subpath: self.subpath,
+            writable: self.read_only == Some(false),
+        })
+    }
+
     fn mount(self, here: &Path) -> Result<Mount> {
         let kind = self.kind.as_deref().unwrap_or("volume");
-        let target = self
-            .target
-            .filter(|t| !t.is_empty())
-            .ok_or_else(|| Error::usage("target is required"))?;
-        let target = clean_target(Path::new(&target))?;
-        if let Some((_, option)) = self.belongs.iter().find(|(of, _)| *of != kind) {
-            return Err(Error::usage(format!("cannot mix '{option}' with mount type '{kind}'")));
+        let target = self.target(kind)?;
+        if self.subpath.is_some() && kind != "volume" {
+            return Err(Error::usage(format!("cannot mix 'subpath' with mount type '{kind}'")));
         }
+        let read_only = self.read_only.unwrap_or(false);
         let given = self.source.filter(|s| !s.is_empty());
         let source = match (kind, given) {
             ("bind", None) => return Err(Error::usage("type=bind requires a source")),
@@ -347,7 +388,7 @@ impl Fields {
                 let made = Tmpfs {
                     size: self.size,
                     mode: self.mode,
-                    read_only: self.read_only,
+                    read_only,
                     ..Tmpfs::default()
                 };
                 return Ok(made.mount(target));
@@ -355,14 +396,14 @@ impl Fields {
             ("tmpfs", Some(_)) => return Err(Error::usage("type=tmpfs takes no source")),
             _ => {
                 return Err(Error::usage(format!(
-                    "mount type '{kind}' is unknown: there are bind, volume and tmpfs"
+                    "mount type '{kind}' is unknown: there are bind, volume, tmpfs and image"
                 )));
             }
         };
         Ok(Mount {
             source,
             target,
-            read_only: self.read_only,
+            read_only,
             propagation: self.propagation.unwrap_or_default(),
             idmap: self.idmap,
             chown: self.chown,

@@ -28,6 +28,7 @@ fn draw(mount: &Mount) -> String {
                 .map(|p| format!(" /{}", p.display()))
                 .unwrap_or_default()
         ),
+        Source::Image { .. } => "image".to_owned(),
         Source::Tmpfs { size, mode, options } => format!(
             "tmpfs {}{}{}",
             size.map(|s| format!("{s} ")).unwrap_or_default(),
@@ -127,7 +128,34 @@ fn mounts_in_every_form() {
         ),
         ("\"type=bind\",\"src=/a,b\",dst=/x", "/x bind /a,b must-exist"),
     ] {
-        assert_eq!(draw(&mount(text, Path::new("/here")).unwrap()), want, "{text}");
+        let Asked::Mount(mount) = mount(text, Path::new("/here")).unwrap() else {
+            panic!("{text}")
+        };
+        assert_eq!(draw(&mount), want, "{text}");
+    }
+}
+
+#[test]
+fn images_as_mounts() {
+    for (text, want) in [
+        ("type=image,source=alpine:3,target=/x", ("alpine:3", None, false)),
+        ("type=image,src=a,dst=/x,rw", ("a", None, true)),
+        (
+            "type=image,src=a,dst=/x,rw=true,image-subpath=b/c",
+            ("a", Some("b/c"), true),
+        ),
+        (
+            "type=IMAGE,src=a,dst=/x,readwrite=false,subpath=/b",
+            ("a", Some("/b"), false),
+        ),
+        ("type=image,src=a,dst=/x,readonly", ("a", None, false)),
+    ] {
+        let Asked::Image(made) = mount(text, Path::new("/here")).unwrap() else {
+            panic!("{text}")
+        };
+        let subpath = made.subpath.as_deref().and_then(Path::to_str);
+        assert_eq!((made.reference.as_str(), subpath, made.writable), want, "{text}");
+        assert_eq!(made.target, Path::new("/x"));
     }
 }
 
@@ -150,7 +178,18 @@ fn mounts_that_are_refused() {
         ),
         ("type=tmpfs,src=/h,dst=/x", "takes no source"),
         ("type=tmpfs,dst=/x,tmpfs-mode=999", "invalid value for tmpfs-mode"),
-        ("type=image,src=a,dst=/x", "mount type 'image' is unknown"),
+        ("type=squash,src=a,dst=/x", "mount type 'squash' is unknown"),
+        ("type=image,dst=/x", "requires a source"),
+        (
+            "type=bind,src=/a,dst=/x,subpath=b",
+            "cannot mix 'subpath' with mount type 'bind'",
+        ),
+        ("type=image,src=a", "target is required"),
+        ("type=image,src=a,dst=/x,U", "not for type=image"),
+        (
+            "type=image,src=a,dst=/x,tmpfs-mode=700",
+            "cannot mix 'tmpfs-mode' with mount type 'image'",
+        ),
         ("type=bind,src=/h,dst=/x,ro=maybe", "invalid value for ro"),
         ("type=bind,src=/h,dst=/", "Illegal bind destination"),
         ("\"type=bind", "a quote does not end"),

@@ -62,6 +62,8 @@ pub(crate) struct RunArgs {
     pub(crate) security: Security,
     /// `--mount`, `--tmpfs` and `-v` with a source. A volume without a name gets one in the merge.
     pub(crate) mounts: Vec<Mount>,
+    /// `--mount type=image`.
+    pub(crate) images: Vec<ImageMount>,
     /// `-v /x`: an anonymous volume, unless something else is mounted there.
     pub(crate) volumes: Vec<PathBuf>,
     pub(crate) volumes_from: Vec<VolumesFrom>,
@@ -72,6 +74,7 @@ pub(crate) struct RunArgs {
     pub(crate) stop_timeout: Option<i64>,
     pub(crate) auto_remove: bool,
     pub(crate) init: bool,
+    pub(crate) init_path: Option<PathBuf>,
     pub(crate) groups: Vec<String>,
     pub(crate) umask: Option<u32>,
     pub(crate) oom_score_adj: Option<i32>,
@@ -233,6 +236,16 @@ pub(crate) struct VolumesFrom {
     pub(crate) typed: String,
 }
 
+/// `--mount type=image`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ImageMount {
+    /// As typed.
+    pub(crate) reference: String,
+    pub(crate) target: PathBuf,
+    pub(crate) subpath: Option<PathBuf>,
+    pub(crate) writable: bool,
+}
+
 /// What [`merge`] needs to know besides, gathered by `container/create.rs`.
 pub(crate) struct Facts<'a> {
     pub(crate) id: ContainerId,
@@ -248,6 +261,8 @@ pub(crate) struct Facts<'a> {
     pub(crate) requires: Vec<Requirement>,
     pub(crate) secrets: Vec<SecretUse>,
     pub(crate) cdi: Cdi,
+    /// The images of `RunArgs::images`, in that order.
+    pub(crate) images: Vec<ImageUse>,
     /// The containers of `RunArgs::volumes_from`, in that order.
     pub(crate) volumes_from: Vec<ContainerConfig>,
     /// The unit whose command makes it.
@@ -329,6 +344,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
         stop_timeout: args.stop_timeout.unwrap_or(DEFAULT_STOP_TIMEOUT),
         auto_remove: args.auto_remove,
         init: args.init,
+        init_path: args.init_path.clone().filter(|_| args.init),
         expose,
         publish: args.publish.clone(),
         publish_all: args.publish_all,
@@ -531,14 +547,14 @@ fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) -> Vec<Byte
 fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool) -> Result<Vec<Mount>> {
     let mut all: Vec<Mount> = Vec::new();
     let covered = |all: &[Mount], target: &Path| all.iter().any(|m| m.target == target);
-    for mount in &args.mounts {
+    for mount in args.mounts.iter().cloned().chain(images(args, facts)) {
         if covered(&all, &mount.target) {
             return Err(Error::usage(format!(
                 "Duplicate mount point: {}",
                 mount.target.display()
             )));
         }
-        all.push(mount.clone());
+        all.push(mount);
     }
     for (from, other) in args.volumes_from.iter().zip(&facts.volumes_from) {
         for mount in other
@@ -604,6 +620,21 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool)
     }
     all.sort_by_key(|m| m.target.components().count());
     Ok(all)
+}
+
+fn images(args: &RunArgs, facts: &Facts<'_>) -> impl Iterator<Item = Mount> {
+    let both = args.images.iter().zip(&facts.images);
+    both.map(|(asked, image)| Mount {
+        source: Source::Image {
+            image: image.clone(),
+            subpath: asked.subpath.clone(),
+        },
+        target: asked.target.clone(),
+        read_only: !asked.writable,
+        propagation: Propagation::default(),
+        idmap: false,
+        chown: false,
+    })
 }
 
 /// A mount of another container: never more writable than there, and its volume has its content already.

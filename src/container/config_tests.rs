@@ -46,6 +46,7 @@ fn merged_with(args: &RunArgs, config: RunDefaults, change: impl FnOnce(&mut Fac
         requires: Vec::new(),
         secrets: Vec::new(),
         cdi: Default::default(),
+        images: Vec::new(),
         shared_hostname: None,
         volumes_from: Vec::new(),
         unit: None,
@@ -81,6 +82,7 @@ fn drawn(config: &ContainerConfig) -> Vec<String> {
         Source::Volume { name, .. } => name.clone(),
         Source::Bind { path, .. } => path.display().to_string(),
         Source::Tmpfs { .. } => "tmpfs".into(),
+        Source::Image { image, .. } => image.reference.clone(),
     };
     let draw = |m: &Mount| {
         format!(

@@ -1,14 +1,17 @@
 //! Creates a container: a record on disk, nothing in the kernel.
 
-use crate::container::config::{self, Facts, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg};
+use crate::container::config::{
+    self, Facts, ImageMount, NameArgs, NamespaceArg, NamespaceArgs, NetworkArg, RunArgs, UserArg,
+};
 use crate::container::{devices, driver, remove};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::image;
-use crate::model::container::{BuildStep, ContainerConfig, NetworkMode, Requirement, RootSource};
+use crate::model::container::{BuildStep, ContainerConfig, ImageUse, NetworkMode, Requirement, RootSource};
 use crate::model::driver::Driver;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::idmap::{self, IdMap, Range};
 use crate::model::image::{ImageConfig, ImageRecord};
+use crate::model::mount::Source;
 use crate::model::name::Link;
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::{Attachment, DEFAULT};
@@ -35,6 +38,17 @@ pub(crate) fn create(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
         cidfile.write(&config.id)?;
     }
     Ok(config)
+}
+
+/// Makes its volumes, empty; the first start fills them. A start makes what is missing, too.
+pub(crate) fn make_volumes(store: &Store, config: &ContainerConfig) -> Result<()> {
+    for mount in &config.mounts {
+        if let Source::Volume { name, anonymous, .. } = &mount.source {
+            store.ensure_volume(name, *anonymous)?;
+            sys::stop_point("volume-made-early");
+        }
+    }
+    Ok(())
 }
 
 fn record(store: &Store, args: &RunArgs) -> Result<ContainerConfig> {
@@ -203,6 +217,7 @@ fn merge(store: &Store, args: &RunArgs, image: &ImageRecord, id: ContainerId) ->
         requires: requires(store, &args.requires)?,
         secrets: secrets(store, args)?,
         cdi: devices::by_name(&args.cdi)?,
+        images: mounted_images(store, args)?,
         volumes_from: volumes_from.collect::<Result<_>>()?,
         unit: cgroup::place::unit(&args.service)?,
         new_volume_name: &|| Store::random_id().map(String::from).unwrap_or_default(),
@@ -241,6 +256,21 @@ fn secrets(store: &Store, args: &RunArgs) -> Result<Vec<SecretUse>> {
         })
     };
     args.secrets.iter().map(one).collect()
+}
+
+fn mounted_images(store: &Store, args: &RunArgs) -> Result<Vec<ImageUse>> {
+    let platform = args.platform.as_deref().map(Platform::parse).transpose()?;
+    let one = |mount: &ImageMount| {
+        image::provide(store, &mount.reference)?;
+        let image = image::resolve::resolve_for(store, &mount.reference, platform.as_ref())?;
+        Ok(ImageUse {
+            id: image.id,
+            reference: mount.reference.clone(),
+            layers: image.layers,
+            committed: 0,
+        })
+    };
+    args.images.iter().map(one).collect()
 }
 
 fn links(store: &Store, args: &NameArgs) -> Result<Vec<Link>> {
@@ -317,6 +347,15 @@ fn check(config: &ContainerConfig) -> Result<()> {
             Error::usage("--sdnotify=healthy is for a container with a health check: it would never be ready")
                 .with_hint("--health-cmd says how to ask"),
         );
+    }
+    if let Some(path) = &config.init_path {
+        let meta = std::fs::metadata(path).with_context(|| format!("--init-path {}", path.display()))?;
+        if !meta.is_file() || std::os::unix::fs::PermissionsExt::mode(&meta.permissions()) & 0o111 == 0 {
+            return Err(Error::usage(format!(
+                "--init-path {}: it is no program",
+                path.display()
+            )));
+        }
     }
     if config.mounts.iter().any(|m| m.idmap) && config.namespaces.user.is_none() {
         return Err(

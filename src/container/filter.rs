@@ -23,10 +23,10 @@ const KEYS: [&str; 14] = [
     "since", "status", "volume",
 ];
 
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 enum Filter {
     Id(String),
-    Name(String),
+    Name(filter::Name),
     Label(Label),
     Exited(u8),
     State(String),
@@ -81,7 +81,7 @@ impl Filter {
         let text = value.to_owned();
         Ok(match key {
             "id" => Filter::Id(text),
-            "name" => Filter::Name(text),
+            "name" => Filter::Name(filter::Name::parse(value)?),
             "label" => Filter::Label(value.into()),
             "exited" => Filter::Exited(value.parse().map_err(|_| "an exit code")?),
             "status" => Filter::State(one_of(
@@ -177,12 +177,16 @@ impl Test {
             }
             (Filter::Publish(wanted), _) => publishes(entry, wanted),
             (_, None) => false,
-            (Filter::Name(pattern), Some(summary)) => name_matches(pattern, &summary.name),
+            (Filter::Name(pattern), Some(summary)) => {
+                // Docker's names begin with a slash, which a pattern may have or not.
+                pattern.matches(&summary.name) || pattern.matches(&format!("/{}", summary.name))
+            }
             (Filter::Label(label), Some(summary)) => label.is_in(&summary.labels),
             (Filter::Volume(wanted), Some(summary)) => summary.mounts.iter().any(|mount| {
                 let is_source = match &mount.source {
                     Source::Volume { name, .. } => name == wanted,
                     Source::Bind { path, .. } => path == Path::new(wanted),
+                    Source::Image { image, .. } => image.reference == *wanted,
                     Source::Tmpfs { .. } => false,
                 };
                 is_source || mount.target == Path::new(wanted)
@@ -208,18 +212,4 @@ fn publishes(entry: &Entry, wanted: &[PortNumber]) -> bool {
         .map(Publish::number)
         .chain(now.iter().map(PublishedPort::number));
     all.any(|port| wanted.contains(&port))
-}
-
-/// Docker's patterns are regular expressions, on the name with or without its slash; of these the ones people use:
-/// a part of the name, `^` at its start, `$` at its end.
-fn name_matches(pattern: &str, name: &str) -> bool {
-    let (at_start, pattern) = pattern.strip_prefix('^').map_or((false, pattern), |p| (true, p));
-    let (at_end, pattern) = pattern.strip_suffix('$').map_or((false, pattern), |p| (true, p));
-    let pattern = pattern.strip_prefix('/').unwrap_or(pattern);
-    match (at_start, at_end) {
-        (true, true) => name == pattern,
-        (true, false) => name.starts_with(pattern),
-        (false, true) => name.ends_with(pattern),
-        (false, false) => name.contains(pattern),
-    }
 }

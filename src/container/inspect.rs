@@ -277,7 +277,7 @@ fn binds(mounts: &[Mount]) -> Value {
             Source::Volume {
                 name, anonymous: false, ..
             } => name.clone(),
-            Source::Volume { .. } | Source::Tmpfs { .. } => return None,
+            Source::Volume { .. } | Source::Tmpfs { .. } | Source::Image { .. } => return None,
         };
         Some(format!(
             "{source}:{}{}",
@@ -404,6 +404,14 @@ fn mount_point(store: &Store, mount: &Mount) -> Value {
             "Source": store.volume_dir(name).display().to_string(),
             "Destination": target,
             "Driver": "local",
+            "Mode": mode,
+            "RW": !mount.read_only,
+            "Propagation": "",
+        }),
+        Source::Image { image, .. } => json!({
+            "Type": "image",
+            "Source": image.reference,
+            "Destination": target,
             "Mode": mode,
             "RW": !mount.read_only,
             "Propagation": "",

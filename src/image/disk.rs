@@ -48,8 +48,11 @@ pub(crate) fn usage(store: &Store) -> Result<Usage> {
     let mut used = BTreeSet::new();
     for id in store.container_ids()? {
         if let Ok(config) = store.config(&id) {
-            *users.entry(config.image.id).or_default() += 1;
-            used.extend(config.image.layers);
+            let images: BTreeSet<ImageId> = config.images().map(|image| image.id).collect();
+            for image in images {
+                *users.entry(image).or_default() += 1;
+            }
+            used.extend(config.layers());
         }
     }
     let (mut sizes, mut compressed) = (BTreeMap::new(), BTreeSet::new());

@@ -221,11 +221,14 @@ pub(super) fn users(store: &Store, runs: Runs<'_>) -> Result<BTreeMap<ImageId, V
     for id in store.container_ids()? {
         if let Ok(config) = store.config(&id) {
             let runs = runs(&id);
-            users.entry(config.image.id).or_default().push(User {
-                id,
-                name: config.name,
-                runs,
-            });
+            let images: BTreeSet<ImageId> = config.images().map(|image| image.id).collect();
+            for image in images {
+                users.entry(image).or_default().push(User {
+                    id: id.clone(),
+                    name: config.name.clone(),
+                    runs,
+                });
+            }
         }
     }
     for of_image in users.values_mut() {

@@ -4,7 +4,7 @@ use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::health::HealthConfig;
 use crate::model::id::{ChainId, ContainerId, ImageId};
-use crate::model::mount::Mount;
+use crate::model::mount::{Mount, Source};
 use crate::model::name::NameOptions;
 use crate::model::namespace::Namespaces;
 use crate::model::network::Attachment;
@@ -62,6 +62,9 @@ pub(crate) struct ContainerConfig {
     /// The engine's own tiny pid 1 reaps zombies and passes signals on.
     #[serde(default)]
     pub(crate) init: bool,
+    /// A program of the host's instead of the engine's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) init_path: Option<PathBuf>,
     /// Ports the image or the user documents (`80/tcp`).
     #[serde(default)]
     pub(crate) expose: BTreeSet<String>,
@@ -184,7 +187,7 @@ pub(crate) struct Requirement {
     pub(crate) healthy: bool,
 }
 
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct ImageUse {
     pub(crate) id: ImageId,
     /// As the user typed it.
@@ -335,9 +338,22 @@ pub(crate) enum RestartPolicy {
 pub(crate) const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl ContainerConfig {
+    /// The image it is made of, then those that are mounted in it.
+    pub(crate) fn images(&self) -> impl Iterator<Item = &ImageUse> {
+        let mounted = self.mounts.iter().filter_map(|m| match &m.source {
+            Source::Image { image, .. } => Some(image),
+            Source::Bind { .. } | Source::Volume { .. } | Source::Tmpfs { .. } => None,
+        });
+        std::iter::once(&self.image).chain(mounted)
+    }
+
+    /// All that has to be in the store for it to start.
+    pub(crate) fn layers(&self) -> impl Iterator<Item = &ChainId> {
+        self.images().flat_map(|image| &image.layers)
+    }
+
     /// The volumes made for this container without a name given: they go with it.
     pub(crate) fn anonymous_volumes(&self) -> impl Iterator<Item = &str> {
-        use crate::model::mount::Source;
         self.mounts.iter().filter_map(|m| match &m.source {
             Source::Volume {
                 name, anonymous: true, ..

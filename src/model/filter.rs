@@ -1,6 +1,7 @@
 //! `--filter` of lists: of the values under one key one must match, and every key must; of labels, all.
 
 use crate::error::{Error, Result};
+use regex_lite::Regex;
 use std::collections::BTreeMap;
 
 /// What each `KEY=VALUE` asks for, with its key.
@@ -109,6 +110,22 @@ impl Label {
     }
 }
 
+/// `name=PATTERN`: as in docker a regular expression, which matches a part of a name unless it says `^` and `$`.
+#[derive(Debug, Clone)]
+pub(crate) struct Name(Regex);
+
+impl Name {
+    pub(crate) fn parse(pattern: &str) -> Result<Name, &'static str> {
+        Regex::new(pattern)
+            .map(Name)
+            .map_err(|_| "a name, a part of one, or a regular expression")
+    }
+
+    pub(crate) fn matches(&self, name: &str) -> bool {
+        self.0.is_match(name)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +143,25 @@ mod tests {
             "end" => name.ends_with(value),
             _ => name.contains(value),
         }))
+    }
+
+    #[test]
+    fn names_by_pattern() {
+        for (pattern, matching, other) in [
+            ("web", "my-web-1", "wb"),
+            ("^web$", "web", "web1"),
+            ("^web-[0-9]+$", "web-12", "web-x"),
+            ("db|web", "web", "cache"),
+            ("", "anything", "\u{0}"),
+            ("a.c", "abc", "ac"),
+        ] {
+            let name = Name::parse(pattern).unwrap();
+            assert!(name.matches(matching), "{pattern} {matching}");
+            assert_eq!(name.matches(other), pattern.is_empty(), "{pattern} {other}");
+        }
+        for bad in ["[", "(", "a{", "*"] {
+            assert!(Name::parse(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

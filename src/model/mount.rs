@@ -1,5 +1,6 @@
-//! What is mounted into a container: binds, volumes, tmpfs.
+//! What is mounted into a container: binds, volumes, tmpfs, images.
 
+use crate::model::container::ImageUse;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -54,6 +55,13 @@ pub(crate) enum Source {
         /// `noexec,nosuid,nodev` unless the user asked otherwise.
         #[serde(default)]
         options: Vec<String>,
+    },
+    /// An image's layers, as a stack of their own. What is written there is gone with the next start.
+    Image {
+        image: ImageUse,
+        /// What of it is mounted, resolved inside; `None` for all of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        subpath: Option<PathBuf>,
     },
 }
 

@@ -243,7 +243,9 @@ fn try_start(
     };
     let sources = volumes::sources(store, config, into)?;
     let shared = sharing::open(store, config)?;
-    let (trees, tree_mounts) = trees::open(store, config)?.into_iter().unzip();
+    let (trees, tree_mounts) = trees::open(store, config, users.as_ref().map(AsFd::as_fd))?
+        .into_iter()
+        .unzip();
     let facts = Facts {
         trees,
         shared_shm: shared.shm.is_some(),

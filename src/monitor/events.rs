@@ -88,7 +88,7 @@ fn of_network(action: &str, config: &ContainerConfig, endpoint: &Endpoint) -> Ev
 fn of_volumes(action: &str, config: &ContainerConfig) -> Vec<Event> {
     let volumes = config.mounts.iter().filter_map(|mount| match &mount.source {
         Source::Volume { name, .. } => Some((mount, name)),
-        Source::Bind { .. } | Source::Tmpfs { .. } => None,
+        Source::Bind { .. } | Source::Tmpfs { .. } | Source::Image { .. } => None,
     });
     volumes
         .map(|(mount, name)| {

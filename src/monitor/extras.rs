@@ -1,5 +1,5 @@
-//! What a container gets at each start that its record only names: secrets, and devices of the Container Device
-//! Interface. The record is never changed: neither shows in `inspect`, `commit` or a layer.
+//! What a container gets at each start that its record only names: secrets, devices of the Container Device Interface,
+//! and another init than the engine's. The record is never changed: neither shows in `inspect`, `commit` or a layer.
 
 use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
@@ -21,9 +21,12 @@ const VALUES: &str = "secrets.values";
 /// Where the first is mounted.
 const TARGET: &str = "/run/secrets";
 
+/// Where another init is mounted: in memory, so that nothing of it is in the container's layer.
+const INIT: &str = "/dev/init";
+
 /// The configuration with all of them.
 pub(super) fn complete<'a>(store: &Store, config: &'a ContainerConfig) -> Result<Cow<'a, ContainerConfig>> {
-    if config.secrets.is_empty() && config.cdi.is_empty() {
+    if config.secrets.is_empty() && config.cdi.is_empty() && config.init_path.is_none() {
         return Ok(Cow::Borrowed(config));
     }
     let mut full = with_values(config, &secret_values(store, config)?)?.into_owned();
@@ -32,6 +35,11 @@ pub(super) fn complete<'a>(store: &Store, config: &'a ContainerConfig) -> Result
     full.mounts.extend(edits.mounts);
     full.process.groups.extend(edits.groups);
     full.mounts.extend(secret_mounts(store, config)?);
+    if let Some(init) = &config.init_path {
+        full.init = false;
+        full.mounts.push(bind(init.clone(), Path::new(INIT)));
+        full.process.entrypoint.splice(0..0, [INIT.into(), "--".into()]);
+    }
     full.mounts.sort_by_key(|m| m.target.components().count());
     Ok(Cow::Owned(full))
 }

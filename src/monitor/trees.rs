@@ -1,5 +1,5 @@
-//! Layers of a build's other stages, of images and of contexts, mounted in a step's container: each a stack of its own,
-//! which is mounted here and nowhere else, so that a link in it leads nowhere but into it.
+//! Images that are mounted in a container, and layers of a build's other stages and of contexts in a step's: each a stack
+//! of its own, which is mounted here and nowhere else, so that a link in it leads nowhere but into it.
 
 use crate::error::{Context as _, Error, Result};
 use crate::layer::driver;
@@ -7,26 +7,33 @@ use crate::layer::overlay::Overlay;
 use crate::model::bytes::ByteString;
 use crate::model::container::{ContainerConfig, TreeMount};
 use crate::model::driver::Driver;
+use crate::model::idmap::IdMap;
+use crate::model::mount::Source;
+use crate::monitor::root;
 use crate::runtime::plan;
 use crate::runtime::rootfs::{self, Links};
 use crate::store::Store;
 use crate::sys;
 use nix::sched::CloneFlags;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// The mounts, shorter targets first.
-pub(super) fn open(store: &Store, config: &ContainerConfig) -> Result<Vec<(plan::Tree, OwnedFd)>> {
-    let Some(step) = &config.build else {
-        return Ok(Vec::new());
-    };
-    let mut trees: Vec<_> = step.trees.iter().collect();
+/// The mounts, shorter targets first. `users`: of the container.
+pub(super) fn open(
+    store: &Store,
+    config: &ContainerConfig,
+    users: Option<BorrowedFd<'_>>,
+) -> Result<Vec<(plan::Tree, OwnedFd)>> {
+    let mut trees = images(store, config)?;
+    trees.extend(config.build.iter().flat_map(|step| step.trees.iter().cloned()));
     trees.sort_by_key(|tree| tree.target.components().count());
-    let run_dir = store.run_dir(&config.id);
-    let how = store.driver()?.unwrap_or(Driver::Overlay);
-    let one = |tree: &&TreeMount| {
-        let (mount, directory) =
-            mount(how, tree, &run_dir).with_context(|| format!("mount on {}", tree.target.display()))?;
+    let place = Place {
+        how: store.driver()?.unwrap_or(Driver::Overlay),
+        dir: store.run_dir(&config.id),
+        users: users.zip(config.namespaces.user.as_ref()),
+    };
+    let one = |tree: &TreeMount| {
+        let (mount, directory) = mount(&place, tree).with_context(|| format!("mount on {}", tree.target.display()))?;
         let known = plan::Tree {
             target: tree.target.clone(),
             directory,
@@ -35,6 +42,37 @@ pub(super) fn open(store: &Store, config: &ContainerConfig) -> Result<Vec<(plan:
         Ok((known, mount))
     };
     trees.iter().map(one).collect()
+}
+
+/// The images that are mounted in it, each with an empty place for what is written to it.
+fn images(store: &Store, config: &ContainerConfig) -> Result<Vec<TreeMount>> {
+    let mut trees = Vec::new();
+    for mount in &config.mounts {
+        let Source::Image { image, subpath } = &mount.source else {
+            continue;
+        };
+        let lowers: Vec<_> = image.layers.iter().map(|layer| store.layer_dir(layer)).collect();
+        let scratch = store.image_scratch(&config.id, trees.len())?;
+        trees.push(TreeMount {
+            target: mount.target.clone(),
+            lowers: match lowers.is_empty() {
+                true => vec![scratch.join("nothing")],
+                false => lowers,
+            },
+            subpath: subpath.clone().unwrap_or_default(),
+            scratch,
+            writable: !mount.read_only,
+        });
+    }
+    Ok(trees)
+}
+
+/// Where and how trees are mounted.
+struct Place<'a> {
+    how: Driver,
+    /// A directory to attach a mount on, where nobody sees it.
+    dir: PathBuf,
+    users: Option<(BorrowedFd<'a>, &'a IdMap)>,
 }
 
 /// In the run directory of a step's container: variables that are in no record, each ended by a NUL.
@@ -52,7 +90,7 @@ pub(super) fn secret_variables(store: &Store, config: &ContainerConfig) -> Resul
 }
 
 /// The mount, and whether it is a directory.
-fn mount(how: Driver, tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)> {
+fn mount(place: &Place<'_>, tree: &TreeMount) -> Result<(OwnedFd, bool)> {
     // The kernel takes no stack of one that is read-only.
     let lowers = std::iter::once(tree.scratch.join("empty")).chain(tree.lowers.iter().cloned());
     let mut lowers: Vec<PathBuf> = lowers.collect();
@@ -67,7 +105,10 @@ fn mount(how: Driver, tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)>
         volatile: true,
         read_only: !tree.writable,
     };
-    let root = driver::mount(how, &stack)?;
+    let root = match place.users {
+        Some((users, ids)) if place.how == Driver::Overlay => root::mapped(&stack, &tree.scratch, users, ids)?,
+        _ => driver::mount(place.how, &stack)?,
+    };
     if tree
         .subpath
         .components()
@@ -79,7 +120,7 @@ fn mount(how: Driver, tree: &TreeMount, place: &Path) -> Result<(OwnedFd, bool)>
         rootfs::open(root.as_fd(), &tree.subpath, Links::Follow).with_context(|| tree.subpath.display().to_string())?;
     let directory = rootfs::is_directory(inside.as_fd());
     drop(inside);
-    Ok((part(&root, &tree.subpath, place)?, directory))
+    Ok((part(&root, &tree.subpath, &place.dir)?, directory))
 }
 
 /// A part of a mount that is attached nowhere. Before Linux 6.15 such a mount can't be cloned (`check_mnt`), so it is

@@ -3,6 +3,7 @@
 use crate::error::{Context as _, Error, Result};
 use crate::layer;
 use crate::model::container::ContainerConfig;
+use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::model::mount::{Mount, Source};
 use crate::monitor::chowned;
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// Where a container's mounts come from.
 pub(super) struct Sources {
-    /// In the order of the configuration's mounts; `None` for a tmpfs.
+    /// In the order of the configuration's mounts; `None` for a tmpfs and an image.
     pub(super) of_mounts: Vec<Option<VolumeSource>>,
     /// What some of the paths lead through; to be kept until the mounts are made.
     pub(super) held: Vec<OwnedFd>,
@@ -57,7 +58,7 @@ fn source(
     };
     let mut mapped = mount.idmap;
     let path = match &mount.source {
-        Source::Tmpfs { .. } => return Ok(None),
+        Source::Tmpfs { .. } | Source::Image { .. } => return Ok(None),
         Source::Bind { path, create, .. } => bind(path, *create)?,
         Source::Volume {
             name,
@@ -165,10 +166,12 @@ fn volume(
         return Ok(());
     }
     let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
+    // Who runs has the empty directory itself.
+    let runs = |user: &ContainerId| !matches!(store.live(user), Ok(None));
     let used_elsewhere = || {
         store
             .volume_users(name)
-            .map_or(true, |users| users.iter().any(|u| *u != config.id))
+            .map_or(true, |users| users.iter().any(|u| *u != config.id && runs(u)))
     };
     if is_empty && !used_elsewhere() {
         store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data, options).map(drop))?;

@@ -37,7 +37,7 @@ pub(crate) struct Style<'a> {
     /// `--format`: a template for each row; `table` in front of it aligns them below headings; `json` is one object
     /// a line. Nothing, or `table` alone, is the table of `columns`.
     pub(crate) format: Option<&'a str>,
-    /// Ids only.
+    /// Ids only, where no other format is asked for.
     pub(crate) quiet: bool,
     /// Fields of the table.
     pub(crate) columns: &'a [&'a str],
@@ -48,10 +48,11 @@ pub(crate) struct Style<'a> {
 /// Prints `rows`.
 pub(crate) fn list<T: Fields>(view: &View, rows: &[T], style: Style<'_>, out: &mut dyn Write) -> Result<()> {
     let format = style.format.unwrap_or_default().trim_start();
-    if style.quiet {
+    let is_plain = format.is_empty() || format.trim_end() == "table";
+    if style.quiet && is_plain {
         let ids: String = rows.iter().map(|row| row.field(view.id) + "\n").collect();
         out.write_all(ids.as_bytes())?;
-    } else if format.is_empty() || format.trim_end() == "table" {
+    } else if is_plain {
         align(&table(view, rows, style.columns), out)?;
     } else if let Some(template) = format
         .strip_prefix("table")

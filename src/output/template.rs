@@ -2,12 +2,13 @@
 //! pad, truncate).
 //!
 //! The engine is gtmpl-ng; what it lacks is made up for here: it forgets the order of keys, so `json` finds the value
-//! again in the document being rendered; and it can't call methods with arguments, so `.Label "key"` is rewritten to a
-//! function.
+//! again in the document being rendered, by the field's name, which is put after it; and it can't call methods with
+//! arguments, so `.Label "key"` is rewritten to a function.
 
 use crate::error::{Error, Result};
 use gtmpl_ng::{Context, Func, FuncError, Number, NumberKind, Value as Go};
 use serde_json::Value as Json;
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
@@ -22,13 +23,40 @@ const MAPS: [&str; 11] = [
     "Data",
     "Sysctls",
     "Tmpfs",
-    "Config",
+    LOG_OPTIONS,
     "PortBindings",
+];
+
+/// Lists and maps of docker's types that have no value are printed as empty ones; a pointer to nothing is `<nil>`.
+const POINTERS: [&str; 11] = [
+    "ContainerdSnapshotter",
+    "Descriptor",
+    "Health",
+    "Healthcheck",
+    "IPAMConfig",
+    "IDMappings",
+    "Init",
+    "MemorySwappiness",
+    "OomKillDisable",
+    "PidsLimit",
+    "StopTimeout",
+];
+const MORE_MAPS: [&str; 6] = [
+    "Annotations",
+    "AuxiliaryAddresses",
+    "Containers",
+    "DriverOpts",
+    "Status",
+    "StorageOpt",
 ];
 
 /// Fields of docker's structures that JSON leaves out while they are empty, images' as well, by the key of the object
 /// that has them: a template may ask for them all the same.
-const LEFT_OUT: [(&str, &[&str]); 3] = [
+const LEFT_OUT: [(&str, &[&str]); 4] = [
+    (
+        IMAGE,
+        &["Descriptor", "DockerVersion", "Manifests", "OsVersion", "Variant"],
+    ),
     (
         "Config",
         &[
@@ -49,6 +77,12 @@ const LEFT_OUT: [(&str, &[&str]); 3] = [
     ("HostConfig", &["Annotations", "Mounts"]),
     ("State", &["Health"]),
 ];
+
+/// Stands for the key of a log driver's options, `Config`, which an image's configuration has as well.
+const LOG_OPTIONS: &str = "log options";
+
+/// Stands for the key of an image, which is in no other object.
+const IMAGE: &str = "image";
 
 thread_local! {
     /// What is being rendered; template functions are plain `fn` and have no other way to it.
@@ -85,7 +119,7 @@ impl Template {
         let mut parsed = gtmpl_ng::Template::default();
         parsed.add_funcs(functions);
         parsed
-            .parse(label_calls(&text))
+            .parse(rewritten(&text))
             .map_err(|e| bad_template(&e.to_string()))?;
         let words = text
             .strip_prefix("{{")
@@ -176,39 +210,90 @@ pub(crate) fn mentions(text: &str, field: &str) -> bool {
     chains(text).any(|chain| chain == field)
 }
 
-/// `.Label "key"` → `label . "key"`, within actions.
-fn label_calls(text: &str) -> String {
-    let mut rewritten = String::with_capacity(text.len());
-    for (i, part) in text.split("{{").enumerate() {
-        if i == 0 {
-            rewritten.push_str(part);
-            continue;
-        }
-        let (action, literal) = part
-            .split_once("}}")
-            .map_or((part, ""), |(action, literal)| (action, literal));
-        rewritten.push_str("{{");
-        let mut rest = action;
-        while let Some(at) = rest.find(".Label ") {
-            let before = rest[..at].chars().next_back();
-            let is_call = matches!(before, None | Some(' ' | '(' | '|' | '-'))
-                && rest[at + 7..].trim_start().starts_with(['"', '`', '$', '(', '.']);
-            rewritten.push_str(&rest[..at]);
-            rewritten.push_str(if is_call { "label . " } else { ".Label " });
-            rest = &rest[at + 7..];
-        }
-        rewritten.push_str(rest);
-        if part.len() > action.len() {
-            rewritten.push_str("}}");
-            rewritten.push_str(literal);
-        }
+/// The template with some of its calls in the form that the engine knows.
+fn rewritten(text: &str) -> String {
+    let mut parts = text.split("{{");
+    let mut made = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (action, literal) = match part.find("}}") {
+            Some(end) => part.split_at(end),
+            None => (part, ""),
+        };
+        made.push_str("{{");
+        made.push_str(&json_calls(&label_calls(&pointer(action))));
+        made.push_str(literal);
     }
-    rewritten
+    made
+}
+
+/// An action that is nothing but a field that may be a pointer to nothing.
+fn pointer(action: &str) -> Cow<'_, str> {
+    let chain = action.trim().trim_matches('-').trim();
+    match chain.strip_prefix('.').and_then(|chain| chain.rsplit('.').next()) {
+        Some(name) if POINTERS.contains(&name) => action.replacen(chain, &format!("pointer {chain}"), 1).into(),
+        _ => action.into(),
+    }
+}
+
+/// `.Label "key"` → `label . "key"`.
+fn label_calls(action: &str) -> String {
+    let mut made = String::with_capacity(action.len());
+    let mut rest = action;
+    while let Some(at) = rest.find(".Label ") {
+        let before = rest[..at].chars().next_back();
+        let is_call = matches!(before, None | Some(' ' | '(' | '|' | '-'))
+            && rest[at + 7..].trim_start().starts_with(['"', '`', '$', '(', '.']);
+        made.push_str(&rest[..at]);
+        made.push_str(if is_call { "label . " } else { ".Label " });
+        rest = &rest[at + 7..];
+    }
+    made.push_str(rest);
+    made
+}
+
+/// `json .A.B` → `json .A.B "B"`.
+fn json_calls(action: &str) -> String {
+    const CALL: &str = "json .";
+    let mut made = String::with_capacity(action.len());
+    let mut rest = action;
+    while let Some(at) = rest.find(CALL) {
+        let (before, path) = rest.split_at(at + CALL.len());
+        let end = path
+            .find(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | '.')))
+            .unwrap_or(path.len());
+        let (path, after) = path.split_at(end);
+        made.push_str(before);
+        made.push_str(path);
+        let is_call = matches!(rest[..at].chars().next_back(), None | Some(' ' | '(' | '|' | '-' | '='));
+        let name = path.rsplit('.').next().unwrap_or_default();
+        if is_call && !name.is_empty() {
+            made.push_str(&format!(" \"{name}\""));
+        }
+        rest = after;
+    }
+    made.push_str(rest);
+    made
+}
+
+/// A field without a value. What begins with a small letter is none of docker's.
+fn nothing(key: &str) -> Go {
+    match key {
+        _ if POINTERS.contains(&key) || !key.starts_with(|c: char| c.is_ascii_uppercase()) => Go::Nil,
+        _ if MAPS.contains(&key) || MORE_MAPS.contains(&key) => Go::Map(HashMap::new()),
+        _ => Go::Array(Vec::new()),
+    }
+}
+
+fn kept_as<'a>(key: &'a str, parent: &serde_json::Map<String, Json>) -> &'a str {
+    match key {
+        "Config" if parent.contains_key("Type") => LOG_OPTIONS,
+        key => key,
+    }
 }
 
 fn go(value: &Json, key: &str) -> Go {
     match value {
-        Json::Null => Go::Nil,
+        Json::Null => nothing(key),
         Json::Bool(b) => Go::Bool(*b),
         Json::String(s) => Go::String(s.clone()),
         Json::Array(items) => Go::Array(items.iter().map(|item| go(item, "")).collect()),
@@ -218,16 +303,22 @@ fn go(value: &Json, key: &str) -> Go {
             (_, _, n) => Go::Number(Number::float(n.unwrap_or_default())),
         },
         Json::Object(object) => {
-            let mut entries: HashMap<String, Go> = object.iter().map(|(k, v)| (k.clone(), go(v, k))).collect();
-            // The image's configuration, `Config` too, is a structure; the one of a log driver is not.
-            if MAPS.contains(&key) && !object.contains_key("Cmd") {
+            let mut entries: HashMap<String, Go> = object
+                .iter()
+                .map(|(k, v)| (k.clone(), go(v, kept_as(k, object))))
+                .collect();
+            if MAPS.contains(&key) {
                 Go::Map(entries)
             } else {
+                let key = match key {
+                    "" if object.contains_key("RootFS") => IMAGE,
+                    key => key,
+                };
                 let left_out = LEFT_OUT.iter().filter(|(of, _)| *of == key);
                 for name in left_out.flat_map(|(_, names)| *names) {
                     let empty = match *name {
-                        "StopSignal" | "User" | "WorkingDir" => "".into(),
-                        _ => Go::Nil,
+                        "DockerVersion" | "OsVersion" | "StopSignal" | "User" | "Variant" | "WorkingDir" => "".into(),
+                        name => nothing(name),
                     };
                     entries.entry((*name).to_owned()).or_insert(empty);
                 }
@@ -237,7 +328,7 @@ fn go(value: &Json, key: &str) -> Go {
     }
 }
 
-const FUNCTIONS: [(&str, Func); 11] = [
+const FUNCTIONS: [(&str, Func); 12] = [
     ("json", json),
     ("join", join),
     ("split", split),
@@ -249,6 +340,12 @@ const FUNCTIONS: [(&str, Func); 11] = [
     ("label", label),
     ("index", index),
     ("len", length),
+    ("pointer", |args| {
+        Ok(match args.first() {
+            Some(Go::Nil) | None => "<nil>".into(),
+            Some(value) => value.clone(),
+        })
+    }),
 ];
 
 fn first(args: &[Go]) -> Result<Go, FuncError> {
@@ -281,8 +378,26 @@ fn json(args: &[Go]) -> Result<Go, FuncError> {
     let value = args
         .first()
         .ok_or_else(|| wrong("wrong number of args for json: want 1 got 0"))?;
-    let found = DOCUMENT.with_borrow(|document| find(document, value).map(ToString::to_string));
+    let found = DOCUMENT.with_borrow(|document| {
+        let named = match args.get(1) {
+            Some(Go::String(name)) => field(document, name, value),
+            _ => None,
+        };
+        named.or_else(|| find(document, value)).map(ToString::to_string)
+    });
     Ok(found.unwrap_or_else(|| sorted(value).to_string()).into())
+}
+
+/// The field of this name, anywhere in `document`, that `value` was made from.
+fn field<'a>(document: &'a Json, name: &str, value: &Go) -> Option<&'a Json> {
+    match document {
+        Json::Object(object) => {
+            let own = object.get(name).filter(|own| is_same(own, value));
+            own.or_else(|| object.values().find_map(|part| field(part, name, value)))
+        }
+        Json::Array(items) => items.iter().find_map(|part| field(part, name, value)),
+        _ => None,
+    }
 }
 
 /// The part of `document` that `value` was made from.
@@ -300,11 +415,14 @@ fn find<'a>(document: &'a Json, value: &Go) -> Option<&'a Json> {
 fn is_same(json: &Json, value: &Go) -> bool {
     match (json, value) {
         (Json::Object(a), Go::Object(b) | Go::Map(b)) => {
-            let empty = |v: &Go| matches!(v, Go::Nil) || *v == Go::from("");
+            let empty = |v: &Go| is_same(&Json::Null, v) || *v == Go::from("");
             a.iter().all(|(k, v)| b.get(k).is_some_and(|other| is_same(v, other)))
                 && b.iter().all(|(k, v)| a.contains_key(k) || empty(v))
         }
         (Json::Array(a), Go::Array(b)) => a.len() == b.len() && a.iter().zip(b).all(|(a, b)| is_same(a, b)),
+        (Json::Null, Go::Nil) => true,
+        (Json::Null, Go::Map(b)) => b.is_empty(),
+        (Json::Null, Go::Array(b)) => b.is_empty(),
         (Json::Object(_) | Json::Array(_), _) => false,
         (_, Go::Object(_) | Go::Map(_) | Go::Array(_)) => false,
         _ => go(json, "") == *value,
@@ -343,6 +461,8 @@ fn index(args: &[Go]) -> Result<Go, FuncError> {
             None => Go::NoValue,
         }),
         (Go::Nil | Go::NoValue, Go::String(_)) => Ok("".into()),
+        // Null, of a kind that is not known.
+        (Go::Array(items), Go::String(_)) if items.is_empty() => Ok("".into()),
         (Go::Array(items), Go::Number(_)) => {
             let at = number(std::slice::from_ref(key), 0)?;
             let found = items.get(at).cloned();
@@ -503,6 +623,53 @@ mod tests {
             ("{{printf \"%.4s\" .Id}}{{println}}", "0123\n"),
             ("{{with .Config}}{{.Zeta}}{{end}}", "1"),
             ("{{if eq .Pid 12}}yes{{end}}", "yes"),
+        ] {
+            assert_eq!(render(template, &value), expected, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_value() {
+        let value = json!({
+            "HostConfig": {"Dns": [], "Binds": null, "PidsLimit": null, "Sysctls": {}, "Annotations": null},
+            "Config": {"Cmd": ["x"], "Labels": null},
+            "Mounts": [{"Options": null}],
+        });
+        for (template, expected) in [
+            (
+                "{{.HostConfig.Binds}} {{.HostConfig.Dns}} {{.HostConfig.PidsLimit}}",
+                "[] [] <nil>",
+            ),
+            (
+                "{{.Config.Labels}} {{.HostConfig.Annotations}} {{.Config.Volumes}}",
+                "map[] map[] map[]",
+            ),
+            (
+                "{{.Config.Entrypoint}}{{.Config.Healthcheck}}{{.Config.Labels.x}}",
+                "[]<nil><no value>",
+            ),
+            (
+                "{{json .HostConfig.Binds}}{{json .HostConfig.Dns}} {{json .HostConfig.Sysctls}}{{json .Config.Labels}}",
+                "null[] {}null",
+            ),
+            (
+                "{{with .HostConfig}}{{(json .Dns)}}{{json .Binds | upper}}{{end}} json .Binds",
+                "[]NULL json .Binds",
+            ),
+            ("{{range .Mounts}}{{json .Options}}{{.Options}}{{end}}", "nullmap[]"),
+            (
+                "{{if .HostConfig.Binds}}some{{else}}none{{end}}{{len .HostConfig.Binds}}",
+                "none0",
+            ),
+            (
+                "{{range .HostConfig.Binds}}x{{end}}{{join .HostConfig.Binds \",\"}}",
+                "",
+            ),
+            ("{{index .Config.Labels \"x\"}}", ""),
+            (
+                "{{- .HostConfig.PidsLimit -}}|{{if .Config.Healthcheck}}x{{end}}",
+                "<nil>|",
+            ),
         ] {
             assert_eq!(render(template, &value), expected, "{template}");
         }

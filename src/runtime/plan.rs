@@ -24,9 +24,9 @@ pub(crate) struct Facts {
     pub(crate) run_dir: PathBuf,
     pub(crate) identity: Identity,
     pub(crate) capabilities: Capabilities,
-    /// Where each of the configuration's mounts comes from, in its order; `None` for a tmpfs.
+    /// Where each of the configuration's mounts comes from, in its order; `None` for a tmpfs and an image.
     pub(crate) sources: Vec<Option<VolumeSource>>,
-    /// Mounts of a build's step that are made already, each with its target.
+    /// Images, and mounts of a build's step, that are made already, each with its target.
     pub(crate) trees: Vec<Tree>,
     /// Its /dev/shm is that of whom it shares its ipc namespace with.
     pub(crate) shared_shm: bool,
@@ -170,6 +170,10 @@ pub(crate) fn plan(config: &ContainerConfig, facts: &Facts) -> Result<Plan> {
     let depth = |target: &Path| target.components().count();
     let mut trees = facts.trees.iter().enumerate().peekable();
     for (mount, source) in config.mounts.iter().zip(&facts.sources) {
+        if matches!(mount.source, Source::Image { .. }) {
+            // One of the trees.
+            continue;
+        }
         while let Some((n, above)) = trees.next_if(|(_, t)| depth(&t.target) <= depth(&mount.target)) {
             tree(&mut plan, n, above)?;
         }
@@ -533,7 +537,9 @@ pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>, ids: Optio
             },
             node_of(s),
         ),
-        (_, None) => return Err(Error::other(format!("mount on {}: no source", mount.target.display()))),
+        (Source::Image { .. }, _) | (_, None) => {
+            return Err(Error::other(format!("mount on {}: no source", mount.target.display())));
+        }
     })
 }
 

@@ -50,6 +50,7 @@ fn config() -> ContainerConfig {
         stop_timeout: 10,
         auto_remove: false,
         init: false,
+        init_path: None,
         expose: Default::default(),
         publish: Vec::new(),
         publish_all: false,

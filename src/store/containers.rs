@@ -210,10 +210,11 @@ impl Store {
 
     /// Under the store's shared lock: the image's layers are there, and stay. Volumes are made by the first start.
     fn check_references(&self, config: &ContainerConfig) -> Result<()> {
-        if config.image.layers.iter().any(|layer| !self.layer_dir(layer).exists()) {
-            return Err(Error::not_found(format!("No such image: {}", config.image.reference)));
+        let is_missing = |layer| !self.layer_dir(layer).exists();
+        match config.images().find(|image| image.layers.iter().any(is_missing)) {
+            Some(image) => Err(Error::not_found(format!("No such image: {}", image.reference))),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// Changes a container's record, for good. The names lock keeps two writers apart: a running container's own lock
@@ -327,10 +328,8 @@ impl Store {
             Err(_) => Event::new(EventKind::Container, "destroy", id),
         };
         // A step's layers are its build's.
-        let image = config
-            .ok()
-            .filter(|config| config.build.is_none())
-            .map(|config| config.image);
+        let config = config.ok().filter(|config| config.build.is_none());
+        let images = config.iter().flat_map(ContainerConfig::images).cloned().collect();
         let held = self.lock_names()?;
         let doomed = match self.unstage(&dir) {
             Ok(doomed) => doomed,
@@ -351,7 +350,11 @@ impl Store {
         sys::stop_point("container-detached");
         let cleared = self.clear_live(id).and_then(|()| self.drop_container_mount(id));
         self.forget_left_container_mounts(id);
-        Ok(DetachedContainer { doomed, image, cleared })
+        Ok(DetachedContainer {
+            doomed,
+            images,
+            cleared,
+        })
     }
 }
 
@@ -376,7 +379,7 @@ impl Store {
 #[derive(Debug)]
 pub(crate) struct DetachedContainer {
     doomed: Option<super::Stage>,
-    image: Option<crate::model::container::ImageUse>,
+    images: Vec<crate::model::container::ImageUse>,
     cleared: Result<()>,
 }
 
@@ -384,10 +387,8 @@ impl DetachedContainer {
     /// Deletes them; the layers too, if this container was the last to use them.
     pub(crate) fn delete(self, store: &Store) -> Result<()> {
         drop(self.doomed);
-        if let Some(image) = self.image {
-            // The container is gone either way; `rmi` says what stands in the way.
-            let _ = store.drop_orphans_of(&image);
-        }
+        // The container is gone either way; `rmi` says what stands in the way.
+        let _ = store.drop_orphans_of(&self.images);
         self.cleared
     }
 }

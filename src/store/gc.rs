@@ -68,7 +68,7 @@ impl Store {
         for id in self.container_ids()? {
             // A damaged container can't be started, so it needs none.
             if let Ok(config) = self.config(&id) {
-                needed.extend(config.image.layers);
+                needed.extend(config.layers());
             }
         }
         let mut dropped = Dropped::default();
@@ -123,8 +123,11 @@ impl Store {
 
     /// After the last container of an image that was removed with force, and after one whose own changes became layers:
     /// those have no one left, maybe. Waits for no lock, since the caller may hold a container's, which comes after the store's; the next `rmi` does it then.
-    pub(super) fn drop_orphans_of(&self, image: &ImageUse) -> Result<()> {
-        if image.committed == 0 && self.has_image(&image.id) {
+    pub(super) fn drop_orphans_of(&self, images: &[ImageUse]) -> Result<()> {
+        if images
+            .iter()
+            .all(|image| image.committed == 0 && self.has_image(&image.id))
+        {
             return Ok(());
         }
         let Some(held) = self.try_lock_exclusive()? else {

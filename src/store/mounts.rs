@@ -6,10 +6,13 @@
 //! `image-copies/<image id>/` of the store has what such a mount needs where overlayfs does not work: names of the
 //! layers' files. It is used under the same lock, and goes with the unmount; what a boot or a crash has left of it
 //! without a mount, the next sweep takes.
+//!
+//! `containers/<id>/images/<number>/` is for an image that is mounted in a container: what is written to it, and the
+//! directories that its stack needs. Each start has it anew.
 
 use super::{Durability, Store, StoreLock, file, lock, staging};
 use crate::error::{Context, Error, Result};
-use crate::model::id::{ChainId, ImageId};
+use crate::model::id::{ChainId, ContainerId, ImageId};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::ErrorKind;
@@ -48,6 +51,18 @@ impl ImageMount {
 impl Store {
     fn mounts_root(&self) -> PathBuf {
         self.run_root().join("mounts")
+    }
+
+    /// For the image mount of this number in a container that is about to start.
+    pub(crate) fn image_scratch(&self, id: &ContainerId, number: usize) -> Result<PathBuf> {
+        let scratch = self.container_dir(id).join("images").join(number.to_string());
+        staging::remove_path(&scratch)?;
+        for name in ["empty", "nothing", "upper", "work"] {
+            let dir = scratch.join(name);
+            let made = DirBuilder::new().recursive(true).mode(0o755).create(&dir);
+            made.with_context(|| format!("make {}", dir.display()))?;
+        }
+        Ok(scratch)
     }
 
     /// Images that are mounted or were about to be, in no order.

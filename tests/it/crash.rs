@@ -112,6 +112,9 @@ pub const CHOWNED_POINTS: &[&str] = &["layers-chowned", "chowned-placed"];
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
+/// Between a container and its volumes.
+const CREATE_POINTS: &[&str] = &["volume-made-early"];
+
 /// Runs `line` with that point armed, in the foreground or detached; it must not hang, whatever it answers.
 fn killed(host: &Host, point: &str, line: &str) {
     host.barge(line).env("BARGE_STOP_AT", point).timeout(seconds(60)).run();

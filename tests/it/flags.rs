@@ -1,6 +1,6 @@
 //! Flags of `run` and `create` that have no area of their own.
 
-use crate::support::Host;
+use crate::support::{Host, Tar};
 
 #[test]
 fn descriptors_of_the_caller() {
@@ -178,4 +178,166 @@ fn a_limited_device() {
     };
     let line = format!("run --rm --device-write-iops {device}:50 busybox echo ran");
     assert_eq!(host.run(line.as_str()).ok().text(), "ran");
+}
+
+#[test]
+fn an_image_as_a_mount() {
+    let host = Host::busybox();
+    let files = Tar::new().dir("d", 0o755).file("d/f", 0o644, "of the image\n");
+    host.import("files", &files.bytes());
+    let run = |mount: &str, script: &str| host.run(["run", "--rm", "--mount", mount, "busybox", "sh", "-c", script]);
+    assert_eq!(
+        run("type=image,source=files,target=/m", "cat /m/d/f").ok().text(),
+        "of the image"
+    );
+    let refused = run("type=image,src=files,dst=/m", "touch /m/x");
+    assert!(
+        refused.code == 1 && refused.err().contains("Read-only"),
+        "{}",
+        refused.err()
+    );
+    for subpath in ["image-subpath=d", "subpath=/d"] {
+        let text = run(&format!("type=image,src=files,dst=/m,{subpath}"), "ls /m; cat /m/f")
+            .ok()
+            .text();
+        assert_eq!(text, "f\nof the image");
+    }
+    let file = run("type=image,src=files,dst=/one,subpath=d/f", "cat /one");
+    assert_eq!(file.ok().text(), "of the image");
+    assert_eq!(
+        run(
+            "type=image,src=files,dst=/m,rw",
+            "echo x > /m/d/f; rm /m/d/f; ls /m/d | wc -l"
+        )
+        .ok()
+        .text(),
+        "0"
+    );
+    run("type=image,src=files,dst=/m,subpath=none", "true")
+        .fails(125)
+        .says(&["none", "/m"]);
+    host.run("run --rm --pull never --mount type=image,src=absent-here,dst=/m busybox true")
+        .fails(125)
+        .says(&["No such image: absent-here"]);
+    // What a container mounts is not removed under it; what is written there is gone with the next start.
+    host.run([
+        "create",
+        "--name",
+        "c",
+        "--mount",
+        "type=image,src=files,dst=/m,rw",
+        "busybox",
+        "sh",
+        "-c",
+        "ls /m; touch /m/new",
+    ])
+    .ok();
+    host.run("rmi files").fails(1).says(&["c"]);
+    for _ in 0..2 {
+        assert_eq!(host.text("start -a c"), "d");
+    }
+    let told = host.text([
+        "inspect",
+        "-f",
+        "{{range .Mounts}}{{.Type}} {{.Source}} {{.Destination}} {{.RW}}{{end}}",
+        "c",
+    ]);
+    assert_eq!(told, "image files /m true");
+    assert_eq!(host.text("ps -aq --no-trunc --filter volume=files"), host.id("c"));
+    host.run("rmi -f files").ok();
+    assert_eq!(host.text("start -a c"), "d");
+    host.text("rm c");
+    host.text("system check");
+}
+
+#[test]
+fn another_init() {
+    let host = Host::busybox();
+    let init = host.scratch().join("init");
+    // The busybox image is one static program; so is the engine's own test program.
+    std::fs::copy(crate::support::binary(), &init).unwrap();
+    let path = init.display().to_string();
+    host.run(["run", "--rm", "--init", "--init-path", "/none", "busybox", "true"])
+        .fails(125)
+        .says(&["--init-path /none"]);
+    host.run([
+        "create",
+        "--name",
+        "c",
+        "--init",
+        "--init-path",
+        &path,
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    // The engine as an init is no init: what it says shows that it was called as one.
+    let said = host.run("start -a c");
+    assert!(said.err().contains("unknown command 'sleep'"), "{}", said.err());
+    assert_eq!(
+        host.text(["inspect", "-f", "{{.HostConfig.Init}} {{.Path}} {{.Args}}", "c"]),
+        "true sleep [1000]"
+    );
+    // Without --init nothing asks for it.
+    assert_eq!(
+        host.text(["run", "--rm", "--init-path", &path, "busybox", "echo", "x"]),
+        "x"
+    );
+}
+
+#[test]
+fn created_as_it_would_be_run() {
+    let host = Host::busybox();
+    host.run(
+        "create -d --detach-keys ctrl-x --sig-proxy=false --name a -v data:/etc -v /anonymous busybox ls /etc/group",
+    )
+    .ok();
+    host.run("create --detach-keys ctrl-nothing busybox")
+        .fails(125)
+        .says(&["ctrl-nothing"]);
+    assert_eq!(host.text("volume ls -q --filter name=^data$"), "data");
+    assert_eq!(host.text("volume ls -q").lines().count(), 2);
+    // Another container that has the volume and did not run yet keeps nobody from filling it.
+    host.run("create --name b -v data:/etc busybox ls /etc/group").ok();
+    assert_eq!(host.text("start -a a"), "/etc/group");
+    assert_eq!(host.text("start -a b"), "/etc/group");
+    host.text("rm -v a b");
+    assert_eq!(host.text("volume ls -q"), "data");
+    host.text("volume rm data");
+}
+
+#[test]
+fn what_templates_make_of_nothing() {
+    let host = Host::busybox();
+    host.run("create --name c busybox true").ok();
+    for (format, want) in [
+        (
+            "{{.HostConfig.Binds}}{{.HostConfig.CapAdd}}{{.Config.OnBuild}}",
+            "[][][]",
+        ),
+        (
+            "{{.Config.Labels}}{{.Config.Volumes}}{{.HostConfig.PortBindings}}",
+            "map[]map[]map[]",
+        ),
+        ("{{json .HostConfig.Binds}} {{json .HostConfig.Dns}}", "null []"),
+        ("{{.Config.Labels.none}} {{.State.Health}}", "<no value> <nil>"),
+        ("{{if .State.Health}}asked{{else}}not{{end}}", "not"),
+    ] {
+        assert_eq!(host.text(["inspect", "-f", format, "c"]), want, "{format}");
+    }
+    let image = "{{.Architecture}}{{.Variant}}{{.OsVersion}}{{.DockerVersion}}{{.Config.OnBuild}}";
+    assert!(
+        host.text(["image", "inspect", "-f", image, "busybox"])
+            .ends_with("64[]")
+    );
+    assert_eq!(host.text(["ps", "-aq", "--format", "{{.Names}}"]), "c");
+    assert_eq!(host.text(["ps", "-aq", "--format", "table"]), host.id("c")[..12]);
+    for (pattern, count) in [("^c$", 1), ("^/c$", 1), ("[a-d]", 1), ("d|c", 1), ("^.{3}$", 0)] {
+        let found = host.text(["ps", "-aq", "--filter", &format!("name={pattern}")]);
+        assert_eq!(found.lines().count(), count, "{pattern}");
+    }
+    host.run(["ps", "--filter", "name=["])
+        .fails(125)
+        .says(&["invalid filter 'name=['"]);
 }

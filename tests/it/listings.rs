@@ -7,11 +7,11 @@ use serde_json::Value;
 /// Two containers, a volume, a network, a secret.
 fn world() -> Host {
     let host = Host::new();
+    host.text("volume create --label kept=yes data");
     host.text(
         "create --net none --name web --label a.tier=front --label b=1 -v data:/d -p 8080:80 --expose 53/udp tiny",
     );
     host.text("create --net none --name db --label a.tier=back tiny");
-    host.text("volume create --label kept=yes data");
     host.text("volume create other");
     host.text("network create --label of=web n1");
     host.barge("secret create s1 -").stdin(b"word").run().ok();

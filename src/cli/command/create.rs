@@ -1,9 +1,12 @@
 //! `create`: what `run` does before it starts anything.
 
+use super::run::{detach_keys, keys_of, sig_proxy};
+use crate::cli::argument::flag;
 use crate::cli::container as flags;
 use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
+use crate::container::create;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
 
@@ -22,7 +25,16 @@ pub(super) const SPEC: Spec = Spec {
     },
 };
 
+/// What says how to attach is taken for the sake of lines that were a `run`; `start` has its own.
 fn define(command: Command) -> Command {
+    let command = command
+        .arg(
+            flag("detach", "Nothing is attached to, in any case")
+                .short('d')
+                .hide(true),
+        )
+        .arg(detach_keys().hide(true))
+        .arg(sig_proxy().hide(true));
     fetch::define(flags::define(command))
 }
 
@@ -30,7 +42,10 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut args = flags::run_args(m, false)?;
     args.command_line = std::env::args_os().map(Into::into).collect();
     session.complete(&mut args);
-    let config = fetch::of(m)?.create(&session.store()?, &args)?;
+    keys_of(m)?;
+    let store = session.store()?;
+    let config = fetch::of(m)?.create(&store, &args)?;
+    create::make_volumes(&store, &config)?;
     session.console.line(config.id.as_str())?;
     Ok(0)
 }

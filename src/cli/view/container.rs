@@ -125,6 +125,7 @@ fn source(mount: &Mount, look: &Look) -> Option<String> {
     match &mount.source {
         Source::Bind { path, .. } => Some(look.cut(path.display().to_string(), 15)),
         Source::Volume { name, .. } => Some(look.cut(name.clone(), 15)),
+        Source::Image { image, .. } => Some(look.cut(image.reference.clone(), 15)),
         Source::Tmpfs { .. } => None,
     }
 }

@@ -80,7 +80,7 @@ pub(crate) fn in_use(store: &Store) -> Result<BTreeSet<String>> {
         .flat_map(|config| config.mounts)
         .filter_map(|mount| match mount.source {
             Source::Volume { name, .. } => Some(name),
-            Source::Bind { .. } | Source::Tmpfs { .. } => None,
+            Source::Bind { .. } | Source::Tmpfs { .. } | Source::Image { .. } => None,
         });
     Ok(volumes.collect())
 }

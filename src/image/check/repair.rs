@@ -247,7 +247,11 @@ fn remove_unneeded(store: &Store, id: &ChainId) -> Result<String> {
 
 /// A container of the layer, running or not.
 fn user_of(store: &Store, layer: &ChainId) -> Option<ContainerId> {
-    let uses = |id: &ContainerId| store.config(id).is_ok_and(|config| config.image.layers.contains(layer));
+    let uses = |id: &ContainerId| {
+        store
+            .config(id)
+            .is_ok_and(|config| config.layers().any(|own| own == layer))
+    };
     store.container_ids().ok()?.into_iter().find(uses)
 }
 
@@ -255,7 +259,7 @@ fn user_of(store: &Store, layer: &ChainId) -> Option<ContainerId> {
 fn running_user(store: &Store, layer: &ChainId, runs: Runs<'_>) -> Option<String> {
     store.container_ids().ok()?.into_iter().find_map(|id| {
         let config = store.config(&id).ok()?;
-        (config.image.layers.contains(layer) && runs(&id)).then_some(config.name)
+        (config.layers().any(|own| own == layer) && runs(&id)).then_some(config.name)
     })
 }
 
@@ -322,7 +326,10 @@ fn repair_image(store: &Store, id: &ImageId, runs: Runs<'_>) -> Result<String> {
         return Err(e).context("fetch its configuration again");
     }
     let user = store.container_ids()?.into_iter().find(|container| {
-        store.config(container).is_ok_and(|config| config.image.id == *id) && (runs(container) || store.has_image(id))
+        store
+            .config(container)
+            .is_ok_and(|config| config.images().any(|image| image.id == *id))
+            && (runs(container) || store.has_image(id))
     });
     match user {
         Some(user) => {

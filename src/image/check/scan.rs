@@ -211,7 +211,7 @@ fn container(store: &Store, id: &ContainerId, found: Found<'_>) -> Result<()> {
         Err(e) if e.kind() == Kind::NotFound => return Ok(()),
         Err(e) => return found(damaged(Object::Container(id.clone()), e.to_string())),
     };
-    for layer in config.image.layers.iter().filter(|layer| !store.has_layer(layer)) {
+    for layer in config.layers().filter(|layer| !store.has_layer(layer)) {
         if store.container_dir(id).exists() {
             found(damaged(
                 Object::Container(id.clone()),

@@ -16,6 +16,7 @@ use crate::store::{
 };
 use crate::sys;
 use rustix::fs::fstat;
+use std::cell::OnceCell;
 use std::collections::HashMap;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -116,14 +117,13 @@ pub(crate) struct Layers<'a> {
     pub(crate) imports: Rc<Imports<'a>>,
     /// Mounted trees, for reading.
     views: HashMap<Top, Rc<View>>,
-    /// Has `empty/`: the kernel wants a second directory below a view.
-    scratch: Stage,
+    /// Has `empty/`: the kernel wants a second directory below a view. Made when it is needed first.
+    scratch: OnceCell<Stage>,
     driver: Driver,
 }
 
 impl<'a> Layers<'a> {
     pub(crate) fn new(store: &'a Store, imports: Rc<Imports<'a>>) -> Result<Layers<'a>> {
-        let scratch = store.stage_scratch()?;
         Ok(Layers {
             store,
             claim: store.claim()?,
@@ -136,7 +136,7 @@ impl<'a> Layers<'a> {
             held: HashMap::new(),
             imports,
             views: HashMap::new(),
-            scratch,
+            scratch: OnceCell::new(),
             driver: store.driver()?.unwrap_or(Driver::Overlay),
         })
     }
@@ -332,6 +332,8 @@ impl<'a> Layers<'a> {
     /// Whoever is started now may use the tree for as long as it likes, whether or not its layers are put in place
     /// meanwhile: [`Layers::dirs`] names them by descriptors ([`Layers::held`]) until [`Layers::let_go`].
     pub(crate) fn hold(&mut self, top: Top) -> Result<()> {
+        // Made by this process, so that it ends with it.
+        self.scratch()?;
         if let Driver::Aufs = self.driver {
             // Its branches are beside a layer's directory, which has to be known by its name.
             return self.place(top).map(|_| ());
@@ -376,7 +378,7 @@ impl<'a> Layers<'a> {
             self.finish_one()?;
         }
         let below = self.dirs(top);
-        self.settle(&self.stack_on(&staged, below.clone()))?;
+        self.settle(&self.stack_on(&staged, below.clone())?)?;
         let diff = staged.diff()?;
         let own_root = match below.last() {
             Some(below) => pack::roots_differ(diff.as_fd(), open(below)?.as_fd())?,

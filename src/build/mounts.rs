@@ -243,7 +243,7 @@ impl Preparation<'_> {
                 let inside = openat_inside(view.as_fd(), path)?;
                 tree.lowers = self.layers.dirs(*top);
                 if tree.lowers.is_empty() {
-                    tree.lowers.push(self.layers.empty());
+                    tree.lowers.push(self.layers.empty()?);
                 }
                 tree.subpath = PathBuf::from(path);
                 is_directory(&inside)?
@@ -259,7 +259,7 @@ impl Preparation<'_> {
                     // A file alone is no layer: what is mounted is a copy, so that nothing reaches the context.
                     let copy = tree.scratch.join("empty/file");
                     copy_file(&own, &copy)?;
-                    tree.lowers.push(self.layers.empty());
+                    tree.lowers.push(self.layers.empty()?);
                     tree.subpath = PathBuf::from("file");
                 }
                 prepared.bound.push(bound);

@@ -41,6 +41,20 @@ pub(crate) enum Codes {
     Hidden,
 }
 
+impl Body {
+    /// A command whose failures are 1, or 125.
+    pub(crate) const fn plain(
+        define: fn(Command) -> Command,
+        run: fn(&ArgMatches, &mut Session) -> Result<u8>,
+    ) -> Body {
+        Body::Command {
+            define,
+            run,
+            codes: Codes::Plain,
+        }
+    }
+}
+
 impl Spec {
     /// The same command under a noun.
     pub(crate) const fn under_noun(self, name: &'static str) -> Spec {

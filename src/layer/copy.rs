@@ -217,8 +217,18 @@ fn make_directory(dest: BorrowedFd<'_>, name: &CStr, there: There) -> Result<()>
 /// What is done at the destination with something that was read.
 type Job<'a> = Box<dyn FnOnce(&mut Copy<'a>) -> Result<()> + Send + 'a>;
 
-/// Jobs that may wait; each has the content of one small file at most.
-const MOST_JOBS: usize = 64;
+/// Jobs handed over at once, since each time one of the two threads may have to be woken; and how often they may wait.
+/// A job has the content of one small file at most.
+const BATCH: usize = 32;
+const MOST_BATCHES: usize = 2;
+
+/// What the filesystem makes of a new file in the directory that is being filled, asked for with a mode: its owner and
+/// mode, which depend on that directory too.
+struct Born {
+    asked: Mode,
+    owner: (u32, u32),
+    mode: Mode,
+}
 
 struct Copy<'a> {
     options: &'a Options<'a>,
@@ -231,6 +241,7 @@ struct Copy<'a> {
     /// Where a file of several names was put first, by device and inode.
     linked: HashMap<(u64, u64), Vec<u8>>,
     buffer: Vec<u8>,
+    born: Option<Born>,
     /// The filesystems have told that blocks can't be shared.
     no_clones: bool,
     bytes: u64,
@@ -253,6 +264,7 @@ impl<'a> Copy<'a> {
             at,
             linked: HashMap::new(),
             buffer: Vec::new(),
+            born: None,
             no_clones: false,
             bytes: 0,
         })
@@ -260,21 +272,28 @@ impl<'a> Copy<'a> {
 
     fn contents(&mut self, source: BorrowedFd<'_>) -> Result<()> {
         let (options, root_id) = (self.options, self.root_id);
-        let (jobs, todo) = sync_channel::<Job<'a>>(MOST_JOBS);
+        let (batches, todo) = sync_channel::<Vec<Job<'a>>>(MOST_BATCHES);
         std::thread::scope(|scope| {
             let writer = std::thread::Builder::new()
                 .name("copy".to_owned())
-                .spawn_scoped(scope, move || todo.into_iter().try_for_each(|job| job(self)))?;
+                .spawn_scoped(scope, move || todo.into_iter().flatten().try_for_each(|job| job(self)))?;
+            let mut batch = Vec::with_capacity(BATCH);
             let walked = walk_in(Order::Any, options.mounts, source, &mut |step| {
                 let (Step::Entry { path, .. } | Step::Enter { path, .. } | Step::Leave { path, .. }) = step;
                 let job = step_job(options, root_id, &step).with_context(|| shown(path))?;
                 let Some(job) = job else { return Ok(()) };
                 let path = path.to_vec();
                 let job: Job<'a> = Box::new(move |copy| job(copy).with_context(|| shown(&path)));
+                batch.push(job);
+                if batch.len() < BATCH {
+                    return Ok(());
+                }
+                let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH));
                 // It has failed, and says why.
-                jobs.send(job).map_err(|_| Error::other("stopped"))
+                batches.send(full).map_err(|_| Error::other("stopped"))
             });
-            drop(jobs);
+            let _ = batches.send(batch);
+            drop(batches);
             let written = writer.join().map_err(|_| Error::other("a thread panicked"))?;
             written.and(walked)
         })
@@ -334,7 +353,7 @@ impl<'a> Copy<'a> {
         as_name: &CStr,
         (content, xattrs): (Option<Vec<u8>>, &[Xattr]),
     ) -> Result<()> {
-        let to = self.new_file(as_name, stat)?;
+        let (to, is_new) = self.new_file(as_name, stat)?;
         match content {
             Some(content) => to.write_all_at(&content, 0)?,
             None if self.clones(from, &to) => {}
@@ -343,33 +362,45 @@ impl<'a> Copy<'a> {
         self.bytes += u64::try_from(stat.st_size).unwrap_or_default();
         let (user, group) = self.owner(stat)?;
         // Most are as they should be from birth, and each change is one of the filesystem's journal.
-        let made = fstat(&to)?;
-        let given = (made.st_uid, made.st_gid) != (user.as_raw(), group.as_raw());
+        let (owner, born) = self.as_made(&to, is_new, stat)?;
+        let given = owner != (user.as_raw(), group.as_raw());
         if given {
             fchown(&to, Some(user), Some(group))?;
         }
-        if given || mode(&made) != mode(stat) {
+        if given || born != mode(stat) {
             fchmod(&to, mode(stat))?;
         }
         self.give_attributes(xattrs, self.at.as_fd(), as_name)?;
         Ok(futimens(&to, &times(stat))?)
     }
 
-    /// An empty file. One that is mounted there, as a container's /etc/hosts is, can't be replaced: it is written to.
-    fn new_file(&self, name: &CStr, stat: &Stat) -> Result<File> {
+    /// Owner and mode of a file that was just made: as those of the one before it in the directory.
+    fn as_made(&mut self, file: &File, is_new: bool, original: &Stat) -> Result<((u32, u32), Mode)> {
+        let asked = born(original);
+        if let Some(known) = self.born.as_ref().filter(|known| is_new && known.asked == asked) {
+            return Ok((known.owner, known.mode));
+        }
+        let made = fstat(file)?;
+        let (owner, mode) = ((made.st_uid, made.st_gid), mode(&made));
+        self.born = is_new.then_some(Born { asked, owner, mode });
+        Ok((owner, mode))
+    }
+
+    /// An empty file, and whether it was made. One that is mounted there, as a container's /etc/hosts is, can't be
+    /// replaced: it is written to.
+    fn new_file(&self, name: &CStr, stat: &Stat) -> Result<(File, bool)> {
         let flags = OFlags::WRONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let new = flags | OFlags::CREATE | OFlags::EXCL;
-        let born = mode(stat) & Mode::from(0o777);
-        match self.anew(name, |at| openat(at, name, new, born)) {
+        match self.anew(name, |at| openat(at, name, new, born(stat))) {
             Err(Blocked::By(Errno::BUSY)) => {
                 let file = File::from(openat(&self.at, name, flags | OFlags::NONBLOCK, Mode::empty())?);
                 match FileType::from_raw_mode(fstat(&file)?.st_mode) {
                     FileType::RegularFile => ftruncate(&file, 0)?,
                     _ => return Err(Errno::BUSY.into()),
                 }
-                Ok(file)
+                Ok((file, false))
             }
-            made => Ok(made?.into()),
+            made => Ok((made?.into(), true)),
         }
     }
 
@@ -425,6 +456,7 @@ impl<'a> Copy<'a> {
             }
         }
         make_directory(self.at.as_fd(), name, self.options.there)?;
+        self.born = None;
         self.at = match self.options.there {
             There::Merge => openat(&self.at, name, DIRECTORY, Mode::empty())?,
             There::Nothing | There::Lowers => open_dir(self.at.as_fd(), name)?,
@@ -443,6 +475,7 @@ impl<'a> Copy<'a> {
             .rposition(|b| *b == b'/')
             .map_or(&b"."[..], |cut| &path[..cut]);
         self.at = openat2(&self.root, parent, DIRECTORY, Mode::empty(), self.resolve)?;
+        self.born = None;
         Ok(())
     }
 
@@ -654,6 +687,11 @@ fn whole(from: &File, stat: &Stat) -> Result<Vec<u8>> {
             bytes.resize(length + BUFFER, 0);
         }
     }
+}
+
+/// What a copy is made with: the rest comes when it has an owner.
+fn born(stat: &Stat) -> Mode {
+    mode(stat) & Mode::from(0o777)
 }
 
 fn mode(stat: &Stat) -> Mode {

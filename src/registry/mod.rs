@@ -11,6 +11,7 @@ pub(crate) mod download;
 mod endpoint;
 mod failure;
 mod http;
+mod interrupt;
 pub(crate) mod login;
 mod proxy;
 mod remote;
@@ -24,6 +25,7 @@ mod v2;
 
 pub(crate) use config::check_policy_of_files;
 pub(crate) use http::Passing;
+pub(crate) use interrupt::taking_back;
 pub(crate) use remote::{Access, Action, Mount, Remote, Selector, Wanted};
 pub(crate) use v2::blob::BlobReader;
 pub(crate) use v2::upload::{Blob, Upload};

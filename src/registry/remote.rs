@@ -255,6 +255,11 @@ impl Remote {
         self.today.upload_blob(digest, size, open, sent)
     }
 
+    /// For who can't go on.
+    pub(super) fn abandon_uploads(&self) {
+        self.today.abandon_uploads();
+    }
+
     /// Before anything is known of what will be sent.
     pub(crate) fn begin_upload(&self) -> Result<Upload> {
         self.today.begin_upload()

@@ -1,24 +1,27 @@
-//! What a running transfer needs: `staging/<random>/claim`, the chain ids and blob digests that must not be dropped while
+//! What a running transfer needs: `staging/<random>.claim`, the chain ids and blob digests that must not be dropped while
 //! it lives. Layers and blobs of a pull are put in place one by one, before any image refers to them; the claim is what
 //! refers to them until then. It is flocked by its maker as everything under `staging/`, so that it ends with its process.
 //!
 //! A claim is written under the store's shared lock, and before anyone looks whether what it names is there: so whoever
 //! drops things, under the exclusive lock, sees it whole, or has dropped them before they were looked for.
 
-use super::{Stage, Store, lock};
+use super::{StagedFile, Store, lock};
 use crate::error::{Context, Result};
 use crate::model::digest::Digest;
 use crate::model::id::ChainId;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
+use std::sync::{Mutex, PoisonError};
 
-const FILE: &str = "claim";
+pub(super) const EXTENSION: &str = "claim";
 
 /// Keeps what it names from being dropped, while it lives.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Claim {
-    stage: Stage,
+    /// None until there is something to claim.
+    file: Mutex<Option<StagedFile>>,
 }
 
 impl Claim {
@@ -28,13 +31,16 @@ impl Claim {
         let text: String = chains
             .chain(blobs.iter().map(|digest| format!("blob {}\n", digest.hex())))
             .collect();
+        if text.is_empty() {
+            return Ok(());
+        }
         let _held = store.lock_shared()?;
-        File::options()
-            .append(true)
-            .create(true)
-            .open(self.stage.path().join(FILE))
-            .and_then(|mut file| file.write_all(text.as_bytes()))
-            .context("write claim")
+        let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
+        let file = match &mut *file {
+            Some(file) => file,
+            none => none.insert(store.stage_claim()?),
+        };
+        file.file().write_all(text.as_bytes()).context("write claim")
     }
 }
 
@@ -61,7 +67,7 @@ impl Store {
     pub(crate) fn claim(&self) -> Result<Claim> {
         self.sweep_left_overs()?;
         self.sweep_downloads()?;
-        Ok(Claim { stage: self.stage()? })
+        Ok(Claim::default())
     }
 
     /// Under the exclusive lock: no claim is being written.
@@ -69,12 +75,13 @@ impl Store {
         let mut claimed = Claimed::default();
         let root = self.staging_root();
         let entries = std::fs::read_dir(&root).with_context(|| format!("read {}", root.display()))?;
-        for path in entries.flatten().map(|e| e.path()) {
-            let Ok(text) = std::fs::read_to_string(path.join(FILE)) else {
+        let paths = entries.flatten().map(|e| e.path());
+        for path in paths.filter(|path| path.extension() == Some(OsStr::new(EXTENSION))) {
+            let Ok(text) = std::fs::read_to_string(&path) else {
                 continue;
             };
             // Whose lock is free is dead.
-            let alive = File::open(&path).is_ok_and(|dir| matches!(lock::try_exclusive(&dir), Ok(false)));
+            let alive = File::open(&path).is_ok_and(|file| matches!(lock::try_exclusive(&file), Ok(false)));
             if alive {
                 claimed.read(&text);
             }
@@ -109,9 +116,8 @@ mod tests {
     #[test]
     fn a_dead_claim_counts_for_nothing() {
         let s = Scratch::new();
-        let dead = s.staging_root().join("dead");
-        std::fs::create_dir(&dead).unwrap();
-        std::fs::write(dead.join(FILE), format!("blob {}\n", Digest::of(b"").hex())).unwrap();
+        let dead = s.staging_root().join("dead").with_extension(EXTENSION);
+        std::fs::write(dead, format!("blob {}\n", Digest::of(b"").hex())).unwrap();
         assert!(s.claimed().unwrap().blobs.is_empty());
     }
 }

@@ -96,14 +96,17 @@ impl Store {
     fn write_image(&self, record: &ImageRecord) -> Result<()> {
         let mut record = record.clone();
         if let Ok(known) = self.image(&record.id) {
-            let mut manifests = known.manifests;
+            let mut manifests = known.manifests.clone();
             manifests.retain(|m| !record.manifests.iter().any(|new| new.digest == m.digest));
             manifests.append(&mut record.manifests);
             record.manifests = manifests;
             record.stored = known.stored;
             record.parent = record.parent.or(known.parent);
             if record.v1.is_empty() {
-                record.v1 = known.v1;
+                record.v1.clone_from(&known.v1);
+            }
+            if record == known {
+                return Ok(());
             }
         }
         self.replace_image(&record)

@@ -6,6 +6,7 @@
 //! afterwards whether it is still in place.
 
 use super::cache;
+use super::claims::EXTENSION;
 use super::{Durability, Store, file, lock, random};
 use crate::error::{Context, Error, Result};
 use crate::sys::tree;
@@ -114,7 +115,7 @@ impl Drop for StagedFile {
 impl Store {
     /// A new empty directory, mode 0700, on the store's file system.
     pub(crate) fn stage(&self) -> Result<Stage> {
-        let (path, dir) = self.make_staged(|path| {
+        let (path, dir) = self.make_staged("", |path| {
             DirBuilder::new().mode(0o700).create(path)?;
             File::open(path)
         })?;
@@ -140,7 +141,16 @@ impl Store {
 
     /// A new empty file, mode 0600, on the store's file system, open for reading and writing.
     pub(crate) fn stage_file(&self) -> Result<StagedFile> {
-        let (path, file) = self.make_staged(|path| {
+        self.stage_file_with("")
+    }
+
+    /// A new empty file that [`Store::claimed`] reads.
+    pub(super) fn stage_claim(&self) -> Result<StagedFile> {
+        self.stage_file_with(EXTENSION)
+    }
+
+    fn stage_file_with(&self, extension: &str) -> Result<StagedFile> {
+        let (path, file) = self.make_staged(extension, |path| {
             File::options()
                 .read(true)
                 .write(true)
@@ -155,9 +165,9 @@ impl Store {
         })
     }
 
-    fn make_staged(&self, make: impl Fn(&Path) -> std::io::Result<File>) -> Result<(PathBuf, File)> {
+    fn make_staged(&self, extension: &str, make: impl Fn(&Path) -> std::io::Result<File>) -> Result<(PathBuf, File)> {
         loop {
-            let path = self.staging_name()?;
+            let path = self.staging_name()?.with_extension(extension);
             match make(&path) {
                 Ok(file) => {
                     if lock::try_exclusive(&file)? && in_place(&path, &file) {

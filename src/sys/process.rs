@@ -1,7 +1,7 @@
 //! Processes: identity, signals by pidfd, waiting, what a child inherits.
 #![allow(unsafe_code)]
 
-use nix::sys::signal::SigSet;
+use nix::sys::signal::{SigSet, Signal};
 use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::CStr;
 use std::io;
@@ -384,6 +384,33 @@ pub(crate) fn left_open(number: i32) -> io::Result<OwnedFd> {
         0 => duplicate(number),
         _ => Err(io::Error::from_raw_os_error(libc::EBADF)),
     }
+}
+
+/// The program that `command` starts is asked to end when the thread that started it does, which nobody else tells it.
+pub(crate) fn ends_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let us = rustix::process::getpid();
+    let tie = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        match rustix::process::getppid() == Some(us) {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+    unsafe { command.pre_exec(tie) };
+}
+
+/// Whether whoever started this process has made it deaf to a signal.
+pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action nothing changes; the old one is written to a structure of its own.
+    if unsafe { libc::sigaction(signal as libc::c_int, std::ptr::null(), action.as_mut_ptr()) } == -1 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call has succeeded, and all zero is a value, too.
+    let action = unsafe { action.assume_init() };
+    Ok(action.sa_sigaction == libc::SIG_IGN)
 }
 
 /// Every signal to its default, none blocked: what a program expects from its parent.

@@ -1,6 +1,7 @@
 //! Registries as they are and as they should not be: TLS, tokens, redirects, mirrors, policies, limits, and everything a
 //! network does. What is pulled is a small image; how pulling itself works is tested in `pull`.
 
+mod abandoned;
 mod trust;
 
 use crate::support::faults::{Fault, Faults};

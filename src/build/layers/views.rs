@@ -13,8 +13,16 @@ use std::rc::Rc;
 
 impl Layers<'_> {
     /// An empty directory.
-    pub(crate) fn empty(&self) -> PathBuf {
-        self.scratch.path().join("empty")
+    pub(crate) fn empty(&self) -> Result<PathBuf> {
+        Ok(self.scratch()?.join("empty"))
+    }
+
+    pub(super) fn scratch(&self) -> Result<&Path> {
+        if let Some(scratch) = self.scratch.get() {
+            return Ok(scratch.path());
+        }
+        let scratch = self.store.stage_scratch()?;
+        Ok(self.scratch.get_or_init(|| scratch).path())
     }
 
     /// A tree for reading, mounted nowhere else.
@@ -30,15 +38,15 @@ impl Layers<'_> {
 
     /// The same for the caller alone. All of it must be here.
     pub(crate) fn look(&self, top: Top) -> Result<View> {
-        let mut lowers = vec![self.empty()];
+        let mut lowers = vec![self.empty()?];
         lowers.extend(self.dirs(top));
         let upper = match lowers.len() {
-            1 => self.scratch.path().join("nothing"),
+            1 => self.scratch()?.join("nothing"),
             _ => lowers.pop().unwrap_or_default(),
         };
         // A process beside the build has views of its own.
         let name = format!("view-{}-{}", std::process::id(), self.views.len());
-        let work = self.scratch.path().join(name);
+        let work = self.scratch()?.join(name);
         make(&work)?;
         let stack = Overlay {
             lowers,
@@ -57,24 +65,24 @@ impl Layers<'_> {
 
     /// A tree whose changes go into the staged layer.
     pub(crate) fn writable(&self, top: Top, staged: &StagedLayer) -> Result<View> {
-        let stack = self.stack_on(staged, self.dirs(top));
+        let stack = self.stack_on(staged, self.dirs(top))?;
         make(&stack.work)?;
         View::of(driver::mount(self.driver, &stack)?)
     }
 
-    pub(super) fn stack_on(&self, staged: &StagedLayer, above: Vec<PathBuf>) -> Overlay {
-        Overlay {
-            lowers: std::iter::once(self.empty()).chain(above).collect(),
+    pub(super) fn stack_on(&self, staged: &StagedLayer, above: Vec<PathBuf>) -> Result<Overlay> {
+        Ok(Overlay {
+            lowers: std::iter::once(self.empty()?).chain(above).collect(),
             upper: staged.place().join("diff"),
             work: staged.place().join(WORK),
             volatile: true,
             read_only: false,
-        }
+        })
     }
 
     /// What a step has changed of `top`, in the directory that is packed. Below the layers it had `places`.
     pub(crate) fn settle_step(&self, top: Top, staged: &StagedLayer, places: Option<PathBuf>) -> Result<()> {
-        let mut stack = self.stack_on(staged, self.dirs(top));
+        let mut stack = self.stack_on(staged, self.dirs(top))?;
         stack.lowers[0] = self.store.mount_points()?;
         stack.lowers.splice(1..1, places);
         self.settle(&stack)

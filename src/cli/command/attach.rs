@@ -3,7 +3,7 @@
 use super::run::{code_of, detach_keys, keys_of, sig_proxy};
 use crate::cli::argument::{Values, flag, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::attach::{Options, attach};
 use crate::error::Result;
 use crate::model::container::Streams;
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge attach --no-stdin web", "only look on"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

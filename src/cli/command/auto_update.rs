@@ -8,7 +8,7 @@ use crate::cli::access;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::recorded::Recorded;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::status::status;
 use crate::container::{remove, rename, start, stop};
 use crate::error::{Context as _, Error, Result};
@@ -41,11 +41,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Start containers anew from newer images, if their labels ask for it",
     examples: &[("barge auto-update --dry-run", "which would be updated")],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 const VIEW: View = View {

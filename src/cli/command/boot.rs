@@ -1,7 +1,7 @@
 //! `system start` and `system stop`: what the units that packages bring call when the machine comes up and goes down.
 
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::boot;
 use crate::error::{Context as _, Result};
 use clap::{ArgMatches, Command};
@@ -14,11 +14,7 @@ pub(super) const START: Spec = Spec {
         "always, and unless-stopped that nobody stopped; what others need comes first",
     )],
     also: None,
-    body: Body::Command {
-        define,
-        run: start,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, start),
 };
 
 pub(super) const STOP: Spec = Spec {
@@ -26,11 +22,7 @@ pub(super) const STOP: Spec = Spec {
     about: "End all running containers for a shutdown; after the boot, `system start` brings them back",
     examples: &[("barge system stop", "each with its own stop signal and timeout")],
     also: None,
-    body: Body::Command {
-        define,
-        run: stop,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, stop),
 };
 
 fn define(command: Command) -> Command {

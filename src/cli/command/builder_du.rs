@@ -4,7 +4,7 @@ use super::builder_prune::{filter, until};
 use crate::build::prune::{self, Kept};
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::disk::{CacheRow, KEPT, KEPT_COLUMNS};
 use crate::error::Result;
@@ -21,11 +21,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge builder du --filter until=168h", "what was not used for a week"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

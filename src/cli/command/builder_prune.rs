@@ -5,7 +5,7 @@ use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::prune::confirm;
 use crate::cli::resource;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Result};
 use crate::model::prune::Filters;
 use crate::model::time::{Timestamp, parse_duration};
@@ -26,11 +26,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use super::tag::reference;
 use crate::cli::argument::{Values, flag, list, value, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::commit::{Options, commit};
 use crate::error::Result;
 use crate::image::commit::Described;
@@ -23,11 +23,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::Values as _;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use clap::{Arg, ArgMatches, Command};
 use std::io::Write as _;
@@ -25,11 +25,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 /// The files that packages install; they know nothing but how to ask.

@@ -8,7 +8,7 @@ use super::{mount, update, wait};
 use crate::cli::argument::{Values, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::prune;
 use crate::error::{Error, Kind, Result};
 use crate::model::prune::Filters;
@@ -59,11 +59,7 @@ const EXISTS: Spec = Spec {
         "start it once",
     )],
     also: None,
-    body: Body::Command {
-        define: define_exists,
-        run: exists,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_exists, exists),
 };
 
 const PRUNE: Spec = Spec {
@@ -74,11 +70,7 @@ const PRUNE: Spec = Spec {
         "those made more than a day ago, without asking",
     )],
     also: None,
-    body: Body::Command {
-        define: prune_flags,
-        run: run_prune,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(prune_flags, run_prune),
 };
 
 fn define_exists(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::copy::{End, Wish, copy};
 use crate::error::{Error, Result};
 use crate::output::units::size;
@@ -29,11 +29,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge cp web:/var/log - | tar tv", "and written"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::diff::diff;
 use crate::error::Result;
 use crate::output::terminal::clean;
@@ -14,11 +14,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Show which files a container has added (A), changed (C) or deleted (D)",
     examples: &[("barge diff web", "of its image; volumes are no part of it")],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

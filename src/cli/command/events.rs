@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::event::{as_json, as_object, as_text};
 use crate::container::events::{Filters, Options, events};
 use crate::error::Result;
@@ -25,11 +25,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge events --format json", "one JSON object a line"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

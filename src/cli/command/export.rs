@@ -3,7 +3,7 @@
 use crate::cli::archive_output::write_to;
 use crate::cli::argument::{Values, value, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::export::export;
 use crate::error::Result;
 use clap::{ArgMatches, Command, ValueHint};
@@ -20,11 +20,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge export web | barge import - web:flat", "an image of one layer"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

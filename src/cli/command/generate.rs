@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, flag, list, value, whole_number, word};
 use crate::cli::recorded::Recorded;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::unit::Unit;
 use crate::error::{Context as _, Error, Result};
 use crate::model::container::ContainerConfig;
@@ -38,11 +38,7 @@ const SYSTEMD: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::Values;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec, displayed};
+use crate::cli::tree::{Body, Spec, displayed};
 use crate::cli::unknown;
 use crate::error::Result;
 use clap::{Arg, ArgMatches, Command};
@@ -13,11 +13,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Show the commands, or what one of them takes",
     examples: &[("barge help run", "the same as `barge run --help`")],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

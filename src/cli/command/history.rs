@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, value, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::history::{COLUMNS, Shown, VIEW};
 use crate::error::Result;
@@ -18,11 +18,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge history --no-trunc -H=false debian", "in full"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

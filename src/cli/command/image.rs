@@ -5,7 +5,7 @@ use super::{build, history, image_mount, images, import, inspect, load, pull, pu
 use crate::cli::argument::{Values, flag, word};
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::status::status;
 use crate::error::{Error, Result};
 use crate::image::prune;
@@ -46,11 +46,10 @@ const EXISTS: Spec = Spec {
     about: "Exit with 0 if there is such an image, else with 1",
     examples: &[("barge image exists debian:12 || barge pull debian:12", "fetch it once")],
     also: None,
-    body: Body::Command {
-        define: |command| command.arg(word("IMAGE", "Name or id")),
-        run: |m, session| exit_code(resolve_id(&session.store()?, m.text("IMAGE").unwrap_or_default())),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(
+        |command| command.arg(word("IMAGE", "Name or id")),
+        |m, session| exit_code(resolve_id(&session.store()?, m.text("IMAGE").unwrap_or_default())),
+    ),
 };
 
 const PRUNE: Spec = Spec {
@@ -64,11 +63,7 @@ const PRUNE: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

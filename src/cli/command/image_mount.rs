@@ -3,7 +3,7 @@
 use super::mount::unmount_flags;
 use crate::cli::argument::{Values, optional_words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::driver;
 use crate::error::{Error, Result};
 use crate::image::mount::{mount, mounted, unmount_image};
@@ -20,11 +20,10 @@ pub(super) const MOUNT: Spec = Spec {
         ("barge image mount", "which images are mounted, and where"),
     ],
     also: None,
-    body: Body::Command {
-        define: |command| command.arg(optional_words("IMAGE", "Names or ids")),
-        run: run_mount,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(
+        |command| command.arg(optional_words("IMAGE", "Names or ids")),
+        run_mount,
+    ),
 };
 
 pub(super) const UNMOUNT: Spec = Spec {
@@ -35,11 +34,10 @@ pub(super) const UNMOUNT: Spec = Spec {
         ("barge image unmount -af", "all of them"),
     ],
     also: None,
-    body: Body::Command {
-        define: |command| unmount_flags(command).arg(optional_words("IMAGE", "Names or ids")),
-        run: run_unmount,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(
+        |command| unmount_flags(command).arg(optional_words("IMAGE", "Names or ids")),
+        run_unmount,
+    ),
 };
 
 fn run_mount(m: &ArgMatches, session: &mut Session) -> Result<u8> {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::image::{Shown, VIEW, columns};
 use crate::cli::view::{Look, tree as drawing};
 use crate::error::Result;
@@ -33,11 +33,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge images -viz | dot -Tpng -o images.png", "the same as a picture"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

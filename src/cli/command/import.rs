@@ -3,7 +3,7 @@
 use super::tag::reference;
 use crate::cli::argument::{Values, list, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use crate::image::import::{Import, Source, import};
 use clap::{Arg, ArgMatches, Command, ValueHint};
@@ -23,11 +23,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

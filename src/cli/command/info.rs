@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, value};
 use crate::cli::session::Session;
 use crate::cli::settings::Origin;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::info::{info, info_text};
 use crate::error::Result;
 use crate::output::template::Template;
@@ -23,11 +23,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

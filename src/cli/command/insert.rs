@@ -3,7 +3,7 @@
 use crate::cli::access;
 use crate::cli::argument::{Values, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use crate::image::insert::insert;
 use crate::output::progress::{self, To};
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         "a new image without a name; `ADD` in a Dockerfile does it with the rest of a build",
     )],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

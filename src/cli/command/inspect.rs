@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, value, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view;
 use crate::container;
 use crate::error::{Error, Kind, Result};
@@ -20,11 +20,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge inspect -f '{{.State.ExitCode}}' web", "one field"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 /// What a name may be.
@@ -42,11 +38,9 @@ pub(super) const CONTAINER: Spec = Spec {
     about: "Show all about containers, as JSON",
     examples: &[("barge container inspect --size web", "and what it takes on disk")],
     also: None,
-    body: Body::Command {
-        define: define_container,
-        run: |m, session| show(m, session, "CONTAINER", Kinds::Container),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_container, |m, session| {
+        show(m, session, "CONTAINER", Kinds::Container)
+    }),
 };
 
 pub(super) const IMAGE: Spec = Spec {
@@ -54,11 +48,7 @@ pub(super) const IMAGE: Spec = Spec {
     about: "Show all about images, as JSON",
     examples: &[("barge image inspect -f '{{.Config.Cmd}}' debian", "one field")],
     also: None,
-    body: Body::Command {
-        define: define_image,
-        run: |m, session| show(m, session, "IMAGE", Kinds::Image),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_image, |m, session| show(m, session, "IMAGE", Kinds::Image)),
 };
 
 pub(super) const NETWORK: Spec = Spec {
@@ -69,11 +59,7 @@ pub(super) const NETWORK: Spec = Spec {
         "its addresses",
     )],
     also: None,
-    body: Body::Command {
-        define: define_network,
-        run: |m, session| show(m, session, "NETWORK", Kinds::Network),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_network, |m, session| show(m, session, "NETWORK", Kinds::Network)),
 };
 
 pub(super) const VOLUME: Spec = Spec {
@@ -81,11 +67,7 @@ pub(super) const VOLUME: Spec = Spec {
     about: "Show all about volumes, as JSON",
     examples: &[("barge volume inspect data", "where it is, and its labels")],
     also: None,
-    body: Body::Command {
-        define: define_volume,
-        run: |m, session| show(m, session, "VOLUME", Kinds::Volume),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_volume, |m, session| show(m, session, "VOLUME", Kinds::Volume)),
 };
 
 fn format(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, value, words};
 use crate::cli::container::stop_signal;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::stop;
 use crate::error::Result;
 use crate::model::signal;
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge kill -s HUP web", "another signal"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, list, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use crate::image::load::{Input, Load, load};
 use crate::model::platform::Platform;
@@ -18,11 +18,7 @@ pub(super) const SPEC: Spec = Spec {
         ("ssh other barge save web | barge load", "from stdin"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

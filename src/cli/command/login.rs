@@ -4,7 +4,7 @@ use crate::cli::access;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::prompt;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Kind, Result};
 use crate::model::reference::Reference;
 use crate::registry::Access;
@@ -26,11 +26,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge login --get-login registry.example.com", "as whom, if at all"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 /// More than any password or token.

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, bytes, flag};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Result};
 use crate::registry::Access;
 use crate::registry::login::{Logins, Server};
@@ -16,11 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge logout --all", "every one"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

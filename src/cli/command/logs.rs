@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, value, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::logs::{self, Options, Sink, logs};
 use crate::error::{Error, Kind, Result};
 use crate::model::id::ContainerId;
@@ -29,11 +29,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use crate::cli::access;
 use crate::cli::argument::{Values, bytes, flag, list, value, word, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Context, Error, Result};
 use crate::format::manifest::Dialect;
 use crate::image::manifest::{self, Changes, Members, Push, Reach};
@@ -26,11 +26,7 @@ const fn part(
         about,
         examples,
         also: None,
-        body: Body::Command {
-            define,
-            run,
-            codes: Codes::Plain,
-        },
+        body: Body::plain(define, run),
     }
 }
 

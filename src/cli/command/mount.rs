@@ -37,11 +37,10 @@ pub(super) const UNMOUNT: Spec = Spec {
         ("barge unmount -af", "all of them"),
     ],
     also: None,
-    body: Body::Command {
-        define: |command| unmount_flags(command).arg(optional_words("CONTAINER", "Names or ids")),
-        run: run_unmount,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(
+        |command| unmount_flags(command).arg(optional_words("CONTAINER", "Names or ids")),
+        run_unmount,
+    ),
 };
 
 /// What `unmount` and `image unmount` are told.

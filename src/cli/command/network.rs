@@ -6,7 +6,7 @@ use crate::cli::environment;
 use crate::cli::names::alias;
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::network::{COLUMNS, Shown, VIEW};
 use crate::container::connect;
 use crate::error::{Error, Kind, Result};
@@ -52,11 +52,7 @@ const CREATE: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_create,
-        run: create,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_create, create),
 };
 
 const LS: Spec = Spec {
@@ -64,11 +60,7 @@ const LS: Spec = Spec {
     about: "List networks",
     examples: &[("barge network ls --filter driver=bridge -q", "ids of the bridges only")],
     also: None,
-    body: Body::Command {
-        define: define_ls,
-        run: ls,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_ls, ls),
 };
 
 const RM: Spec = Spec {
@@ -76,11 +68,7 @@ const RM: Spec = Spec {
     about: "Remove networks that no container is on",
     examples: &[("barge network rm back", "with its bridge")],
     also: None,
-    body: Body::Command {
-        define: define_rm,
-        run: rm,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_rm, rm),
 };
 
 const PRUNE: Spec = Spec {
@@ -88,11 +76,7 @@ const PRUNE: Spec = Spec {
     about: "Remove the networks that no container uses",
     examples: &[("barge network prune -f", "without asking")],
     also: None,
-    body: Body::Command {
-        define: prune_flags,
-        run: prune,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(prune_flags, prune),
 };
 
 const CONNECT: Spec = Spec {
@@ -103,11 +87,7 @@ const CONNECT: Spec = Spec {
         "under another name too, at this address",
     )],
     also: None,
-    body: Body::Command {
-        define: define_connect,
-        run: run_connect,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_connect, run_connect),
 };
 
 const DISCONNECT: Spec = Spec {
@@ -115,11 +95,7 @@ const DISCONNECT: Spec = Spec {
     about: "Take a container off a network, also while it runs",
     examples: &[("barge network disconnect back web", "its address is free at once")],
     also: None,
-    body: Body::Command {
-        define: define_disconnect,
-        run: run_disconnect,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_disconnect, run_disconnect),
 };
 
 const EXISTS: Spec = Spec {
@@ -130,11 +106,7 @@ const EXISTS: Spec = Spec {
         "makes it unless it is there",
     )],
     also: None,
-    body: Body::Command {
-        define: |command| command.arg(word("NETWORK", "Name or id")),
-        run: exists,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(|command| command.arg(word("NETWORK", "Name or id")), exists),
 };
 
 fn define_create(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use crate::network::rules;
 use clap::{ArgMatches, Command};
@@ -21,11 +21,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

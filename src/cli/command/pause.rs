@@ -1,7 +1,7 @@
 //! `pause`, `unpause`: stops the processes of containers where they stand, and lets them go on.
 
 use crate::cli::argument::{Values, words};
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::pause::{pause, unpause};
 use clap::Command;
 
@@ -10,11 +10,9 @@ pub(super) const PAUSE: Spec = Spec {
     about: "Stop all processes of containers where they stand",
     examples: &[("barge pause web", "until `barge unpause web`")],
     also: None,
-    body: Body::Command {
-        define,
-        run: |m, session| session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &pause),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, |m, session| {
+        session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &pause)
+    }),
 };
 
 pub(super) const UNPAUSE: Spec = Spec {
@@ -22,11 +20,9 @@ pub(super) const UNPAUSE: Spec = Spec {
     about: "Let the processes of paused containers go on",
     examples: &[("barge unpause web", "what `barge pause web` has stopped")],
     also: None,
-    body: Body::Command {
-        define,
-        run: |m, session| session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &unpause),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, |m, session| {
+        session.each_at_once(&m.texts("CONTAINER").collect::<Vec<_>>(), &unpause)
+    }),
 };
 
 fn define(command: Command) -> Command {

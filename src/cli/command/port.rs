@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::port;
 use crate::error::Result;
 use crate::model::port::PortNumber;
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge port dns 53/udp", "another protocol"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

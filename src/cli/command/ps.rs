@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, list, value, whole_number};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::container::{COLUMNS, Shown, VIEW};
 use crate::container::filter::Filters;
@@ -24,11 +24,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge ps -a --format '{{.Names}} {{.Status}}'", "only these fields"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -4,7 +4,7 @@ use super::login;
 use crate::cli::access;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Result};
 use crate::image::progress::Event;
 use crate::image::pull::{Options, pull};
@@ -25,11 +25,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge pull -a localhost:5000/app", "every tag there is"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -4,7 +4,7 @@ use super::login;
 use crate::cli::access;
 use crate::cli::argument::{Values, bytes, flag, value, whole_number};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Context as _, Error, Result};
 use crate::format::manifest::Dialect;
 use crate::image::progress::Event;
@@ -26,11 +26,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge push -a localhost:5000/app", "all its tags"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

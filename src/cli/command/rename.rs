@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::rename::rename;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
@@ -12,11 +12,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Give a container another name",
     examples: &[("barge rename web web-old", "running or not")],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -4,7 +4,7 @@ use super::stop::{signal_flag, timeout_flag};
 use crate::cli::argument::{Values, words};
 use crate::cli::container::stop_signal;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::stop;
 use crate::error::Result;
 use clap::{ArgMatches, Command};
@@ -14,11 +14,7 @@ pub(super) const SPEC: Spec = Spec {
     about: "Stop containers and start them again",
     examples: &[("barge restart -t 2 web", "with two seconds to end")],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::remove::{Options, remove};
 use crate::error::Result;
 use clap::{ArgMatches, Command};
@@ -15,11 +15,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge rm -f -v web", "even if it runs, and its anonymous volumes"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -4,7 +4,7 @@ use crate::cli::access;
 use crate::cli::argument::{Values, flag, words};
 use crate::cli::prune::confirm;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::status::status;
 use crate::error::{Kind, Result};
 use crate::image::remote::Remote;
@@ -25,11 +25,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, list, value, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Result};
 use crate::image::progress::Event;
 use crate::image::save::{Output, Save, into_directory, into_file, left_out, save};
@@ -27,11 +27,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use crate::cli::access;
 use crate::cli::argument::{Values, flag, list, value, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::search::{COLUMNS, Shown, VIEW};
 use crate::error::{Error, Result};
@@ -24,11 +24,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 const MOST: usize = 100;

@@ -3,7 +3,7 @@
 use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::command::container::exit_code;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::secret::{COLUMNS, Filter, KEYS, Shown, VIEW, inspect};
 use crate::cli::{environment, view};
@@ -31,11 +31,7 @@ const CREATE: Spec = Spec {
         ("barge secret create tls key.pem", "from a file"),
     ],
     also: None,
-    body: Body::Command {
-        define: define_create,
-        run: create,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_create, create),
 };
 
 const EXISTS: Spec = Spec {
@@ -46,11 +42,10 @@ const EXISTS: Spec = Spec {
         "store it once",
     )],
     also: None,
-    body: Body::Command {
-        define: |command| command.arg(word("SECRET", "Name or id")),
-        run: |m, session| exit_code(session.store()?.secret(m.text("SECRET").unwrap_or_default())),
-        codes: Codes::Plain,
-    },
+    body: Body::plain(
+        |command| command.arg(word("SECRET", "Name or id")),
+        |m, session| exit_code(session.store()?.secret(m.text("SECRET").unwrap_or_default())),
+    ),
 };
 
 const INSPECT: Spec = Spec {
@@ -58,11 +53,7 @@ const INSPECT: Spec = Spec {
     about: "Show what there is to know of secrets, but their content",
     examples: &[("barge secret inspect -f '{{.CreatedAt}}' db", "one field")],
     also: None,
-    body: Body::Command {
-        define: define_inspect,
-        run: run_inspect,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_inspect, run_inspect),
 };
 
 const LS: Spec = Spec {
@@ -70,11 +61,7 @@ const LS: Spec = Spec {
     about: "List secrets",
     examples: &[("barge secret ls --filter name=db", "those with db in their name")],
     also: None,
-    body: Body::Command {
-        define: define_ls,
-        run: ls,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_ls, ls),
 };
 
 const RM: Spec = Spec {
@@ -82,11 +69,7 @@ const RM: Spec = Spec {
     about: "Remove secrets; containers that were created with one can't start any more",
     examples: &[("barge secret rm db", "by name or id")],
     also: None,
-    body: Body::Command {
-        define: define_rm,
-        run: rm,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_rm, rm),
 };
 
 fn define_create(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use super::run::{code_of, detach_keys, keys_of, sig_proxy};
 use crate::cli::argument::{Values, flag, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::attach::Options;
 use crate::container::start;
 use crate::error::{Error, Result};
@@ -18,11 +18,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge start -a -i shell", "attached, with stdin"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

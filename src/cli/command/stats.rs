@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::stats::{COLUMNS, Shown, VIEW};
 use crate::container::stats::{Reading, read, select};
 use crate::error::Result;
@@ -31,11 +31,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

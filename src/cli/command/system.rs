@@ -8,7 +8,7 @@ use crate::build;
 use crate::cli::argument::{Values, flag, value};
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::Look;
 use crate::cli::view::disk::{self, COLUMNS, Shown, VIEW};
 use crate::container;
@@ -36,6 +36,7 @@ pub(super) const SPEC: Spec = Spec {
         DF,
         info::SPEC.under_noun("info"),
         PRUNE,
+        super::reset::SPEC,
         super::boot::START,
         super::boot::STOP,
     ]),
@@ -53,11 +54,7 @@ const CHECK: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_check,
-        run: check,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_check, check),
 };
 
 const DF: Spec = Spec {
@@ -68,11 +65,7 @@ const DF: Spec = Spec {
         ("barge system df -v", "each of them"),
     ],
     also: None,
-    body: Body::Command {
-        define: define_df,
-        run: df,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_df, df),
 };
 
 const PRUNE: Spec = Spec {
@@ -93,11 +86,7 @@ const PRUNE: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_prune,
-        run: prune,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_prune, prune),
 };
 
 fn define_check(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::{Error, Result};
 use crate::image::tag;
 use crate::model::reference::{Reference, split_tag};
@@ -16,11 +16,7 @@ pub(super) const SPEC: Spec = Spec {
         "the same image under both",
     )],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

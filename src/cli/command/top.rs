@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, rest, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::top::top;
 use crate::error::Result;
 use crate::output::table::align;
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge top web -o pid,rss,args", "with options for the host's ps"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -5,7 +5,7 @@ use crate::cli::container::{group_flags, resources};
 use crate::cli::environment::environment;
 use crate::cli::resource;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::update::{Update, update};
 use crate::error::{Context as _, Error, Result};
 use crate::model::port::{self, Publish};
@@ -24,11 +24,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, value};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::info::{version, version_text};
 use crate::error::Result;
 use crate::output::template::Template;
@@ -17,11 +17,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge version --format '{{.Client.Version}}'", "one field"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

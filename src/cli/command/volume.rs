@@ -6,7 +6,7 @@ use crate::cli::argument::{Values, flag, list, value, word, words};
 use crate::cli::environment;
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
 use crate::container::prune;
 use crate::error::{Kind, Result};
@@ -39,11 +39,7 @@ const CREATE: Spec = Spec {
     about: "Make a volume, and print its name",
     examples: &[("barge volume create --label of=db data", "under this name")],
     also: None,
-    body: Body::Command {
-        define: define_create,
-        run: create,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_create, create),
 };
 
 const EXISTS: Spec = Spec {
@@ -51,11 +47,7 @@ const EXISTS: Spec = Spec {
     about: "Exit with 0 if there is such a volume, else with 1",
     examples: &[("barge volume exists data && echo yes", "for scripts")],
     also: None,
-    body: Body::Command {
-        define: define_exists,
-        run: exists,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_exists, exists),
 };
 
 const PRUNE: Spec = Spec {
@@ -72,11 +64,7 @@ const PRUNE: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_prune,
-        run: run_prune,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_prune, run_prune),
 };
 
 const LS: Spec = Spec {
@@ -90,11 +78,7 @@ const LS: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_ls,
-        run: ls,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_ls, ls),
 };
 
 const RM: Spec = Spec {
@@ -102,11 +86,7 @@ const RM: Spec = Spec {
     about: "Remove volumes that no container uses",
     examples: &[("barge volume rm data", "with all that is in it")],
     also: None,
-    body: Body::Command {
-        define: define_rm,
-        run: rm,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_rm, rm),
 };
 
 fn define_create(command: Command) -> Command {

@@ -3,7 +3,7 @@
 use crate::cli::archive_output::write_to;
 use crate::cli::argument::{Values, value, word};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::volume;
 use crate::error::{Context as _, Error, Result};
 use clap::{Arg, ArgMatches, Command, ValueHint};
@@ -22,11 +22,7 @@ pub(super) const EXPORT: Spec = Spec {
         ("barge volume export data | zstd > data.tar.zst", "to standard output"),
     ],
     also: None,
-    body: Body::Command {
-        define: define_export,
-        run: run_export,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_export, run_export),
 };
 
 pub(super) const IMPORT: Spec = Spec {
@@ -40,11 +36,7 @@ pub(super) const IMPORT: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define: define_import,
-        run: run_import,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define_import, run_import),
 };
 
 fn define_export(command: Command) -> Command {

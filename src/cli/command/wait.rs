@@ -2,7 +2,7 @@
 
 use crate::cli::argument::{Values, flag, list, value, words};
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::container::wait::{Condition, wait_for};
 use crate::error::{Error, Result};
 use clap::{ArgMatches, Command};
@@ -18,11 +18,7 @@ pub(super) const SPEC: Spec = Spec {
         ),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn define(command: Command) -> Command {

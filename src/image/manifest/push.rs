@@ -11,7 +11,7 @@ use crate::image::save;
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId, ImageId};
 use crate::model::reference::Reference;
-use crate::registry::{Access, Action, Mount, Remote, Selector, Wanted};
+use crate::registry::{self, Access, Action, Mount, Remote, Selector, Wanted};
 use crate::store::Store;
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -38,23 +38,26 @@ pub(crate) fn push(store: &Store, push: &Push<'_>, progress: &dyn Progress) -> R
     let target = push.destination.as_ref().unwrap_or(push.list);
     let remote = Remote::open(target, Action::Push, push.access)?;
     let claim = store.claim()?;
-    for entry in &index.manifests {
-        claim.add(store, &[], &[entry.digest])?;
-        let there = Transfer {
-            store,
-            remote: &remote,
-            target,
-            source: entry
-                .annotations
-                .get(SOURCE)
-                .and_then(|text| Reference::parse(text).ok()),
-            access: push.access,
-            progress,
-        };
-        there
-            .manifest(entry)
-            .with_context(|| format!("push manifest {}", entry.digest))?;
-    }
+    registry::taking_back(&remote, || {
+        for entry in &index.manifests {
+            claim.add(store, &[], &[entry.digest])?;
+            let there = Transfer {
+                store,
+                remote: &remote,
+                target,
+                source: entry
+                    .annotations
+                    .get(SOURCE)
+                    .and_then(|text| Reference::parse(text).ok()),
+                access: push.access,
+                progress,
+            };
+            there
+                .manifest(entry)
+                .with_context(|| format!("push manifest {}", entry.digest))?;
+        }
+        Ok(())
+    })?;
     let mut index = published(index);
     index.dialect = push.dialect.unwrap_or(index.dialect);
     let bytes = index.render()?;
@@ -112,7 +115,8 @@ impl Transfer<'_> {
                     label.step(Step::Mounted(&source.repository));
                     return Ok(());
                 }
-                Mount::Upload(upload) => upload.cancel(),
+                // Its bytes may have to be fetched first, which takes longer than a registry waits.
+                Mount::Upload(upload) => drop(upload),
             }
         }
         let sent = |done| {

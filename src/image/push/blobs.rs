@@ -227,7 +227,7 @@ impl Outgoing<'_> {
             upload = Remote::stream(upload, body);
         }
         let End::Whole { digest, size } = growing.end() else {
-            // Why, the writing end says; the registry drops what nobody ends.
+            // Why, the writing end says.
             return Ok(());
         };
         let blob = Blob {

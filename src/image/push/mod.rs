@@ -20,7 +20,7 @@ use crate::model::id::ImageId;
 use crate::model::image::{ImageRecord, ManifestRecord};
 use crate::model::platform::Platform;
 use crate::model::reference::Reference;
-use crate::registry::{Access, Action, Remote, Selector};
+use crate::registry::{self, Access, Action, Remote, Selector};
 use crate::store::{Claim, Store};
 use form::Form;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub(crate) fn push(
         tell(store, &w.to);
         Ok(pushed)
     };
-    wanted.iter().map(each).collect()
+    registry::taking_back(&remote, || wanted.iter().map(each).collect())
 }
 
 fn all_tags(store: &Store, name: &Reference, to: &Reference) -> Result<Vec<Wanted>> {

@@ -1,5 +1,6 @@
 //! Today's registries: the OCI distribution specification, which is docker's registry API version 2.
 
+mod abandon;
 pub(crate) mod blob;
 mod manifest;
 mod tags;
@@ -39,6 +40,7 @@ pub(crate) struct Place {
 struct Site {
     place: Place,
     scopes: Vec<String>,
+    begun: abandon::Begun,
 }
 
 impl Repository {
@@ -47,7 +49,8 @@ impl Repository {
             .into_iter()
             .map(|place| {
                 let scopes = vec![scope(&place.repository, action)];
-                Arc::new(Site { place, scopes })
+                let begun = abandon::Begun::default();
+                Arc::new(Site { place, scopes, begun })
             })
             .collect();
         Repository {

@@ -9,6 +9,7 @@ use crate::registry::http::{Answer, Method, Passing, Payload, Repeatable};
 use crate::registry::remote::{Action, Mount};
 use crate::registry::retry::{Progress, Reason};
 use crate::registry::url::{Url, escape};
+use crate::registry::v2::abandon::abandon;
 use crate::registry::v2::{Repository, Site, scope};
 use std::io::{self, Read};
 use std::sync::Arc;
@@ -17,9 +18,10 @@ use std::sync::Arc;
 /// to be held in memory.
 const PIECE: u64 = 8 << 20;
 
-/// An upload that the registry has begun.
+/// An upload that the registry has begun. Dropped before its end, it is taken back.
 pub(crate) struct Upload {
     site: Arc<Site>,
+    number: u64,
     location: Url,
     name: String,
     sent: u64,
@@ -55,6 +57,7 @@ impl Repository {
         answer.drain();
         Ok(Upload {
             site: site.clone(),
+            number: site.begun.enter(location.clone()),
             location,
             name: self.name.clone(),
             sent: 0,
@@ -127,7 +130,10 @@ impl Repository {
         loop {
             let before = upload.sent;
             let trouble = match upload.attempt(blob) {
-                Ok(()) => return Ok(()),
+                Ok(()) => {
+                    upload.ended();
+                    return Ok(());
+                }
                 Err(trouble) => trouble,
             };
             let refused = trouble.reason == Reason::Fatal;
@@ -186,7 +192,7 @@ impl Upload {
         let answer = self.site.place.endpoint.attempt(&mut call)?;
         match answer.status {
             200..300 => {
-                self.location = location(&answer).map_err(Trouble::fatal)?;
+                self.goes_on(&answer).map_err(Trouble::fatal)?;
                 answer.drain();
                 self.streamed = true;
                 Ok(())
@@ -242,7 +248,7 @@ impl Upload {
             let answer = self.site.place.endpoint.attempt(&mut call)?;
             match answer.status {
                 200..300 => {
-                    self.location = location(&answer).map_err(Trouble::fatal)?;
+                    self.goes_on(&answer).map_err(Trouble::fatal)?;
                     answer.drain();
                     self.sent += length;
                     (blob.sent)(self.sent);
@@ -261,7 +267,7 @@ impl Upload {
             return None;
         }
         let there = uploaded(answer.header("range")?)?;
-        self.location = location(&answer).ok()?;
+        self.goes_on(&answer).ok()?;
         self.sent = there;
         Some(there)
     }
@@ -285,12 +291,23 @@ impl Upload {
         }
     }
 
-    /// The registry may forget what was sent.
-    pub(crate) fn cancel(self) {
-        let call = Call::new(Method::DELETE, To::Url(&self.location), &self.site.scopes);
-        if let Ok(answer) = self.site.ask(call) {
-            answer.drain();
-        }
+    fn goes_on(&mut self, answer: &Answer) -> Result<()> {
+        self.location = location(answer)?;
+        self.site.begun.moved(self.number, &self.location);
+        Ok(())
+    }
+
+    /// All of it is there: nothing is to be taken back.
+    fn ended(&self) {
+        self.site.begun.leave(self.number);
+    }
+}
+
+impl Drop for Upload {
+    /// One that has not ended is taken back.
+    fn drop(&mut self) {
+        let left = self.site.begun.leave(self.number);
+        abandon(&self.site, left.into_iter().collect());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::build::options::{Call, Destination, Options, Output};
 use crate::build::{self, lint, outline};
 use crate::cli::argument::Values;
 use crate::cli::session::Session;
-use crate::cli::tree::{Body, Codes, Spec};
+use crate::cli::tree::{Body, Spec};
 use crate::error::Result;
 use crate::output::build_progress::{self, Mode};
 use crate::output::progress::To;
@@ -42,11 +42,7 @@ pub(super) const SPEC: Spec = Spec {
         ("barge build --check .", "only look for mistakes"),
     ],
     also: None,
-    body: Body::Command {
-        define,
-        run,
-        codes: Codes::Plain,
-    },
+    body: Body::plain(define, run),
 };
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {

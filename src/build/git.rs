@@ -7,6 +7,7 @@
 use crate::build::copy::shown;
 use crate::error::{Context as _, Error, Result};
 use crate::store::{Stage, Store};
+use crate::sys;
 use rustix::fs::{Mode, OFlags, ResolveFlags, mkdirat, openat2};
 use std::io::Read as _;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -240,6 +241,7 @@ fn git(at: &Path, words: &[&str]) -> Result<String> {
         // It changes into other repositories.
         command.env_remove("GIT_DIR").env_remove("GIT_WORK_TREE");
     }
+    sys::process::ends_with_us(&mut command);
     let mut child = command.spawn().context("start git")?;
     let (mut out, mut err) = (Vec::new(), Vec::new());
     // stderr is read aside, so that neither pipe fills up.

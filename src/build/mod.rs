@@ -136,6 +136,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
         )?;
         // What is made for an image has the modes that it says, or else what is made would depend on who builds.
         let mask = ModeMask::usual();
+        let taken = exports.mark();
         let (mut solver, target) = loop {
             let sources = Sources::new(store, options, progress, std::rc::Rc::clone(&main));
             let layers = Layers::new(store, std::rc::Rc::clone(&imports))?;
@@ -153,7 +154,7 @@ pub(crate) fn build(store: &Store, options: &Options, progress: &dyn Progress) -
                 Ok(target) => break (solver, target),
                 Err(e) if matches!(e.kind(), Kind::Status(_)) => return Err(e),
                 Err(e) => match imports.retreat() {
-                    true => exports.forget(),
+                    true => exports.forget(&taken),
                     false => return Err(e),
                 },
             }

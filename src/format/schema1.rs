@@ -24,6 +24,9 @@ pub(crate) struct Schema1 {
     layers: Vec<Layer>,
 }
 
+/// Real ones have one.
+const MOST_SIGNATURES: usize = 16;
+
 #[derive(Debug, Clone, PartialEq)]
 struct Layer {
     blob: Digest,
@@ -134,6 +137,13 @@ fn payload(bytes: &[u8], signatures: &[Signature]) -> Result<Vec<u8>> {
             .or_else(|_| URL_SAFE.decode(text))
             .map_err(|_| bad("is not base64"))
     };
+    // Each is compared with all of the manifest.
+    if signatures.len() > MOST_SIGNATURES {
+        return Err(Error::other(format!(
+            "manifest has {} signatures, at most {MOST_SIGNATURES}",
+            signatures.len()
+        )));
+    }
     let mut found: Option<Vec<u8>> = None;
     for signature in signatures {
         let protected: Protected =
@@ -304,5 +314,10 @@ pub(super) mod tests {
                 "{protected}"
             );
         }
+        let many = vec![json!({"protected": "e30"}); 17];
+        let mut sample = sample();
+        sample["signatures"] = json!(many);
+        let e = manifest::parse(sample.to_string().as_bytes(), None).unwrap_err();
+        assert!(e.to_string().contains("17 signatures, at most 16"), "{e}");
     }
 }

@@ -55,20 +55,20 @@ impl Progress for Silent {
 }
 
 /// The steps of one layer.
-pub(super) struct Layer<'a> {
+pub(crate) struct Layer<'a> {
     pub(super) progress: &'a dyn Progress,
     pub(super) id: String,
 }
 
 impl<'a> Layer<'a> {
-    pub(super) fn new(progress: &'a dyn Progress, hex: &str) -> Layer<'a> {
+    pub(crate) fn new(progress: &'a dyn Progress, hex: &str) -> Layer<'a> {
         Layer {
             progress,
             id: hex.chars().take(crate::model::id::SHORT).collect(),
         }
     }
 
-    pub(super) fn step(&self, step: Step<'_>) {
+    pub(crate) fn step(&self, step: Step<'_>) {
         self.progress.event(Event::Layer { id: &self.id, step });
     }
 }

@@ -13,7 +13,7 @@ use tar::Header;
 
 /// Records and long names are read into memory.
 const LARGEST_EXTENSION: u64 = 1 << 20;
-/// More is no archive of images. Paths are bounded together, as one of them may be long.
+/// More is no archive of images. Paths, and where links lead, are bounded together, as one of them may be long.
 const MOST_MEMBERS: usize = 1 << 20;
 const MOST_PATHS: usize = 64 << 20;
 
@@ -60,6 +60,9 @@ pub(crate) fn list(file: &File) -> Result<Vec<Listed>> {
         }
         let member = member(header, std::mem::take(&mut extensions), at, size)?;
         paths += member.path.len();
+        if let What::HardLink(to) | What::Symlink(to) = &member.what {
+            paths += to.len();
+        }
         if all.len() == MOST_MEMBERS || paths > MOST_PATHS {
             return Err(Error::other("archive has too many members for one of images"));
         }

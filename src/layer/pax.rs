@@ -7,6 +7,9 @@ use crate::layer::xattr::{self, Xattr};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 
+/// More than the kernel lists of one file (XATTR_LIST_MAX).
+const MOST_XATTRS: usize = 4096;
+
 /// A point in time, as a file has it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Time {
@@ -119,9 +122,14 @@ impl Records {
         if xattr::is_of_the_stack(&xattr.name) {
             return Ok(());
         }
+        let full = self.xattrs.len() >= MOST_XATTRS;
         match self.xattrs.iter_mut().find(|x| x.name == xattr.name) {
             Some(known) if wins => *known = xattr,
             Some(_) => {}
+            // Each is looked for among the others.
+            None if full => {
+                return Err(Error::other(format!("more than {MOST_XATTRS} extended attributes")));
+            }
             None => self.xattrs.push(xattr),
         }
         Ok(())

@@ -21,6 +21,9 @@ const MOST_LINKS: usize = 40;
 /// Directories kept open; when they are more, all are closed.
 const MOST_OPEN: usize = 256;
 
+/// Bytes of names and attributes of all directories together: those of a million directories are fewer.
+const MOST_REMEMBERED: usize = 256 << 20;
+
 const INSIDE: ResolveFlags = ResolveFlags::BENEATH
     .union(ResolveFlags::NO_SYMLINKS)
     .union(ResolveFlags::NO_XDEV)
@@ -58,6 +61,8 @@ pub(super) struct Tree<T> {
     pub(super) replaced: u64,
     /// A directory was replaced, so that only a walk can say how large the tree is.
     pub(super) recount: bool,
+    /// Bytes of what is in `later` and `implied`, or was.
+    remembered: usize,
 }
 
 impl<T> Tree<T> {
@@ -86,6 +91,7 @@ impl<T> Tree<T> {
             implied: BTreeSet::new(),
             replaced: 0,
             recount: false,
+            remembered: 0,
         })
     }
 
@@ -160,6 +166,7 @@ impl<T> Tree<T> {
             Ok(fd) => Ok(Ok(self.keep(&path, fd))),
             Err(Errno::NOENT) => {
                 let directory = self.make(at, name).with_context(said)?;
+                self.remember(path.len())?;
                 self.implied.insert(path);
                 Ok(Ok(directory))
             }
@@ -179,6 +186,18 @@ impl<T> Tree<T> {
                 Err(e) => Err(e).with_context(said),
             },
             Err(e) => Err(e).with_context(said),
+        }
+    }
+
+    /// So many bytes more are kept of a directory until the end.
+    pub(super) fn remember(&mut self, bytes: usize) -> Result<()> {
+        self.remembered += bytes;
+        match self.remembered > MOST_REMEMBERED {
+            true => Err(Error::other(format!(
+                "the archive's directories have more than {} MiB of names and attributes",
+                MOST_REMEMBERED >> 20
+            ))),
+            false => Ok(()),
         }
     }
 
@@ -245,9 +264,15 @@ impl<T> Tree<T> {
         self.later.remove(path);
         // '0' comes right behind '/'.
         let (from, to) = ([path, b"/"].concat(), [path, b"0"].concat());
-        let below: Vec<_> = self.later.range(from..to).map(|(p, _)| p.clone()).collect();
+        let below: Vec<_> = self
+            .later
+            .range(from.clone()..to.clone())
+            .map(|(p, _)| p.clone())
+            .collect();
         below.iter().for_each(|p| drop(self.later.remove(p)));
-        self.implied.retain(|p| !inside(p));
+        let below: Vec<_> = self.implied.range(from..to).cloned().collect();
+        self.implied.remove(path);
+        below.iter().for_each(|p| _ = self.implied.remove(p));
         self.last = None;
     }
 }

@@ -31,7 +31,7 @@ use std::os::unix::fs::FileExt;
 
 /// Paths the kernel takes are shorter.
 const LONGEST_PATH: usize = 4095;
-/// Larger than any real layer by far; what is kept of each directory until the end must have a bound.
+/// Larger than any real layer by far.
 const MOST_MEMBERS: u64 = 10_000_000;
 /// Pieces of a file that are looked at for zeros, and how many are worth a hole.
 const PIECE: u64 = 64 * 1024;
@@ -173,7 +173,7 @@ impl Unpacker<'_> {
             return match member.kind {
                 Kind::Directory => {
                     if *self.onto == Onto::Layer {
-                        self.tree.later.insert(Vec::new(), Finish::of(member, self.onto)?);
+                        self.finish_later(Vec::new(), member)?;
                     }
                     Ok(Content::Whole)
                 }
@@ -367,6 +367,12 @@ impl Unpacker<'_> {
             Err(e) => return Err(e.into()),
         };
         self.tree.implied.remove(&path);
+        self.finish_later(path, member)
+    }
+
+    fn finish_later(&mut self, path: Vec<u8>, member: &Member) -> Result<()> {
+        let xattrs = member.xattrs.iter().map(|x| x.name.as_bytes().len() + x.value.len());
+        self.tree.remember(path.len() + xattrs.sum::<usize>())?;
         self.tree.later.insert(path, Finish::of(member, self.onto)?);
         Ok(())
     }

@@ -14,6 +14,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 const TOKEN_LIMIT: usize = 1 << 20;
+/// Of a challenge; each is compared with the others, and asked for.
+const MOST_SCOPES: usize = 32;
 /// What the specification takes a token's life to be if nothing is said.
 const SHORTEST: u64 = 60;
 
@@ -178,7 +180,8 @@ impl Auth {
         }
         let service = challenge.parameters.get("service").map(String::as_str);
         let mut wanted = scopes.to_vec();
-        for scope in challenge.parameters.get("scope").iter().flat_map(|s| s.split(' ')) {
+        let scopes_there = challenge.parameters.get("scope");
+        for scope in scopes_there.iter().flat_map(|s| s.split(' ')).take(MOST_SCOPES) {
             if !scope.is_empty() && !wanted.iter().any(|w| covers(w, scope)) {
                 wanted.push(scope.to_owned());
             }

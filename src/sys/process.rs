@@ -391,6 +391,21 @@ pub(crate) fn left_open(number: i32) -> io::Result<OwnedFd> {
     }
 }
 
+/// The program that `command` starts is asked to end when the thread that started it does, which nobody else tells it.
+pub(crate) fn ends_with_us(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt as _;
+    let us = rustix::process::getpid();
+    let tie = move || {
+        nix::sys::prctl::set_pdeathsig(Signal::SIGTERM)?;
+        match rustix::process::getppid() == Some(us) {
+            true => Ok(()),
+            false => Err(io::Error::from_raw_os_error(libc::ESRCH)),
+        }
+    };
+    // SAFETY: between fork and exec it makes two system calls, and allocates nothing.
+    unsafe { command.pre_exec(tie) };
+}
+
 /// Whether whoever started this process has made it deaf to a signal.
 pub(crate) fn is_ignored(signal: Signal) -> io::Result<bool> {
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();

@@ -187,7 +187,16 @@ fn a_registry_of_it() {
     with_file(&a, "one");
     let to = format!("type=registry,ref={},mode=max", registry.name("app:cache"));
     let repository = registry.name("other");
-    run(&a, &["--cache-to", &to, "--cache-to", &repository], &dockerfile());
+    let both = ["--progress", "plain", "--cache-to", &to, "--cache-to", &repository];
+    for word in ["Pushed", "Layer already exists"] {
+        let told = run(&a, &both, &dockerfile());
+        let told = format!("{}\n{}", told.text(), told.err());
+        assert!(
+            told.contains(&format!("Exporting cache to {}", registry.name("app:cache"))),
+            "{told}"
+        );
+        assert!(told.contains(&format!(": {word}")), "{told}");
+    }
     let id = inspect(&a, "made")["Id"].clone();
     for from in [
         format!("type=registry,ref={}", registry.name("app:cache")),
@@ -250,6 +259,47 @@ fn a_registry_of_it() {
         .ok()
         .err();
     assert!(told.contains("--cache-to 127.0.0.1:1/x:1"), "{told}");
+}
+
+/// Of each platform the steps go into the cache, also where the build of another has to begin again.
+#[test]
+fn of_several_platforms() {
+    let short = "FROM scratch AS one\nARG TARGETARCH\nCOPY $TARGETARCH /f\nFROM scratch\nCOPY --from=one /f /g\n";
+    let long = format!("{short}COPY --from=one /f /h\n");
+    let engine = || {
+        let host = Host::bare();
+        for platform in ["amd64", "arm64"] {
+            fs::write(context(&host, "").join(platform), platform).unwrap();
+        }
+        host
+    };
+    let images = |host: &Host| -> Vec<_> {
+        let entries = fs::read_dir(host.root.join("images")).unwrap().flatten();
+        let mut names: Vec<_> = entries.map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    let a = engine();
+    let dir = |name: &str| a.scratch().join(name).display().to_string();
+    let (arm, both) = (dir("arm"), dir("both"));
+    let to = format!("type=local,dest={arm}");
+    made(&a, &["--platform", "linux/arm64", "--cache-to", &to], short);
+    let b = engine();
+    let (from, to) = (format!("type=local,src={arm}"), format!("type=local,dest={both}"));
+    let two = ["--platform", "linux/amd64,linux/arm64"];
+    let told = made(
+        &b,
+        &[&two[..], &["--cache-from", &from, "--cache-to", &to]].concat(),
+        &long,
+    )
+    .err();
+    assert!(told.contains("begins again"), "{told}");
+    let c = engine();
+    let from = format!("type=local,src={both}");
+    made(&c, &[&two[..], &["--cache-from", &from]].concat(), &long);
+    // Made anew, they would have other times.
+    assert_eq!(images(&c), images(&b));
+    assert_eq!(images(&c).len(), 2);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use crate::support::http::{Service, respond};
 
 use crate::support::{Host, Output, Tar, content, seconds, wait_until};
 use std::fs;
+use std::io::Read as _;
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
@@ -379,6 +380,25 @@ impl Drop for Daemon {
         let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
         let _ = self.0.wait();
     }
+}
+
+/// Who kills the build alone, and not all of a terminal's programs.
+#[test]
+fn git_ends_with_the_build() {
+    let host = Host::bare();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("git://{}/r", listener.local_addr().unwrap());
+    for signal in [nix::sys::signal::Signal::SIGTERM, nix::sys::signal::Signal::SIGKILL] {
+        let mut build = host.barge(["build", &address]).spawn();
+        let (mut git, _) = listener.accept().unwrap();
+        build.signal(signal);
+        build.close_stdin();
+        assert_eq!(build.wait().code, 128 + signal as i32);
+        // What it had asked comes, and then the end.
+        git.set_read_timeout(Some(seconds(20))).unwrap();
+        git.read_to_end(&mut Vec::new()).unwrap();
+    }
+    host.run("builder prune -f").ok();
 }
 
 #[test]

@@ -109,6 +109,9 @@ pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
 /// Those of the layers' copies for a container's users (`chowned.rs`).
 pub const CHOWNED_POINTS: &[&str] = &["layers-chowned", "chowned-placed"];
 
+/// Of a reset.
+const RESET_POINTS: &[&str] = &["store-wiped"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
@@ -430,6 +433,19 @@ fn every_change_is_told_once_whoever_is_killed() {
             assert_eq!(times("start"), times("die"), "{point}: {once}");
             assert!(times("start") <= 1, "{point}: {once}");
         }
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_reset_killed_and_done_again() {
+    for point in RESET_POINTS {
+        let host = Host::new();
+        host.detached("x1", "-v data:/data", "block");
+        killed(&host, point, "system reset -f");
+        assert_eq!(host.text("ps -aq"), "", "{point}");
+        host.run("system reset -f").ok();
+        assert_eq!(host.text("volume ls -q"), "", "{point}");
     }
 }
 

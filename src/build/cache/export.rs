@@ -10,17 +10,19 @@ use crate::build::cache::import::REPOSITORY_TAGS;
 use crate::build::layers::{LayerRef, Layers, Top};
 use crate::build::options::{CacheExport, CachePlace};
 use crate::build::progress::{Event, Progress};
+use crate::build::sources::Pulling;
 use crate::error::{Context as _, Error, Result};
 use crate::format::cache::{self, Rendered};
 use crate::format::descriptor::Descriptor;
 use crate::format::manifest::{Dialect, Index};
 use crate::format::{layout, media};
-use crate::image::push;
+use crate::image::progress::Step as Sent;
+use crate::image::{self, push};
 use crate::model::digest::Digest;
 use crate::model::id::{ChainId, DiffId};
 use crate::model::reference::Reference;
 use crate::model::time::Timestamp;
-use crate::registry::{Access, Action, Remote, Selector};
+use crate::registry::{Access, Action, Remote, Selector, taking_back};
 use crate::store::{Claim, Durability, Inputs, Store, file};
 use crate::sys::stop_point;
 use std::collections::{BTreeMap, BTreeSet};
@@ -59,6 +61,13 @@ enum Place {
     Image,
 }
 
+/// How far an export had come.
+pub(crate) struct Mark {
+    steps: usize,
+    layers: BTreeMap<DiffId, Layer>,
+}
+
+#[derive(Clone)]
 struct Layer {
     from: From,
     of_target: bool,
@@ -95,10 +104,18 @@ impl<'a> Exports<'a> {
         })
     }
 
-    /// The build begins again.
-    pub(crate) fn forget(&mut self) {
-        self.steps.clear();
-        self.layers.clear();
+    /// What has been taken so far: of the platforms that are built.
+    pub(crate) fn mark(&self) -> Mark {
+        Mark {
+            steps: self.steps.len(),
+            layers: self.layers.clone(),
+        }
+    }
+
+    /// The build of a platform begins again.
+    pub(crate) fn forget(&mut self, since: &Mark) {
+        self.steps.truncate(since.steps);
+        self.layers = since.layers.clone();
     }
 
     /// Takes the steps of a build whose target is in place.
@@ -182,7 +199,13 @@ impl<'a> Exports<'a> {
     pub(crate) fn send(&self, progress: &dyn Progress) -> Result<()> {
         for export in &self.all {
             let sent = match &export.place {
-                Place::Registry { remote, tag } => self.to_registry(export, remote, tag),
+                Place::Registry { remote, tag } => {
+                    progress.event(Event::Line(&format!(
+                        "Exporting cache to {}",
+                        export.asked.place.shown()
+                    )));
+                    taking_back(remote, || self.to_registry(export, (remote, tag), &Pulling(progress)))
+                }
                 Place::Layout { dir, tag } => self.to_layout(export, dir, tag),
                 Place::Image => Ok(()),
             };
@@ -217,15 +240,25 @@ impl<'a> Exports<'a> {
         cache::render(self.steps.clone(), layers.collect())
     }
 
-    fn to_registry(&self, export: &Export<'_>, remote: &Remote, tag: &str) -> Result<()> {
+    fn to_registry(
+        &self,
+        export: &Export<'_>,
+        (remote, tag): (&Remote, &str),
+        progress: &dyn image::progress::Progress,
+    ) -> Result<()> {
         let layers = self.descriptors(export)?;
-        for (_, layer, here) in &layers {
-            if *here && !remote.has_blob(&layer.digest)? {
-                let mut open =
-                    || -> Result<Box<dyn Read + Send>> { Ok(Box::new(self.store.open_blob(&layer.digest)?)) };
-                remote.upload_blob(&layer.digest, layer.size, &mut open, &|_| ())?;
-                stop_point("cache-blob-written");
+        for (diff_id, layer, here) in &layers {
+            let label = image::progress::Layer::new(progress, &diff_id.0.hex());
+            if !*here || remote.has_blob(&layer.digest)? {
+                label.step(Sent::PushExists);
+                continue;
             }
+            let mut open = || -> Result<Box<dyn Read + Send>> { Ok(Box::new(self.store.open_blob(&layer.digest)?)) };
+            let total = Some(layer.size);
+            let sent = |done| label.step(Sent::Pushing { done, total });
+            remote.upload_blob(&layer.digest, layer.size, &mut open, &sent)?;
+            label.step(Sent::Pushed);
+            stop_point("cache-blob-written");
         }
         let rendered = self.render(layers)?;
         let config = Digest::of(&rendered.config);

@@ -3,12 +3,16 @@
 
 use crate::error::Result;
 use crate::format::descriptor::Descriptor;
+use crate::format::media;
 use crate::image::progress::{Layer, Step};
 use crate::registry::{BlobReader, Remote, Wanted};
 use crate::store::Download;
 use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Of one layer.
+const MOST_URLS: usize = 8;
 
 pub(super) struct Partial<'a> {
     pub(super) remote: &'a Remote,
@@ -74,7 +78,7 @@ impl<'a> Partial<'a> {
             let wanted = Wanted {
                 digest: &self.wanted.digest,
                 size: self.size(),
-                urls: &self.wanted.urls,
+                urls: foreign_urls(self.wanted),
             };
             self.body = Some(self.remote.open_blob(wanted, self.done)?);
         }
@@ -82,6 +86,15 @@ impl<'a> Partial<'a> {
             Some(body) => Ok(body.read(buffer)?),
             None => Ok(0),
         }
+    }
+}
+
+/// Other addresses than the registry's. Only a layer that may not be handed on has any: of others nobody should be able to
+/// name servers that this machine is to ask.
+fn foreign_urls(layer: &Descriptor) -> &[String] {
+    match media::layer(&layer.media_type) {
+        Some(kind) if kind.foreign => &layer.urls[..layer.urls.len().min(MOST_URLS)],
+        _ => &[],
     }
 }
 

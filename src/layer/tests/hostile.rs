@@ -451,3 +451,47 @@ fn holes_without_measure() {
         assert!(outside.try_on(&archive.end()).1.is_err());
     }
 }
+
+/// The same bytes so many times.
+struct Again<'a> {
+    piece: &'a [u8],
+    at: usize,
+    left: usize,
+}
+
+impl std::io::Read for Again<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        if self.at == self.piece.len() && self.left > 1 {
+            (self.at, self.left) = (0, self.left - 1);
+        }
+        let n = (&self.piece[self.at..]).read(buffer)?;
+        self.at += n;
+        Ok(n)
+    }
+}
+
+/// What would be kept of directories until the end is a thousand times as large as the archive, compressed.
+#[test]
+fn attributes_without_measure() {
+    let outside = Outside::new("attributes");
+    let names: Vec<String> = (0..5000).map(|n| format!("SCHILY.xattr.user.n{n}")).collect();
+    let records: Vec<(&str, &[u8])> = names.iter().map(|name| (name.as_str(), &b""[..])).collect();
+    assert_eq!(
+        outside.refused(Tar::default().pax(&records).add("d/", b'5', b"")),
+        "more than 4096 extended attributes"
+    );
+    let value = vec![b'x'; 60_000];
+    let records: Vec<(&str, &[u8])> = names[..17].iter().map(|name| (name.as_str(), &value[..])).collect();
+    let piece = Tar::default().pax(&records).add("d/", b'5', b"").0;
+    let (_, dir) = outside.scratch.dir("out");
+    let archive = Again {
+        piece: &piece,
+        at: 0,
+        left: 400,
+    };
+    let e = unpack(archive, dir.as_fd(), &Options::default()).unwrap_err();
+    assert_eq!(
+        e.to_string(),
+        "d/: the archive's directories have more than 256 MiB of names and attributes"
+    );
+}

@@ -13,6 +13,8 @@ use std::collections::BTreeSet;
 const PAGE_LIMIT: usize = 16 << 20;
 /// More tags than anybody has; what ends a registry that never says it was the last page.
 const MOST: usize = 1_000_000;
+/// Also if there is nothing on its pages.
+const MOST_PAGES: usize = 10_000;
 
 #[derive(Deserialize)]
 struct Page {
@@ -50,7 +52,9 @@ impl Repository {
             }
             match following {
                 None => return Ok(all),
-                Some(url) if seen.insert(url.to_string()) && all.len() < MOST => next = Some(url),
+                Some(url) if seen.len() < MOST_PAGES && all.len() < MOST && seen.insert(url.to_string()) => {
+                    next = Some(url);
+                }
                 Some(_) => return Err(Error::other(format!("{host}: the list of tags has no end"))).with_context(what),
             }
         }

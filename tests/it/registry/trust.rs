@@ -1,9 +1,9 @@
 //! Whom a registry's word is enough for, and whom not: redirects, token servers, certificates of one registry.
 
-use crate::support::Host;
 use crate::support::http::{Request, Service, respond};
 use crate::support::registry::{Authority, PASSWORD, USER, barge, home, leave_the_machine};
 use crate::support::tls::Secured;
+use crate::support::{Host, Tar, content};
 use std::fs;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
@@ -159,4 +159,36 @@ fn a_client_s_certificate_is_shown_to_one_registry() {
     pull(&host, &[], &registry.host);
     assert!(registry.shown().iter().all(|shown| *shown));
     assert!(tokens.shown().iter().all(|shown| !shown));
+}
+
+/// Only of layers that may not be handed on does a manifest say where else they are: of any other, it would have this
+/// machine ask whom it likes.
+#[test]
+fn a_manifest_sends_nobody_elsewhere() {
+    let host = Host::bare();
+    leave_the_machine();
+    let (elsewhere, log) = service(|_, stream| respond(stream, 404, &[], b"{}"));
+    let layer = content::gzip(&Tar::new().file("a", 0o644, "a").bytes());
+    let config = content::config(&[&Tar::new().file("a", 0o644, "a").bytes()], &["/a"]);
+    for (kind, asks) in [("diff", false), ("foreign.diff", true)] {
+        let manifest = serde_json::json!({
+            "schemaVersion": 2, "mediaType": "application/vnd.docker.distribution.manifest.v2+json",
+            "config": {"mediaType": "application/vnd.docker.container.image.v1+json",
+                "digest": content::digest(&config), "size": config.len()},
+            "layers": [{"mediaType": format!("application/vnd.docker.image.rootfs.{kind}.tar.gzip"),
+                "digest": content::digest(&layer), "size": layer.len(), "urls": [format!("http://{}/x", at(&elsewhere))]}],
+        });
+        let (manifest, config) = (manifest.to_string(), config.clone());
+        let (registry, _) = service(move |request, stream| {
+            let manifests = [("Content-Type", "application/vnd.docker.distribution.manifest.v2+json")];
+            match request.path.as_str() {
+                path if path.contains("/manifests/") => respond(stream, 200, &manifests, manifest.as_bytes()),
+                path if path.ends_with(&content::digest(&config)) => respond(stream, 200, &[], &config),
+                "/v2/" => respond(stream, 200, &[], b"{}"),
+                _ => respond(stream, 404, &[], b"{}"),
+            }
+        });
+        pull(&host, &[], &at(&registry));
+        assert_eq!(asked(&log).iter().any(|line| line.starts_with("get /x")), asks);
+    }
 }

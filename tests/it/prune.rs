@@ -182,11 +182,7 @@ fn prune_and_import_and_run_at_once() {
 /// A store with something of everything in it.
 fn everything(host: &Host) {
     let context = host.scratch();
-    fs::write(
-        context.join("Dockerfile"),
-        "FROM tiny\nCOPY Dockerfile /x\n",
-    )
-    .unwrap();
+    fs::write(context.join("Dockerfile"), "FROM tiny\nCOPY Dockerfile /x\n").unwrap();
     host.run(["build", "-q", "-t", "made", context.to_str().unwrap()]).ok();
     host.text("network create lan");
     host.barge("secret create word -").stdin(b"x").run().ok();

@@ -10,7 +10,8 @@ use std::ffi::OsString;
 fn positionals(command: &clap::Command) -> Vec<OsString> {
     command
         .get_positionals()
-        .filter(|a| a.is_required_set())
+        // What a flag can take the place of counts, too.
+        .filter(|a| a.is_required_set() || command.get_name() == "exec")
         .map(|a| match a.get_possible_values().first() {
             Some(value) => value.get_name().into(),
             None => "x1".into(),
@@ -135,6 +136,7 @@ const ANY_TEXT: &[&str] = &[
     "detach-keys",
     "entrypoint",
     "env",
+    "env-merge",
     "group-add",
     "health-cmd",
     "health-startup-cmd",

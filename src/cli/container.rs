@@ -4,7 +4,7 @@ use crate::cli::argument::{Values, bytes, bytes_list, flag, list, rest, value, w
 use crate::cli::{
     blame, cdi, environment, extra, files, health, mount, names, network, resource, secret, security, service,
 };
-use crate::container::config::{CdiArgs, ImageMount, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
+use crate::container::config::{CdiArgs, ImageMount, ImageVolumes, NamespaceArg, NamespaceArgs, RunArgs, Systemd};
 use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::{RestartPolicy, Streams};
@@ -323,6 +323,9 @@ fn asked(m: &ArgMatches, detach: bool) -> Result<RunArgs> {
         env: env(m)?,
         workdir: workdir(m)?,
         user: m.text("user").filter(|u| !u.is_empty()).map(str::to_owned),
+        accounts: files::accounts(m)?,
+        image_volumes: ImageVolumes::default(),
+        env_merge: Vec::new(),
         tty: m.on("tty"),
         open_stdin,
         attach: streams(m.texts("attach"), open_stdin, detach)?,

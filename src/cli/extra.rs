@@ -1,9 +1,9 @@
 //! Flags of `run` and `create` that few people need: limits of single devices, real-time scheduling, service managers
 //! as programs, what other engines' users bring along.
 
-use crate::cli::argument::{Values, flag, list, value, whole_number};
+use crate::cli::argument::{Values, bytes_list, flag, list, value, whole_number};
 use crate::cli::resource;
-use crate::container::config::{RunArgs, Systemd};
+use crate::container::config::{ImageVolumes, RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::LogDriver;
@@ -11,6 +11,8 @@ use crate::model::mount::{Mount, Propagation, Source};
 use crate::model::resources::{BlockIo, DeviceLimit, Resources};
 use crate::model::service::CgroupMode;
 use clap::{ArgMatches, Command};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 
 /// What `update` can change too.
@@ -64,6 +66,16 @@ pub(crate) fn group_flags(command: Command) -> Command {
 pub(crate) fn define(command: Command) -> Command {
     command
         .arg(value("arch", "ARCH", "The image for this architecture, such as arm64"))
+        .arg(list(
+            "cgroup-conf",
+            "FILE=VALUE",
+            "Write to a file of the control group, such as memory.high=1073741824 (cgroup v2)",
+        ))
+        .arg(bytes_list(
+            "env-merge",
+            "NAME=VALUE",
+            "Set a variable, where $NAME and ${NAME} stand for the image's",
+        ))
         .arg(flag("http-proxy", "Give the program this command's proxy variables"))
         .arg(
             list(
@@ -74,9 +86,22 @@ pub(crate) fn define(command: Command) -> Command {
             .hide(true),
         )
         .arg(value("os", "OS", "The image for this system"))
+        .arg(
+            value(
+                "image-volume",
+                "MODE",
+                "What the image's volumes are: anonymous (or bind), tmpfs or ignore",
+            )
+            .value_parser(["anonymous", "bind", "tmpfs", "ignore"]),
+        )
         .arg(flag(
             "read-only-tmpfs",
             "With --read-only: /run, /tmp and /var/tmp can be written, in memory",
+        ))
+        .arg(value(
+            "runtime",
+            "NAME",
+            "What runs the container; there is barge alone",
         ))
         .arg(
             value(
@@ -159,6 +184,17 @@ pub(crate) fn complete(m: &ArgMatches, args: &mut RunArgs) -> Result<()> {
         Some("always") => Systemd::Always,
         Some(_) => Systemd::IfItIs,
     };
+    args.image_volumes = match m.text("image-volume") {
+        Some("tmpfs") => ImageVolumes::Tmpfs,
+        Some("ignore") => ImageVolumes::Ignored,
+        _ => ImageVolumes::Anonymous,
+    };
+    args.env_merge = m.raws("env-merge").map(env_merge).collect::<Result<_>>()?;
+    args.resources.files = m.texts("cgroup-conf").map(cgroup_file).collect::<Result<_>>()?;
+    if let Some(other) = m.text("runtime").filter(|name| !matches!(*name, "" | "barge")) {
+        let error = Error::usage(format!("unknown or invalid runtime name: {other}"));
+        return Err(error.with_hint("barge runs containers itself: leave --runtime out"));
+    }
     if m.on("http-proxy") {
         args.env.splice(0..0, proxies(|name| std::env::var(name).ok()));
     }
@@ -178,6 +214,33 @@ pub(crate) fn complete(m: &ArgMatches, args: &mut RunArgs) -> Result<()> {
         return Err(error.with_hint("without control groups nothing holds a container to a limit"));
     }
     Ok(())
+}
+
+fn env_merge(text: &OsStr) -> Result<ByteString> {
+    match text.as_bytes().iter().position(|b| *b == b'=') {
+        None | Some(0) => Err(Error::usage(format!(
+            "invalid value '{}' for '--env-merge': want NAME=VALUE",
+            text.display()
+        ))),
+        Some(_) => Ok(text.to_owned().into()),
+    }
+}
+
+/// A limit of a controller's; the group's own files, `cgroup.*`, are the engine's.
+fn cgroup_file(text: &str) -> Result<(String, String)> {
+    let parts = text.split_once('=').filter(|(name, value)| {
+        let good = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.');
+        let controller = name.split_once('.').map(|(controller, _)| controller);
+        name.bytes().all(good)
+            && !value.is_empty()
+            && value.len() <= 4096
+            && controller.is_some_and(|c| !c.is_empty() && c != "cgroup")
+    });
+    let (name, value) = parts.ok_or_else(|| {
+        Error::usage(format!("invalid value '{text}' for '--cgroup-conf'"))
+            .with_hint("want a file of a controller and what to write to it, such as memory.high=1073741824")
+    })?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn platform(m: &ArgMatches, platform: Option<String>) -> Result<Option<String>> {
@@ -261,6 +324,29 @@ mod tests {
             assert!(count("device-read-iops", bad).is_err(), "{bad}");
         }
         assert!(count("device-read-iops", "/dev/sda:1mb").is_err());
+    }
+
+    #[test]
+    fn files_of_groups() {
+        let made = cgroup_file("memory.high=1=2").unwrap();
+        assert_eq!(made, ("memory.high".to_owned(), "1=2".to_owned()));
+        for bad in [
+            "",
+            "memory.high",
+            "memory.high=",
+            "=1",
+            "memory=1",
+            ".x=1",
+            "cgroup.procs=1",
+            "../x.y=1",
+            "a/b.c=1",
+        ] {
+            let e = cgroup_file(bad).unwrap_err().to_string();
+            assert!(e.contains("--cgroup-conf"), "{bad}: {e}");
+        }
+        for bad in ["", "X", "=x"] {
+            assert!(env_merge(OsStr::new(bad)).is_err(), "{bad}");
+        }
     }
 
     #[test]

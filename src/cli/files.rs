@@ -4,7 +4,7 @@
 use crate::cli::argument::{Values, flag, list, value};
 use crate::container::config::UserArg;
 use crate::error::{Context as _, Error, Result};
-use crate::model::container::RootSource;
+use crate::model::container::{Accounts, RootSource};
 use crate::model::idmap::{IdMap, Range};
 use clap::{ArgMatches, Command};
 use std::path::{Path, PathBuf};
@@ -18,6 +18,9 @@ pub(crate) fn define(command: Command) -> Command {
             flag("rootfs", "IMAGE is a directory of the host, used as it is; DIR:O is left unchanged")
                 .long_help("IMAGE is no image but a directory of the host with a root file system in it, which the container changes in place. With `:O` behind it the directory stays as it is, and the container's changes go with the container."),
         )
+        .arg(flag("passwd", "Give the user of --user a line in /etc/passwd and /etc/group where it has none"))
+        .arg(value("passwd-entry", "LINE", "That line of /etc/passwd, with $USERNAME, $UID, $GID, $NAME, $HOME"))
+        .arg(value("group-entry", "LINE", "That line of /etc/group, with $GROUPNAME, $GID, $USERLIST"))
         .arg(list("storage-opt", "size=BYTES", "The most that the container may write, where the filesystem has project quotas"))
         .arg(
             value("userns", "MODE", "Users: host, auto[:size=COUNT], UID:GID, container:NAME or private")
@@ -27,6 +30,28 @@ pub(crate) fn define(command: Command) -> Command {
         .arg(list("gidmap", "INSIDE:OUTSIDE[:COUNT]", "The same for groups; the default is --uidmap's"))
         .arg(value("subuidname", "NAME", "Take the users of this name in /etc/subuid"))
         .arg(value("subgidname", "NAME", "Take the groups of this name in /etc/subgid"))
+}
+
+/// What its user is to be called.
+pub(crate) fn accounts(m: &ArgMatches) -> Result<Accounts> {
+    let line = |name: &str, fields: usize| match m.text(name).filter(|line| !line.is_empty()) {
+        Some(line) if line.contains(char::is_control) || line.split(':').count() != fields => {
+            Err(Error::usage(format!(
+                "invalid value '{}' for '--{name}': want one line of {fields} fields, with colons between them",
+                line.escape_debug()
+            )))
+        }
+        line => Ok(line.map(str::to_owned)),
+    };
+    let (passwd, group) = (line("passwd-entry", 7)?, line("group-entry", 4)?);
+    if m.switch("passwd") == Some(false) && (passwd.is_some() || group.is_some()) {
+        return Err(Error::usage("Conflicting options: --passwd=false and an entry to add"));
+    }
+    Ok(Accounts {
+        added: m.on("passwd") || passwd.is_some() || group.is_some(),
+        passwd,
+        group,
+    })
 }
 
 /// `IMAGE` as the root, if it is one.

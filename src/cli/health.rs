@@ -2,9 +2,9 @@
 
 use crate::cli::argument::{Values, flag, value, whole_number};
 use crate::container::config::HealthArgs;
-use crate::error::{Error, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::health::{HealthCheck, OnFailure, StartupCheck};
+use crate::model::health::{Destination, HealthCheck, HealthLog, OnFailure, StartupCheck};
 use crate::model::time::parse_duration;
 use clap::{ArgMatches, Command};
 use std::time::Duration;
@@ -19,6 +19,19 @@ pub(crate) fn define(command: Command) -> Command {
             "Ask with this command, by the shell or as a JSON list of words; none does not ask",
         ))
         .arg(time("health-interval", "Time between two questions [default: 30s]"))
+        .arg(value(
+            "health-log-destination",
+            "WHERE",
+            "Write the results to a directory, too, or to events_logger [default: local]",
+        ))
+        .arg(number(
+            "health-max-log-count",
+            "Results that are kept, 0 is 1000 [default: 5]",
+        ))
+        .arg(number(
+            "health-max-log-size",
+            "Bytes that are kept of each result, 0 is 8192 [default: 4096]",
+        ))
         .arg(value(
             "health-on-failure",
             "ACTION",
@@ -69,8 +82,9 @@ pub(crate) fn args(m: &ArgMatches) -> Result<HealthArgs> {
     };
     let on_failure = m.text("health-on-failure").map(on_failure).transpose()?;
     let startup = startup(m)?;
+    let log = log(m)?;
     if m.on("no-healthcheck") {
-        if check != HealthCheck::default() || on_failure.is_some() || startup.is_some() {
+        if check != HealthCheck::default() || on_failure.is_some() || startup.is_some() || log != HealthLog::default() {
             return Err(Error::usage("--no-healthcheck conflicts with --health-* options"));
         }
         return Ok(HealthArgs {
@@ -82,7 +96,36 @@ pub(crate) fn args(m: &ArgMatches) -> Result<HealthArgs> {
         check,
         on_failure: on_failure.unwrap_or_default(),
         startup,
+        log,
     })
+}
+
+fn log(m: &ArgMatches) -> Result<HealthLog> {
+    let default = HealthLog::default();
+    let number = |name: &str, most: usize, unsaid| match m.get_one::<i64>(name).copied() {
+        None => Ok(unsaid),
+        Some(0) => Ok(most),
+        Some(n) => usize::try_from(n).ok().filter(|n| *n <= most).ok_or_else(|| {
+            Error::usage(format!("invalid value '{n}' for '--{name}'")).with_hint(format!("want a number up to {most}"))
+        }),
+    };
+    Ok(HealthLog {
+        destination: match m.text("health-log-destination") {
+            None | Some("" | "local") => Destination::Local,
+            Some("events_logger") => Destination::Events,
+            Some(dir) => directory(dir)?,
+        },
+        count: number("health-max-log-count", HealthLog::MOST, default.count)?,
+        size: number("health-max-log-size", HealthLog::LONGEST, default.size)?,
+    })
+}
+
+fn directory(dir: &str) -> Result<Destination> {
+    let path = std::fs::canonicalize(dir).with_context(|| format!("--health-log-destination {dir}"))?;
+    match path.is_dir() {
+        true => Ok(Destination::Directory(path)),
+        false => Err(Error::usage(format!("--health-log-destination {dir}: not a directory"))),
+    }
 }
 
 fn startup(m: &ArgMatches) -> Result<Option<StartupCheck>> {
@@ -198,6 +241,10 @@ mod tests {
             (&["--health-retries", "-3"], "cannot be negative"),
             (&["--no-healthcheck", "--health-cmd", "x"], "conflicts"),
             (&["--health-on-failure", "explode"], "invalid action"),
+            (&["--health-max-log-count", "-1"], "--health-max-log-count"),
+            (&["--health-max-log-size", "9000"], "--health-max-log-size"),
+            (&["--health-log-destination", "/dev/null"], "not a directory"),
+            (&["--health-log-destination", "/none"], "--health-log-destination /none"),
             (&["--health-startup-retries", "3"], "need --health-startup-cmd"),
         ] {
             let e = parse(words).unwrap_err().to_string();

@@ -105,7 +105,7 @@ mod tests {
     fn the_page_names_them() {
         let text = String::from_utf8(page()).unwrap();
         assert!(
-            text.contains("\\-\\-runtime") && text.contains("no other runtime than barge itself"),
+            text.contains("\\-\\-pod") && text.contains("there are no pods"),
             "{text}"
         );
         assert!(!text.contains("\\-\\-volume\\fR"));

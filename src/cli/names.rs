@@ -31,6 +31,7 @@ pub(crate) fn define(command: Command) -> Command {
             "CONTAINER[:ALIAS]",
             "Make another container known under a name",
         ))
+        .arg(flag("no-hostname", "Leave the image's /etc/hostname as it is"))
         .arg(flag("no-hosts", "Leave the image's /etc/hosts as it is"))
 }
 
@@ -57,6 +58,7 @@ pub(crate) fn names(m: &ArgMatches) -> Result<NameArgs> {
         extra_hosts,
         links: m.texts("link").map(link).collect::<Result<_>>()?,
         no_hosts,
+        no_hostname: m.on("no-hostname"),
         hosts_file,
     })
 }

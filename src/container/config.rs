@@ -1,13 +1,14 @@
 //! Flags and image → ContainerConfig (pure). What the user says wins over the image; lists are united.
 
+use crate::container::environment;
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
 use crate::model::container::{
-    ContainerConfig, DEFAULT_PATH, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, RootSource,
+    Accounts, ContainerConfig, ImageUse, LogConfig, NetworkMode, Process, Requirement, RestartPolicy, RootSource,
     Streams,
 };
-use crate::model::health::{HealthCheck, HealthConfig, OnFailure, StartupCheck};
+use crate::model::health::{HealthCheck, HealthConfig, HealthLog, OnFailure, StartupCheck};
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::model::image::{ImageRecord, RunDefaults};
@@ -41,8 +42,12 @@ pub(crate) struct RunArgs {
     pub(crate) entrypoint: Option<ByteString>,
     /// `--env-file` first, then `-e`: `NAME=value`, or a bare `NAME`, which removes it.
     pub(crate) env: Vec<ByteString>,
+    /// `NAME=value` with `$NAME` of the image's.
+    pub(crate) env_merge: Vec<ByteString>,
     pub(crate) workdir: Option<ByteString>,
     pub(crate) user: Option<String>,
+    pub(crate) accounts: Accounts,
+    pub(crate) image_volumes: ImageVolumes,
     pub(crate) tty: bool,
     pub(crate) open_stdin: bool,
     /// What this command attaches to; nothing with `-d`.
@@ -133,6 +138,7 @@ pub(crate) struct HealthArgs {
     pub(crate) check: HealthCheck,
     pub(crate) on_failure: OnFailure,
     pub(crate) startup: Option<StartupCheck>,
+    pub(crate) log: HealthLog,
 }
 
 /// `--systemd`: whether the program is a service manager, which wants tmpfs mounts, its own groups to write, and
@@ -225,6 +231,7 @@ pub(crate) struct NameArgs {
     /// Container as typed, and what it is to be called.
     pub(crate) links: Vec<(String, Option<String>)>,
     pub(crate) no_hosts: bool,
+    pub(crate) no_hostname: bool,
     pub(crate) hosts_file: Option<PathBuf>,
 }
 
@@ -234,6 +241,15 @@ pub(crate) struct VolumesFrom {
     pub(crate) container: String,
     pub(crate) read_only: Option<bool>,
     pub(crate) typed: String,
+}
+
+/// `--image-volume`: what becomes of the volumes that the image names.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum ImageVolumes {
+    #[default]
+    Anonymous,
+    Tmpfs,
+    Ignored,
 }
 
 /// `--mount type=image`.
@@ -298,7 +314,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     let process = Process {
         entrypoint,
         cmd,
-        env: environment(args, &hostname, &defaults.env),
+        env: environment::environment(args, &hostname, &defaults.env),
         workdir: workdir(args, &defaults.working_dir),
         user: args.user.clone().unwrap_or_else(|| defaults.user.clone()),
         tty: args.tty,
@@ -313,6 +329,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     Ok(ContainerConfig {
         build: None,
         mounts: mounts(args, image, &facts, systemd)?,
+        accounts: args.accounts.clone(),
         id: facts.id,
         name: facts.name,
         created: facts.now,
@@ -386,6 +403,7 @@ fn health(args: &HealthArgs, image: &RunDefaults) -> Result<Option<HealthConfig>
         shell: image.shell.clone(),
         on_failure: args.on_failure,
         startup: args.startup.clone(),
+        log: args.log.clone(),
     }))
 }
 
@@ -504,6 +522,7 @@ fn names(args: &NameArgs, facts: &Facts<'_>) -> Result<NameOptions> {
         extra_hosts: args.extra_hosts.clone(),
         links,
         no_hosts: args.no_hosts,
+        no_hostname: args.no_hostname,
         hosts_file: args.hosts_file.clone(),
     })
 }
@@ -515,31 +534,6 @@ fn workdir(args: &RunArgs, image: &ByteString) -> ByteString {
         None if image.as_bytes().starts_with(b"/") => image.clone(),
         None => [b"/", image.as_bytes()].concat().into(),
     }
-}
-
-/// The engine's own, then the image's, then the user's; the last one of a name wins, in the place of the first.
-fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) -> Vec<ByteString> {
-    let mut env: Vec<ByteString> = vec![
-        DEFAULT_PATH.into(),
-        format!("HOSTNAME={hostname}").into(),
-        "container=barge".into(),
-    ];
-    if args.tty {
-        env.push("TERM=xterm".into());
-    }
-    for new in image.iter().chain(&args.env) {
-        let (name, value) = new.split_env();
-        let old = env.iter().position(|e| e.split_env().0 == name);
-        match (old, value) {
-            (Some(at), Some(_)) => env[at] = new.clone(),
-            (None, Some(_)) => env.push(new.clone()),
-            (Some(at), None) => {
-                env.remove(at);
-            }
-            (None, None) => {}
-        }
-    }
-    env
 }
 
 /// What is mounted, short targets first. Explicit mounts must not meet; they win over `--volumes-from`, where the first
@@ -572,15 +566,24 @@ fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool)
         .config
         .volumes
         .keys()
-        .map(|target| clean_target(Path::new(target)));
-    for target in args.volumes.iter().map(|t| Ok(t.clone())).chain(from_image) {
-        let target = target?;
+        .map(|target| clean_target(Path::new(target)))
+        .filter(|_| args.image_volumes != ImageVolumes::Ignored)
+        .map(|target| Ok::<_, Error>((target?, args.image_volumes == ImageVolumes::Tmpfs)));
+    for target in args.volumes.iter().map(|t| Ok((t.clone(), false))).chain(from_image) {
+        let (target, in_memory) = target?;
         if !covered(&all, &target) {
-            let source = Source::Volume {
-                name: String::new(),
-                anonymous: true,
-                copy_up: true,
-                subpath: None,
+            let source = match in_memory {
+                true => Source::Tmpfs {
+                    size: None,
+                    mode: Some(0o755),
+                    options: ["exec", "nosuid", "nodev"].map(str::to_owned).to_vec(),
+                },
+                false => Source::Volume {
+                    name: String::new(),
+                    anonymous: true,
+                    copy_up: true,
+                    subpath: None,
+                },
             };
             all.push(Mount {
                 source,

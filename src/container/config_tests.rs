@@ -1,6 +1,7 @@
 //! The merge of flags and image, case by case.
 
 use super::*;
+use crate::model::container::DEFAULT_PATH;
 use crate::model::digest::Digest;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::image::{Empty, ImageConfig, RunDefaults};

@@ -157,7 +157,7 @@ fn live_ids(store: &Store) -> Result<HashSet<ContainerId>> {
 /// What `look` finds, by several threads if there is much to look at: reading a thousand records is a thousand times
 /// the same wait for the kernel.
 fn each(ids: &[ContainerId], look: &(dyn Fn(&ContainerId) -> Option<Entry> + Sync)) -> Vec<Entry> {
-    const WORTH_A_THREAD: usize = 100;
+    const WORTH_A_THREAD: usize = 40;
     let threads = std::thread::available_parallelism()
         .map_or(1, std::num::NonZero::get)
         .min(8);

@@ -12,6 +12,7 @@ pub(crate) mod detach;
 pub(crate) mod devices;
 pub(crate) mod diff;
 pub(crate) mod driver;
+mod environment;
 pub(crate) mod events;
 pub(crate) mod exec;
 pub(crate) mod export;

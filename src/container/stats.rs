@@ -8,6 +8,8 @@ use crate::model::state::{Phase, Status};
 use crate::model::time::Timestamp;
 use crate::runtime::cgroup::{self, Stats};
 use crate::store::Store;
+use std::fs::File;
+use std::io::Read as _;
 use std::time::{Duration, Instant};
 
 /// One container at one moment.
@@ -48,33 +50,47 @@ impl Reading {
     }
 }
 
+/// A container that is to be read, and what it does.
+pub(crate) struct Chosen {
+    id: ContainerId,
+    name: String,
+    status: Status,
+}
+
 /// The containers that are read: these as far as they are still there, or if none is named those that run, or all.
-pub(crate) fn select(store: &Store, named: &[ContainerId], all: bool) -> Result<Vec<(ContainerId, String)>> {
+pub(crate) fn select(store: &Store, named: &[ContainerId], all: bool) -> Result<Vec<Chosen>> {
     if !named.is_empty() {
-        let name = |id: &ContainerId| match store.config(id) {
-            Ok(config) => Some(Ok((id.clone(), config.name))),
+        let chosen = |id: &ContainerId| match store.config(id) {
+            Ok(config) => Some(Ok(Chosen {
+                id: id.clone(),
+                name: config.name,
+                status: status(store, id),
+            })),
             Err(e) if e.kind() == Kind::NotFound => None,
             Err(e) => Some(Err(e)),
         };
-        return named.iter().filter_map(name).collect();
+        return named.iter().filter_map(chosen).collect();
     }
     let selection = Selection {
         all,
         ..Selection::default()
     };
     let entries = list(store, &selection)?.into_iter();
-    Ok(entries
-        .map(|e| (e.id, e.summary.map(|s| s.name).unwrap_or_default()))
-        .collect())
+    let chosen = entries.map(|e| Chosen {
+        id: e.id,
+        name: e.summary.map(|s| s.name).unwrap_or_default(),
+        status: e.status,
+    });
+    Ok(chosen.collect())
 }
 
 /// Reads them all, by several threads if they are many.
-pub(crate) fn read(store: &Store, containers: &[(ContainerId, String)]) -> Result<Vec<Reading>> {
+pub(crate) fn read(containers: &[Chosen]) -> Result<Vec<Reading>> {
     const WORTH_A_THREAD: usize = 25;
     let host = cgroup::Host::probe()?;
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let share = containers.len().div_ceil(threads).max(WORTH_A_THREAD);
-    let read = |some: &[(ContainerId, String)]| some.iter().map(|(id, name)| one(store, &host, id, name)).collect();
+    let read = |some: &[Chosen]| some.iter().map(|chosen| one(&host, chosen)).collect();
     let (first, rest) = containers.split_at(share.min(containers.len()));
     Ok(std::thread::scope(|scope| {
         let others: Vec<_> = rest.chunks(share).map(|some| scope.spawn(|| read(some))).collect();
@@ -86,8 +102,8 @@ pub(crate) fn read(store: &Store, containers: &[(ContainerId, String)]) -> Resul
     }))
 }
 
-fn one(store: &Store, host: &cgroup::Host, id: &ContainerId, name: &str) -> Reading {
-    let used = match status(store, id) {
+fn one(host: &cgroup::Host, chosen: &Chosen) -> Reading {
+    let used = match &chosen.status {
         Status::Running(live) => match live.phase {
             Phase::Running { init, started } => {
                 let (received, sent) = network(init.pid);
@@ -105,16 +121,24 @@ fn one(store: &Store, host: &cgroup::Host, id: &ContainerId, name: &str) -> Read
         _ => None,
     };
     Reading {
-        id: id.clone(),
-        name: name.to_owned(),
+        id: chosen.id.clone(),
+        name: chosen.name.clone(),
         used,
     }
 }
 
+/// Of some thousand interfaces.
+const LONGEST: u64 = 1 << 20;
+
 /// From the interfaces of the container's network namespace (proc_pid_net(5)).
 fn network(pid: i32) -> (u64, u64) {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/net/dev")).unwrap_or_default();
-    sum_of_interfaces(&text)
+    // With room for all of it: by itself, std begins with 32 bytes where a file says that it is empty.
+    let mut text = Vec::with_capacity(4096);
+    let read = File::open(format!("/proc/{pid}/net/dev")).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+    match read {
+        Ok(_) => sum_of_interfaces(&String::from_utf8_lossy(&text)),
+        Err(_) => (0, 0),
+    }
 }
 
 fn sum_of_interfaces(text: &str) -> (u64, u64) {

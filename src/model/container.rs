@@ -123,9 +123,30 @@ pub(crate) struct ContainerConfig {
     /// Devices by the names of the Container Device Interface, `vendor/class=name`, looked up at each start.
     #[serde(default, skip_serializing_if = "Cdi::is_empty")]
     pub(crate) cdi: Cdi,
+    /// What its user is called in its own /etc/passwd and /etc/group.
+    #[serde(default, skip_serializing_if = "Accounts::is_default")]
+    pub(crate) accounts: Accounts,
     /// It runs one step of a build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) build: Option<BuildStep>,
+}
+
+/// `--passwd`, `--passwd-entry`, `--group-entry`: lines for a user and a group that the image has no names for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct Accounts {
+    /// They are added.
+    pub(crate) added: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) passwd: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
+}
+
+impl Accounts {
+    fn is_default(&self) -> bool {
+        *self == Accounts::default()
+    }
 }
 
 /// What makes a container the step of a build: where its files are, which are the build's. It ends with the build's

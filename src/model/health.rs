@@ -7,6 +7,7 @@ use crate::model::bytes::ByteString;
 use crate::model::image::null_is_default;
 use crate::model::time::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// As an image's configuration has it. Times are nanoseconds; 0 means "inherit", and at last the default.
@@ -120,6 +121,51 @@ pub(crate) struct HealthConfig {
     /// Asked instead, until it has said yes; then it is `check`'s turn (podman's startup check).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) startup: Option<StartupCheck>,
+    #[serde(default, skip_serializing_if = "HealthLog::is_default")]
+    pub(crate) log: HealthLog,
+}
+
+/// `--health-log-destination`, `--health-max-log-count`, `--health-max-log-size`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct HealthLog {
+    pub(crate) destination: Destination,
+    /// Results that are kept.
+    pub(crate) count: usize,
+    /// Bytes of output that are kept of each.
+    pub(crate) size: usize,
+}
+
+/// Where results go besides `inspect`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Destination {
+    #[default]
+    Local,
+    /// `<id>-healthcheck.log` in this directory.
+    Directory(PathBuf),
+    /// An event each.
+    Events,
+}
+
+impl Default for HealthLog {
+    fn default() -> Self {
+        HealthLog {
+            destination: Destination::Local,
+            count: 5,
+            size: 4096,
+        }
+    }
+}
+
+impl HealthLog {
+    /// Results, at most: they are written anew with each.
+    pub(crate) const MOST: usize = 1000;
+    /// Bytes of one, at most: a report of it fits one message.
+    pub(crate) const LONGEST: usize = 8192;
+
+    fn is_default(&self) -> bool {
+        *self == HealthLog::default()
+    }
 }
 
 /// `--health-startup-…`.
@@ -187,15 +233,10 @@ pub(crate) struct HealthState {
     pub(crate) status: HealthStatus,
     /// Failures since the last success.
     pub(crate) failing_streak: u32,
-    /// The last [`MAX_RESULTS`], oldest first.
+    /// The last ones ([`HealthLog::count`]), oldest first.
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) log: Vec<HealthResult>,
 }
-
-/// Results that are kept.
-pub(crate) const MAX_RESULTS: usize = 5;
-/// Bytes of output that are kept of each.
-pub(crate) const MAX_OUTPUT: usize = 4096;
 
 /// One answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -211,7 +252,7 @@ pub(crate) struct HealthResult {
 impl HealthState {
     /// Takes an answer into account; whether the status is another one now. In the `grace` of the start period failures
     /// don't count.
-    pub(crate) fn take(&mut self, result: HealthResult, retries: u32, grace: bool) -> bool {
+    pub(crate) fn take(&mut self, result: &HealthResult, retries: u32, grace: bool) -> bool {
         let before = self.status;
         if result.exit_code == 0 {
             self.status = HealthStatus::Healthy;
@@ -222,10 +263,14 @@ impl HealthState {
                 self.status = HealthStatus::Unhealthy;
             }
         }
-        self.log.push(result);
-        let surplus = self.log.len().saturating_sub(MAX_RESULTS);
-        self.log.drain(..surplus);
         self.status != before
+    }
+
+    /// Adds to the results, of which so many are kept.
+    pub(crate) fn keep(&mut self, result: HealthResult, count: usize) {
+        self.log.push(result);
+        let surplus = self.log.len().saturating_sub(count);
+        self.log.drain(..surplus);
     }
 }
 
@@ -318,13 +363,14 @@ mod tests {
             (1, false),
             (0, true),
         ] {
-            if state.take(answer(code), 3, grace) {
+            if state.take(&answer(code), 3, grace) {
                 told.push(state.status.as_str());
             }
+            state.keep(answer(code), 5);
         }
         assert_eq!(told, ["healthy", "unhealthy", "healthy"]);
-        assert_eq!(state.log.len(), MAX_RESULTS);
+        assert_eq!(state.log.len(), 5);
         // Once it has been healthy, the start period is no excuse.
-        assert!(state.take(answer(1), 1, true));
+        assert!(state.take(&answer(1), 1, true));
     }
 }

@@ -23,6 +23,9 @@ pub(crate) struct NameOptions {
     /// The image's own /etc/hosts stays as it is.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(crate) no_hosts: bool,
+    /// The image's own /etc/hostname stays as it is.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) no_hostname: bool,
     /// What the hosts file begins with, instead of the usual names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) hosts_file: Option<PathBuf>,

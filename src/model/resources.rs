@@ -1,6 +1,7 @@
 //! Limits and devices of a container, in the units the kernel takes.
 
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// `512m`, `1.5g`, `100`: bytes with a binary suffix, as docker reads them.
@@ -78,6 +79,9 @@ pub(crate) struct Resources {
     pub(crate) blkio_weight: Option<u16>,
     #[serde(skip_serializing_if = "BlockIo::is_default")]
     pub(crate) blkio: BlockIo,
+    /// Files of the group and what is written to them (cgroup v2 only).
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) files: BTreeMap<String, String>,
     /// Microseconds of each real-time period (cgroup v1 only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) cpu_rt_runtime: Option<i64>,

@@ -8,7 +8,7 @@ use crate::model::state::{LiveState, ProcessRef};
 use crate::monitor::frame::Size;
 use crate::monitor::root::{self, Access};
 use crate::monitor::streams::Channels;
-use crate::monitor::{extras, identity, localtime, names, sharing, stdio, trees, volumes};
+use crate::monitor::{accounts, extras, identity, localtime, names, sharing, stdio, trees, volumes};
 use crate::network::publish::Reservation;
 use crate::network::service::Service;
 use crate::network::{self, Reserved, rules};
@@ -201,7 +201,8 @@ fn try_start(
     let ids = config.namespaces.user.as_ref();
     let root = root::mount(store, config, Access::Run(users.as_ref().map(AsFd::as_fd)))?;
     sys::stop_point("root-mounted");
-    let identity = user::identify(root.as_fd(), &config.process.user, &config.process.groups)?;
+    let (config, identity) = accounts::complete(store, config, &user::Files::read(root.as_fd())?)?;
+    let config = &*config;
     let capabilities = capability::from_config(&config.security)?;
     let filter = seccomp::program(&config.security, capabilities)?;
     let (asked_for, mut rules) = device::resolve(&config.devices)?;

@@ -5,7 +5,9 @@ use super::events::health_changed;
 use super::{Monitor, probe};
 use crate::error::Result;
 use crate::model::event::Event;
-use crate::model::health::{HealthCheck, HealthConfig, HealthResult, HealthState, HealthStatus, OnFailure};
+use crate::model::health::{
+    Destination, HealthCheck, HealthConfig, HealthResult, HealthState, HealthStatus, OnFailure,
+};
 use crate::model::time::Timestamp;
 use crate::runtime::cgroup;
 use crate::store::{Durability, Store, file};
@@ -121,13 +123,12 @@ impl Health {
             if startup.successes >= config.successes {
                 self.startup = None;
             }
-            self.state.log.push(result);
-            let surplus = self.state.log.len().saturating_sub(crate::model::health::MAX_RESULTS);
-            self.state.log.drain(..surplus);
+            self.state.keep(result, self.config.log.count);
             return (false, if failed { Verdict::Restart } else { Verdict::Nothing });
         }
         let grace = self.in_grace();
-        let changed = self.state.take(result, self.config.check.retries(), grace);
+        let changed = self.state.take(&result, self.config.check.retries(), grace);
+        self.state.keep(result, self.config.log.count);
         let verdict = match self.config.on_failure {
             _ if !changed || self.state.status != HealthStatus::Unhealthy => Verdict::Nothing,
             OnFailure::None => Verdict::Nothing,
@@ -235,7 +236,12 @@ impl Monitor {
             return;
         };
         let since = Timestamp::now();
-        match probe::launch(&self.store, &self.config.id, argv, check.timeout()) {
+        match probe::launch(
+            &self.store,
+            &self.config.id,
+            argv,
+            (check.timeout(), health.config.log.size),
+        ) {
             Ok(socket) => {
                 self.streams.watch(socket.try_clone().ok());
                 health.running = Some(Running {
@@ -259,6 +265,7 @@ impl Monitor {
         health.plan();
         let waiting = std::mem::take(&mut health.waiting);
         self.save_health();
+        self.log_health(&result);
         if changed {
             self.health_changed();
         }
@@ -283,6 +290,26 @@ impl Monitor {
             sys::stop_point("health-untold");
             self.store
                 .event(&Event::container(health_changed(status), &self.config));
+        }
+    }
+
+    /// Where the results go besides. What can't be written there is no reason to stop asking.
+    fn log_health(&self, result: &HealthResult) {
+        let Some(health) = &self.health else { return };
+        match &health.config.log.destination {
+            Destination::Local => {}
+            Destination::Directory(dir) => {
+                let name = format!("{}-healthcheck.log", self.config.id);
+                let bytes = file::to_json(&health.state).unwrap_or_default();
+                let _ = file::replace(dir, &name, &bytes, Durability::Volatile);
+            }
+            Destination::Events => {
+                let event = Event::container("health_status", &self.config)
+                    .with("health_status", health.status().as_str())
+                    .with("health_exit_code", result.exit_code)
+                    .with("health_log", &result.output);
+                self.store.event(&event);
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! Kill it at any moment: its init dies with it (`Step::DieWithMonitor`), and the next command that meets the container
 //! finds `state.json` with a dead monitor and releases by name what is left (`container/reap.rs`).
 
+mod accounts;
 pub(crate) mod chowned;
 mod client;
 mod cycle;

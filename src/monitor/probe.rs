@@ -7,7 +7,7 @@
 
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
-use crate::model::health::{HealthResult, MAX_OUTPUT};
+use crate::model::health::HealthResult;
 use crate::model::id::ContainerId;
 use crate::model::time::Timestamp;
 use crate::monitor::exec::{ExecSpec, Joined};
@@ -37,16 +37,24 @@ struct ProbeLaunch {
     id: ContainerId,
     argv: Vec<ByteString>,
     timeout: Duration,
+    /// Bytes of output that are kept.
+    room: usize,
 }
 
 /// Starts a check; on the socket comes one report, or the end.
-pub(super) fn launch(store: &Store, id: &ContainerId, argv: Vec<ByteString>, timeout: Duration) -> Result<OwnedFd> {
+pub(super) fn launch(
+    store: &Store,
+    id: &ContainerId,
+    argv: Vec<ByteString>,
+    (timeout, room): (Duration, usize),
+) -> Result<OwnedFd> {
     let message = ProbeLaunch {
         root: store.root().to_owned(),
         run_root: store.run_root().to_owned(),
         id: id.clone(),
         argv,
         timeout,
+        room,
     };
     launch::begin_from_monitor(&format!("{TITLE}{id}"), &message)
 }
@@ -63,7 +71,11 @@ pub(crate) fn main() -> Result<()> {
     super::leave_the_caller();
     let store = Store::open(launch.root.clone(), launch.run_root.clone())?;
     let start = Timestamp::now();
-    let mut output = Output::default();
+    let mut output = Output {
+        bytes: Vec::new(),
+        room: launch.room,
+        more: false,
+    };
     let exit_code = match check(&store, &launch, launcher.socket(), &mut output) {
         Ok(code) => code,
         Err(e) => {
@@ -82,15 +94,16 @@ pub(crate) fn main() -> Result<()> {
 }
 
 /// The first bytes of what a check says.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Output {
     bytes: Vec<u8>,
+    room: usize,
     more: bool,
 }
 
 impl Output {
     fn take(&mut self, bytes: &[u8]) {
-        let room = MAX_OUTPUT - self.bytes.len();
+        let room = self.room.saturating_sub(self.bytes.len());
         self.bytes.extend_from_slice(&bytes[..room.min(bytes.len())]);
         self.more |= bytes.len() > room;
     }
@@ -150,11 +163,11 @@ fn run(
             Ok(0) if joined.is_frozen() => deadline = Instant::now() + launch.timeout,
             Ok(0) => {
                 sys::process::pidfd_signal(init.pidfd.as_fd(), libc::SIGKILL)?;
-                let said = std::mem::take(output);
+                let said = std::mem::take(&mut output.bytes);
                 output.take(format!("Health check exceeded timeout ({:?})", launch.timeout).as_bytes());
-                if !said.bytes.is_empty() {
+                if !said.is_empty() {
                     output.take(b": ");
-                    output.take(&said.bytes);
+                    output.take(&said);
                 }
                 return Ok(-1);
             }

@@ -153,7 +153,7 @@ fn directory(dir: &Path, access: Access<'_>, users: Option<BorrowedFd<'_>>) -> R
     Ok(root)
 }
 
-fn can_not_map(e: std::io::Error) -> Error {
+pub(super) fn can_not_map(e: std::io::Error) -> Error {
     let error = Error::from(e);
     error.with_hint(
         "this kernel, or their filesystem, can't show files to a container as others' (idmapped mounts, Linux 5.19 for \
@@ -170,7 +170,8 @@ pub(super) fn mapped(overlay: &Overlay, own: &Path, users: BorrowedFd<'_>, ids: 
     let inside = || -> Result<OwnedFd> {
         nix::sched::unshare(CloneFlags::CLONE_FS | CloneFlags::CLONE_NEWNS)?;
         sys::mount::make_all_private()?;
-        for dir in overlay.lowers.iter().map(std::path::PathBuf::as_path).chain([own]) {
+        let top = overlay.read_only.then_some(&overlay.upper);
+        for dir in overlay.lowers.iter().chain(top).map(PathBuf::as_path).chain([own]) {
             let said = || format!("map the owners of {}", dir.display());
             let view = sys::mount::clone_tree(CWD, dir, false).with_context(said)?;
             sys::mount::map_owners(view.as_fd(), users, false)

@@ -9,7 +9,7 @@ use crate::model::container::{ContainerConfig, TreeMount};
 use crate::model::driver::Driver;
 use crate::model::idmap::IdMap;
 use crate::model::mount::Source;
-use crate::monitor::root;
+use crate::monitor::{chowned, root};
 use crate::runtime::plan;
 use crate::runtime::rootfs::{self, Links};
 use crate::store::Store;
@@ -30,7 +30,10 @@ pub(super) fn open(
     let place = Place {
         how: store.driver()?.unwrap_or(Driver::Overlay),
         dir: store.run_dir(&config.id),
-        users: users.zip(config.namespaces.user.as_ref()),
+        // Files that have the host's numbers on disk need no view.
+        users: users
+            .zip(config.namespaces.user.as_ref())
+            .filter(|_| !config.namespaces.chowned),
     };
     let one = |tree: &TreeMount| {
         let (mount, directory) = mount(&place, tree).with_context(|| format!("mount on {}", tree.target.display()))?;
@@ -51,8 +54,13 @@ fn images(store: &Store, config: &ContainerConfig) -> Result<Vec<TreeMount>> {
         let Source::Image { image, subpath } = &mount.source else {
             continue;
         };
-        let lowers: Vec<_> = image.layers.iter().map(|layer| store.layer_dir(layer)).collect();
+        let mut lowers: Vec<_> = image.layers.iter().map(|layer| store.layer_dir(layer)).collect();
         let scratch = store.image_scratch(&config.id, trees.len())?;
+        if let Some(ids) = config.namespaces.on_disk() {
+            lowers = chowned::copies(store, &lowers, ids)?;
+            let (user, group) = ids.root()?;
+            std::os::unix::fs::lchown(scratch.join("upper"), Some(user), Some(group))?;
+        }
         trees.push(TreeMount {
             target: mount.target.clone(),
             lowers: match lowers.is_empty() {
@@ -107,7 +115,13 @@ fn mount(place: &Place<'_>, tree: &TreeMount) -> Result<(OwnedFd, bool)> {
     };
     let root = match place.users {
         Some((users, ids)) if place.how == Driver::Overlay => root::mapped(&stack, &tree.scratch, users, ids)?,
-        _ => driver::mount(place.how, &stack)?,
+        users => {
+            let root = driver::mount(place.how, &stack)?;
+            if let Some((users, _)) = users {
+                sys::mount::map_owners(root.as_fd(), users, false).map_err(root::can_not_map)?;
+            }
+            root
+        }
     };
     if tree
         .subpath

@@ -250,6 +250,18 @@ pub(crate) fn remove(store: &Store, network: &Network) -> Result<()> {
             network.name
         )));
     }
+    take_down(store, network)
+}
+
+/// Removes every network, the default one too, and all rules. Nobody may be on them.
+pub(crate) fn remove_all(store: &Store) -> Result<()> {
+    for network in store.networks()? {
+        take_down(store, &network)?;
+    }
+    super::rules::clear(store, super::rules::backend(store))
+}
+
+fn take_down(store: &Store, network: &Network) -> Result<()> {
     let held = store.lock_networks()?;
     let network = store.network(&network.id)?;
     // Until the record is gone nobody gets an address; afterwards nobody does either (`ipam::lease`).

@@ -28,7 +28,7 @@ pub(crate) mod service;
 mod sysctl;
 mod veth;
 
-pub(crate) use create::{NewNetwork, create, default_network, existing_bridge_network, remove};
+pub(crate) use create::{NewNetwork, create, default_network, existing_bridge_network, remove, remove_all};
 pub(crate) use ipam::leases;
 pub(crate) use plan::{keep_aside, subnets};
 pub(crate) use ruleset::Target;

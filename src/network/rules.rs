@@ -71,6 +71,13 @@ pub(crate) fn choose(store: &Store, name: &str) -> Result<()> {
     file::replace(store.root(), "firewall", name.as_bytes(), Durability::Synced)?;
     match before {
         _ if before == backend(store) => Ok(()),
+        _ => clear(store, before),
+    }
+}
+
+/// Takes all away that was written with it.
+pub(crate) fn clear(store: &Store, backend: Backend) -> Result<()> {
+    match backend {
         Backend::Nftables => match open()?.transact(vec![nft::remove_table(&table(store))]) {
             Err(r) if !is_missing(r.errno) => Err(error(&r)),
             _ => Ok(()),

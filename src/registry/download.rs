@@ -28,8 +28,7 @@ pub(crate) fn get(address: &str, access: &Access) -> Result<Download> {
     };
     let client = access.client();
     client.introduce(&url.host);
-    let endpoint =
-        Endpoint::new(client, &url.host, trust, None).with_retries(access.retry.unwrap_or(3), access.notice.clone());
+    let endpoint = Endpoint::new(client, &url.host, trust, None).with_retries(access.limits(3), access.notice.clone());
     let answer = endpoint
         .ask(Call::new(Method::GET, To::Url(&url), &[]))
         .with_context(what)?;

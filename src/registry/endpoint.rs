@@ -5,7 +5,7 @@ use crate::registry::auth::{Auth, refusal};
 use crate::registry::credentials::Credentials;
 use crate::registry::failure::Trouble;
 use crate::registry::http::{Answer, Ask, Client, Method, Payload};
-use crate::registry::retry::{self, Progress, Reason};
+use crate::registry::retry::{self, Limits, Progress, Reason};
 use crate::registry::url::{Url, is_loopback};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -46,7 +46,7 @@ pub(crate) struct Endpoint {
     auth: Auth,
     /// What it turned out to speak.
     https: OnceLock<bool>,
-    pub(crate) attempts: u32,
+    pub(crate) limits: Limits,
     notice: Option<Notice>,
     /// It has refused something in a way that today's registries need not.
     strange: AtomicBool,
@@ -125,15 +125,18 @@ impl Endpoint {
             trust,
             auth: Auth::new(credentials),
             https: OnceLock::new(),
-            attempts: 5,
+            limits: Limits {
+                attempts: 5,
+                delay: None,
+            },
             notice: None,
             strange: AtomicBool::new(false),
         }
     }
 
     #[must_use]
-    pub(crate) fn with_retries(mut self, attempts: u32, notice: Option<Notice>) -> Endpoint {
-        self.attempts = attempts;
+    pub(crate) fn with_retries(mut self, limits: Limits, notice: Option<Notice>) -> Endpoint {
+        self.limits = limits;
         self.notice = notice;
         self
     }
@@ -193,7 +196,7 @@ impl Endpoint {
 
     /// Waits as long as the trouble asks for; whether to try again.
     pub(crate) fn pause(&self, trouble: &Trouble, progress: Progress) -> bool {
-        let Some(delay) = retry::delay(trouble.reason, progress, self.attempts) else {
+        let Some(delay) = retry::delay(trouble.reason, progress, self.limits) else {
             return false;
         };
         if delay > Duration::ZERO {

@@ -77,7 +77,7 @@ impl Logins {
         };
         let client = access.client();
         client.introduce(host);
-        Endpoint::new(client, host, trust, credentials.cloned()).with_retries(2, access.notice.clone())
+        Endpoint::new(client, host, trust, credentials.cloned()).with_retries(access.limits(2), access.notice.clone())
     }
 
     /// Whether it is an index of 2013, where accounts are made: there an address is asked for.

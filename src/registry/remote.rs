@@ -7,6 +7,7 @@ use crate::registry::config::{Config, Source, check_policy, home};
 use crate::registry::credentials::{Credentials, Keyring};
 use crate::registry::endpoint::{Endpoint, Notice, Trust};
 use crate::registry::http::{Client, Passing};
+use crate::registry::retry::Limits;
 use crate::registry::url::is_loopback;
 use crate::registry::v1::{self, Spoken};
 use crate::registry::v2::blob::BlobReader;
@@ -15,6 +16,7 @@ use crate::registry::{tls, v2};
 use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Docker Hub's registry, which has another name than its images.
 pub(crate) const HUB_API: &str = "registry-1.docker.io";
@@ -32,9 +34,13 @@ pub(crate) struct Access {
     pub(crate) cert_dir: Option<PathBuf>,
     /// Attempts without progress.
     pub(crate) retry: Option<u32>,
+    /// Time between two of them.
+    pub(crate) retry_delay: Option<Duration>,
     /// Is told of delays and of mirrors that failed.
     pub(crate) notice: Option<Notice>,
 }
+
+const ATTEMPTS: u32 = 5;
 
 /// What for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,11 +306,19 @@ impl Opener {
             other => other,
         };
         let endpoint = Endpoint::new(self.client.clone(), host, trust, None);
-        endpoint.with_retries(self.access.retry.unwrap_or(5), self.access.notice.clone())
+        endpoint.with_retries(self.access.limits(ATTEMPTS), self.access.notice.clone())
     }
 }
 
 impl Access {
+    /// `attempts` if nothing is said.
+    pub(crate) fn limits(&self, attempts: u32) -> Limits {
+        Limits {
+            attempts: self.retry.unwrap_or(attempts),
+            delay: self.retry_delay,
+        }
+    }
+
     /// Without what was given for one registry: credentials and client certificates.
     pub(crate) fn for_another(&self) -> Access {
         Access {
@@ -340,11 +354,11 @@ impl Access {
             client.introduce(host);
         }
         let endpoint = Endpoint::new(client.clone(), host, trust, credentials);
-        let attempts = match source.mirror {
+        let mut limits = self.limits(ATTEMPTS);
+        if source.mirror {
             // There is another place to ask.
-            true => 1,
-            false => self.retry.unwrap_or(5),
-        };
-        Ok(endpoint.with_retries(attempts, self.notice.clone()))
+            limits.attempts = 1;
+        }
+        Ok(endpoint.with_retries(limits, self.notice.clone()))
     }
 }

@@ -29,12 +29,21 @@ pub(crate) struct Progress {
 /// The longest a server may make us wait: hours are for people to decide.
 const LONGEST: u64 = 300;
 
+/// How often to try, and how long to wait before each; a time that grows by itself if it is not said.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) attempts: u32,
+    pub(crate) delay: Option<Duration>,
+}
+
 /// How long to wait before the next attempt; `None` to give up.
-pub(crate) fn delay(reason: Reason, progress: Progress, attempts: u32) -> Option<Duration> {
-    if progress.failures >= attempts {
+pub(crate) fn delay(reason: Reason, progress: Progress, limits: Limits) -> Option<Duration> {
+    if progress.failures >= limits.attempts {
         return None;
     }
-    let growing = Duration::from_millis(500 << progress.failures.min(5));
+    let growing = limits
+        .delay
+        .unwrap_or_else(|| Duration::from_millis(500 << progress.failures.min(5)));
     match reason {
         Reason::Fatal => None,
         // A wrong name or a machine without a network should say so at once.
@@ -92,8 +101,23 @@ mod tests {
             (busy(None), none, Some(500)),
             (busy(Some(1)), after(5), None),
         ] {
-            let got = delay(reason, progress, 5).map(|d| d.as_millis());
+            let mut limits = Limits {
+                attempts: 5,
+                delay: None,
+            };
+            let got = delay(reason, progress, limits).map(|d| d.as_millis());
             assert_eq!(got, want, "{reason:?} {progress:?}");
+            // What is asked for takes the place of what grows, and of nothing else.
+            limits.delay = Some(Duration::from_millis(3));
+            let got = delay(reason, progress, limits).map(|d| d.as_millis());
+            let fixed = want.map(|want| {
+                if want % 500 == 0 && want != 0 && want != 7000 {
+                    3
+                } else {
+                    want
+                }
+            });
+            assert_eq!(got, fixed, "{reason:?} {progress:?}");
         }
     }
 

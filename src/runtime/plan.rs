@@ -459,7 +459,7 @@ fn notification_socket(plan: &mut Plan, facts: &Facts) {
 fn identity_files(plan: &mut Plan, config: &ContainerConfig, facts: &Facts) {
     let localtime = config.timezone.is_some().then_some("localtime");
     for name in ["resolv.conf", "hostname", "hosts"].into_iter().chain(localtime) {
-        if name == "hosts" && config.names.no_hosts {
+        if (name == "hosts" && config.names.no_hosts) || (name == "hostname" && config.names.no_hostname) {
             continue;
         }
         let what = What::Path {
@@ -517,7 +517,7 @@ fn volume(plan: &mut Plan, mount: &Mount, source: Option<&VolumeSource>, ids: Op
 pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>, ids: Option<&IdMap>) -> Result<(What, Node)> {
     Ok(match (&mount.source, source) {
         (Source::Tmpfs { size, mode, options }, _) => {
-            let mut options = options.clone();
+            let mut options: Vec<String> = options.iter().map(|o| outside(o, ids)).collect::<Result<_>>()?;
             let unset = |o: &String| !options.iter().any(|set| set.starts_with(&o[..4]));
             let owners: Vec<_> = owner(ids).filter(unset).collect();
             options.extend(owners);
@@ -540,6 +540,22 @@ pub(crate) fn of_volume(mount: &Mount, source: Option<&VolumeSource>, ids: Optio
         (Source::Image { .. }, _) | (_, None) => {
             return Err(Error::other(format!("mount on {}: no source", mount.target.display())));
         }
+    })
+}
+
+/// An option that names a user or group of the container, as the host counts them.
+fn outside(option: &str, ids: Option<&IdMap>) -> Result<String> {
+    let (Some(ids), Some((name @ ("uid" | "gid"), number))) = (ids, option.split_once('=')) else {
+        return Ok(option.to_owned());
+    };
+    let id = number.parse().ok().and_then(|id| match name {
+        "uid" => ids.outside_user(id),
+        _ => ids.outside_group(id),
+    });
+    id.map(|id| format!("{name}={id}")).ok_or_else(|| {
+        Error::usage(format!(
+            "tmpfs option {option} is not of the container's user namespace"
+        ))
     })
 }
 

@@ -51,6 +51,7 @@ fn config() -> ContainerConfig {
         auto_remove: false,
         init: false,
         init_path: None,
+        accounts: Default::default(),
         expose: Default::default(),
         publish: Vec::new(),
         publish_all: false,

@@ -27,16 +27,43 @@ const ID_LIMIT: u32 = i32::MAX as u32;
 
 /// Resolves `spec` (empty: root) inside the container's root, and the further `groups`.
 pub(crate) fn identify(root: BorrowedFd<'_>, spec: &str, groups: &[String]) -> Result<Identity> {
-    let passwd = read(root, "etc/passwd").context("read /etc/passwd of the container")?;
-    let group = read(root, "etc/group").context("read /etc/group of the container")?;
-    let mut identity = resolve(spec, &passwd, &group)?;
-    for wanted in groups {
-        let gid = find_group(wanted, &group)?;
-        if !identity.groups.contains(&gid) {
-            identity.groups.push(gid);
-        }
+    Files::read(root)?.identify(spec, groups)
+}
+
+/// The container's own /etc/passwd and /etc/group; empty if it has none.
+#[derive(Debug, Default)]
+pub(crate) struct Files {
+    pub(crate) passwd: Vec<u8>,
+    pub(crate) group: Vec<u8>,
+}
+
+impl Files {
+    pub(crate) fn read(root: BorrowedFd<'_>) -> Result<Files> {
+        Ok(Files {
+            passwd: read(root, "etc/passwd").context("read /etc/passwd of the container")?,
+            group: read(root, "etc/group").context("read /etc/group of the container")?,
+        })
     }
-    Ok(identity)
+
+    pub(crate) fn identify(&self, spec: &str, groups: &[String]) -> Result<Identity> {
+        let (passwd, group) = (&self.passwd, &self.group);
+        let mut identity = resolve(spec, passwd, group)?;
+        for wanted in groups {
+            let gid = find_group(wanted, group)?;
+            if !identity.groups.contains(&gid) {
+                identity.groups.push(gid);
+            }
+        }
+        Ok(identity)
+    }
+
+    pub(crate) fn has_user(&self, uid: u32) -> bool {
+        find_user(&uid.to_string(), &self.passwd).is_some()
+    }
+
+    pub(crate) fn has_group(&self, gid: u32) -> bool {
+        fields(&self.group).any(|f| f.get(2).and_then(|n| number(n)) == Some(gid))
+    }
 }
 
 fn read(root: BorrowedFd<'_>, path: &str) -> Result<Vec<u8>> {

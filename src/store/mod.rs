@@ -26,8 +26,8 @@
 //!   secrets/<id>.json, .data      what containers are told in secret
 //!   mount-points/                 the lowest layer of every container: what the engine mounts on
 //!   memos/<hex>                   digests of a build context's files, by their inodes and times
-//!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned; with a
-//!                                 file `claim`: what a running transfer needs
+//!   staging/<random>              half-made or half-removed, flocked by its maker; unlocked means abandoned
+//!   staging/<random>.claim        what a running transfer needs (claims.rs)
 //! /run/barge/mounts/<image id>/   images that a person has mounted
 //! /run/barge/<id>/                the run directory (tmpfs): state.json  attach.sock  hosts …
 //! /run/barge/leases/<network>/    <address> (the container that has it)  next  lock
@@ -71,6 +71,7 @@ mod staging;
 mod step_locks;
 mod tags;
 mod volumes;
+mod wipe;
 
 pub(crate) use cache::{CachedStep, FinishedStep, Inputs, StepKey, StepParent, StepRecord, finished as mark_finished};
 pub(crate) use cache_mounts::{CacheMount, CacheMountEntry, Wanted as CacheMountWanted};

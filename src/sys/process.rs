@@ -6,6 +6,7 @@ use rustix::process::{Pid, PidfdFlags, WaitId, WaitIdOptions};
 use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 
 /// How a child ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,9 +27,13 @@ pub(crate) fn pidfd_open(pid: i32) -> io::Result<Option<OwnedFd>> {
 
 /// Changes with every boot: what was running under another one is not running now (random(4)).
 pub(crate) fn boot_id() -> io::Result<String> {
-    Ok(std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?
-        .trim_end()
-        .to_owned())
+    // A listing asks for each container.
+    static KNOWN: OnceLock<String> = OnceLock::new();
+    if let Some(id) = KNOWN.get() {
+        return Ok(id.clone());
+    }
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
+    Ok(KNOWN.get_or_init(|| text.trim_end().to_owned()).clone())
 }
 
 /// Until it is dropped, this process's mode mask is another one (umask(2)).

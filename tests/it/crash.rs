@@ -109,6 +109,9 @@ pub const COPY_POINTS: &[&str] = &["image-copied", "copy-placed"];
 /// Those of the layers' copies for a container's users (`chowned.rs`).
 pub const CHOWNED_POINTS: &[&str] = &["layers-chowned", "chowned-placed"];
 
+/// Of a reset.
+const RESET_POINTS: &[&str] = &["store-wiped"];
+
 /// Those on its way out.
 const REMOVAL_POINTS: &[&str] = &["untagged", "image-forgotten"];
 
@@ -435,6 +438,19 @@ fn every_change_is_told_once_whoever_is_killed() {
 
 #[test]
 #[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_reset_killed_and_done_again() {
+    for point in RESET_POINTS {
+        let host = Host::new();
+        host.detached("x1", "-v data:/data", "block");
+        killed(&host, point, "system reset -f");
+        assert_eq!(host.text("ps -aq"), "", "{point}");
+        host.run("system reset -f").ok();
+        assert_eq!(host.text("volume ls -q"), "", "{point}");
+    }
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
 fn checks_and_secrets_killed_anywhere() {
     for point in OTHER_POINTS {
         let host = Host::busybox();
@@ -553,4 +569,24 @@ fn told(host: &Host, event: &str) -> usize {
         .run(["events", "--no-stream", "--format", "{{.Type}} {{.Action}}"])
         .ok();
     all.lines().iter().filter(|line| *line == event).count()
+}
+
+#[test]
+#[cfg_attr(not(feature = "stop-points"), ignore = "needs --features stop-points")]
+fn a_creation_killed_between_its_volumes() {
+    let host = Host::new();
+    for point in CREATE_POINTS {
+        killed(
+            &host,
+            point,
+            "create --name c -v one:/one -v two:/two tiny /tiny exit 3",
+        );
+        assert_eq!(host.text("volume ls -q"), "one", "{point}");
+        // The start makes the other.
+        host.run("start -a c").fails(3);
+        assert_eq!(host.text("volume ls -q"), "one\ntwo", "{point}");
+        host.text("rm c");
+        host.text("volume rm one two");
+        sound(&host, point, "c");
+    }
 }

@@ -341,3 +341,219 @@ fn what_templates_make_of_nothing() {
         .fails(125)
         .says(&["invalid filter 'name=['"]);
 }
+
+#[test]
+fn names_for_a_user_that_the_image_has_none_for() {
+    let host = Host::busybox();
+    let files = "grep -h 1234 /etc/passwd /etc/group; echo $HOME";
+    for (flags, want) in [
+        ("", "/"),
+        (
+            "--passwd",
+            "1234:*:1234:1234:container user:/w:/bin/sh\n1234:x:1234:1234\n/w",
+        ),
+        (
+            "--passwd-entry $USERNAME-x:*:$UID:$GID:$NAME:/h:/bin/ash --group-entry g$GROUPNAME:x:$GID:",
+            "1234-x:*:1234:1234:container user:/h:/bin/ash\ng1234:x:1234:\n/h",
+        ),
+    ] {
+        let mut words = vec!["run", "--rm", "-u", "1234:1234", "-w", "/w"];
+        words.extend(flags.split_whitespace());
+        words.extend(["busybox", "sh", "-c", files]);
+        let said = host.run(words);
+        assert_eq!(said.text(), want, "{flags}: {}", said.err());
+    }
+    // The image's own name for it stays, and without --user there is nothing to name.
+    assert_eq!(host.text("run --rm --passwd -u root busybox grep -c : /etc/passwd"), {
+        host.text("run --rm busybox grep -c : /etc/passwd")
+    });
+    host.run(["run", "--rm", "--passwd-entry", "x:y", "busybox", "true"])
+        .fails(125)
+        .says(&["--passwd-entry", "7 fields"]);
+    host.run(["create", "--passwd=false", "--group-entry", "a:x:1:", "busybox"])
+        .fails(125)
+        .says(&["--passwd=false"]);
+}
+
+#[test]
+fn what_comes_with_the_image() {
+    let host = Host::busybox();
+    let words = [
+        "import",
+        "-c",
+        "VOLUME /data",
+        "-c",
+        "ENV PATH=/bin NAME=of-image",
+        "-c",
+        "CMD true",
+        "-",
+        "with-volume",
+    ];
+    host.barge(words).stdin(&crate::support::busybox_tar()).run().ok();
+    let kinds = |flags: &str| {
+        let id = host.text(format!("create {flags} with-volume"));
+        let kinds = host.text([
+            "inspect",
+            "-f",
+            "{{range .Mounts}}{{.Type}} {{.Destination}}{{end}}",
+            &id,
+        ]);
+        host.text(["rm", "-v", &id]);
+        kinds
+    };
+    for (mode, want) in [
+        ("", "volume /data"),
+        ("--image-volume bind", "volume /data"),
+        ("--image-volume anonymous", "volume /data"),
+        ("--image-volume tmpfs", "tmpfs /data"),
+        ("--image-volume ignore", ""),
+        ("--image-volume ignore -v named:/data", "volume /data"),
+    ] {
+        assert_eq!(kinds(mode), want, "{mode}");
+    }
+    host.run("create --image-volume odd with-volume")
+        .fails(125)
+        .says(&["--image-volume"]);
+    assert_eq!(
+        host.text("run --rm --image-volume tmpfs with-volume sh -c 'true'")
+            .len(),
+        0
+    );
+    let env = [
+        "run",
+        "--rm",
+        "--env-merge",
+        "NAME=${NAME}-more",
+        "--env-merge",
+        "X=$PATH",
+        "with-volume",
+        "sh",
+        "-c",
+        "echo $NAME $X",
+    ];
+    assert_eq!(host.text(env), "of-image-more /bin");
+    // The image goes with the container, unless somebody else needs it.
+    host.run("run --rmi -d with-volume true")
+        .fails(125)
+        .says(&["--rmi and --detach"]);
+    host.run("run --rmi --restart always with-volume true")
+        .fails(125)
+        .says(&["--restart"]);
+    host.run("create --name other with-volume").ok();
+    host.run("run --rmi with-volume sh -c false").fails(1);
+    assert_eq!(host.text("ps -aq --filter name=other").lines().count(), 1);
+    host.run("image exists with-volume").ok();
+    host.text("rm -v other");
+    host.run("run --rmi with-volume true").ok();
+    host.run("image exists with-volume").fails(1);
+    host.text("volume rm named");
+}
+
+#[test]
+fn small_flags_of_podman() {
+    let host = Host::busybox();
+    let name = [
+        "run",
+        "--rm",
+        "-h",
+        "web",
+        "busybox",
+        "sh",
+        "-c",
+        "cat /etc/hostname; hostname",
+    ];
+    assert_eq!(host.text(name), "web\nweb");
+    let name = [
+        "run",
+        "--rm",
+        "--no-hostname",
+        "-h",
+        "web",
+        "busybox",
+        "sh",
+        "-c",
+        "cat /etc/hostname; hostname",
+    ];
+    assert_eq!(host.run(name).text(), "web");
+    host.run("run --rm --runtime runc busybox true")
+        .fails(125)
+        .says(&["invalid runtime name: runc"]);
+    host.run("run --rm --runtime barge busybox true").ok();
+    host.run("run --rm --cgroup-conf memory busybox true")
+        .fails(125)
+        .says(&["--cgroup-conf"]);
+    let conf = host.run("run --rm --cgroup-conf memory.none=1 busybox true");
+    conf.fails(125).says(&["--cgroup-conf: set memory.none to 1"]);
+    host.run("pull --retry-delay soon busybox")
+        .fails(125)
+        .says(&["--retry-delay"]);
+    // By its cidfile.
+    let file = host.scratch().join("cid");
+    let file = file.display().to_string();
+    host.run(["run", "-d", "--cidfile", &file, "busybox", "sleep", "1000"])
+        .ok();
+    assert_eq!(host.text(["exec", "--cidfile", &file, "echo", "-n", "x"]), "x");
+    host.run(["exec", "--cidfile", &file]).fails(125);
+    host.run(["exec", "--cidfile", "/none", "true"])
+        .fails(125)
+        .says(&["--cidfile /none"]);
+}
+
+#[test]
+fn results_of_checks_elsewhere() {
+    let host = Host::busybox();
+    let dir = host.scratch().display().to_string();
+    host.run([
+        "run",
+        "-d",
+        "--name",
+        "c",
+        "--health-cmd",
+        "echo 0123456789",
+        "--health-interval",
+        "50ms",
+        "--health-log-destination",
+        &dir,
+        "--health-max-log-count",
+        "2",
+        "--health-max-log-size",
+        "4",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    for _ in 0..3 {
+        host.run("healthcheck run c").ok();
+    }
+    let log = host.text([
+        "inspect",
+        "-f",
+        "{{len .State.Health.Log}} {{(index .State.Health.Log 0).Output}}",
+        "c",
+    ]);
+    assert_eq!(log, "2 0123...");
+    let file = host.scratch().join(format!("{}-healthcheck.log", host.id("c")));
+    assert!(std::fs::read_to_string(file).unwrap().contains("0123..."));
+    host.run([
+        "run",
+        "-d",
+        "--name",
+        "e",
+        "--health-cmd",
+        "echo told",
+        "--health-log-destination",
+        "events_logger",
+        "busybox",
+        "sleep",
+        "1000",
+    ])
+    .ok();
+    host.run("healthcheck run e").ok();
+    let events = host.text(["events", "--no-stream", "--since", "1m", "--format", "{{json .}}"]);
+    assert!(
+        events.lines().any(|e| e.contains("health_log") && e.contains("told")),
+        "{events}"
+    );
+    host.text("rm -f c e");
+}

@@ -178,3 +178,48 @@ fn prune_and_import_and_run_at_once() {
     host.text("image prune -a -f");
     assert_eq!(fs::read_dir(host.root.join("layers")).unwrap().count(), 0);
 }
+
+/// A store with something of everything in it.
+fn everything(host: &Host) {
+    let context = host.scratch();
+    fs::write(context.join("Dockerfile"), "FROM tiny\nCOPY Dockerfile /x\n").unwrap();
+    host.run(["build", "-q", "-t", "made", context.to_str().unwrap()]).ok();
+    host.text("network create lan");
+    host.barge("secret create word -").stdin(b"x").run().ok();
+    host.detached("web", "-p 127.0.0.1::80 -v data:/data --network lan", "block");
+    host.detached("job", "--restart always --rm=false", "block");
+    host.text("create --name still tiny");
+    host.text("mount still");
+    host.text("image mount made");
+}
+
+#[test]
+fn a_reset_leaves_nothing() {
+    let host = Host::new();
+    everything(&host);
+    let monitors = [host.monitor_pid("web"), host.monitor_pid("job")];
+    let refused = host.barge("system reset").stdin(b"n\n").run().ok();
+    assert!(refused.text().contains("all containers"), "{}", refused.text());
+    assert_eq!(host.run("ps -aq").ok().lines().len(), 3);
+    host.run("system reset -f").ok();
+    assert!(monitors.iter().all(|pid| !crate::support::alive(*pid)));
+    let left = |dir: &std::path::Path| -> Vec<_> {
+        let mut names: Vec<_> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(left(&host.root), ["lock", "tags.lock"]);
+    assert_eq!(left(&host.run_root), ["networks.lock"]);
+    let links = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+    let suffix = host.instance.trim_start_matches("barge-");
+    assert!(!links.contains(suffix), "{links}");
+    let tables = std::process::Command::new("nft")
+        .args(["list", "tables"])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
+    // And it is an engine as any new one.
+    host.import("tiny", &crate::support::tiny_tar());
+    host.text("run --rm tiny /true");
+    host.run("system reset --force").ok();
+}

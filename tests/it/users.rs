@@ -271,3 +271,27 @@ fn a_directory_of_the_host_is_the_root() {
     host.text("rm plain over");
     assert!(dir.join("made").exists());
 }
+
+#[test]
+fn images_and_memory_as_mounts() {
+    let host = Host::busybox();
+    let files = crate::support::Tar::new()
+        .dir("d", 0o755)
+        .owned("d/f", 0o600, (7, 8), b"x");
+    host.import("files", &files.bytes());
+    let look = "stat -c %u:%g /m/d /m/d/f; touch /m/new 2>&1; stat -c %u /m/new";
+    let run = |flags: &str| {
+        let mut words = vec!["run", "--rm", "--userns", "auto"];
+        words.extend(flags.split_whitespace());
+        words.extend(["busybox", "sh", "-c", look]);
+        host.run(words).text()
+    };
+    assert_eq!(run("--mount type=image,src=files,dst=/m,rw"), "0:0\n7:8\n0");
+    let said = run("--mount type=image,src=files,dst=/m");
+    assert!(said.starts_with("0:0\n7:8\n") && said.contains("Read-only"), "{said}");
+    let owner = "run --rm --userns auto --tmpfs /t:uid=5,gid=6 busybox stat -c %u:%g /t";
+    assert_eq!(host.text(owner), "5:6");
+    host.run("run --rm --userns auto:size=100 --tmpfs /t:uid=500 busybox true")
+        .fails(125)
+        .says(&["uid=500 is not of the container's user namespace"]);
+}

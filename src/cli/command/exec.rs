@@ -7,8 +7,15 @@ use crate::cli::environment::environment;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::exec::{ExecArgs, exec};
-use crate::error::Result;
+use crate::error::{Context as _, Error, Result};
+use crate::model::bytes::ByteString;
 use clap::{ArgMatches, Command};
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+/// Of an id or a name, with white space around it.
+const LONGEST_ID: u64 = 1024;
 
 pub(super) const SPEC: Spec = Spec {
     name: "exec",
@@ -30,6 +37,11 @@ pub(super) const SPEC: Spec = Spec {
 
 fn define(command: Command) -> Command {
     command
+        .arg(bytes(
+            "cidfile",
+            "FILE",
+            "Read the container's id from this file; what comes then is the command",
+        ))
         .arg(flag("detach", "Run in the background").short('d'))
         .arg(detach_keys())
         .arg(
@@ -50,7 +62,7 @@ fn define(command: Command) -> Command {
         .arg(word("CONTAINER", "Name or id"))
         .arg(
             rest("COMMAND", "The program and its arguments")
-                .required(true)
+                .required_unless_present("cidfile")
                 .num_args(1..),
         )
 }
@@ -58,8 +70,17 @@ fn define(command: Command) -> Command {
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut env = environment(m.raws("env-file"), m.raws("env"), |name| std::env::var_os(name))?;
     env.retain(|pair| pair.split_env().1.is_some());
+    let first = m.text("CONTAINER").unwrap_or_default();
+    let mut argv: Vec<ByteString> = m.raws("COMMAND").map(|w| w.to_owned().into()).collect();
+    let container = match m.raw("cidfile") {
+        Some(file) => {
+            argv.insert(0, first.into());
+            id_in(Path::new(file))?
+        }
+        None => first.to_owned(),
+    };
     let args = ExecArgs {
-        argv: m.raws("COMMAND").map(|w| w.to_owned().into()).collect(),
+        argv,
         detach: m.on("detach"),
         interactive: m.on("interactive"),
         tty: m.on("tty"),
@@ -71,6 +92,18 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     };
     let passed = preserved(m)?;
     let store = session.store()?;
-    let id = store.resolve_container(m.text("CONTAINER").unwrap_or_default())?;
+    let id = store.resolve_container(&container)?;
     exec(&store, &id, &args, &passed)
+}
+
+/// What `run --cidfile` has written.
+fn id_in(file: &Path) -> Result<String> {
+    let said = || format!("--cidfile {}", file.display());
+    let mut text = String::new();
+    let opened = File::open(file).with_context(said)?;
+    opened.take(LONGEST_ID).read_to_string(&mut text).with_context(said)?;
+    match text.trim() {
+        "" => Err(Error::usage(format!("{}: it is empty", said()))),
+        id => Ok(id.to_owned()),
+    }
 }

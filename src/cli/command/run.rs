@@ -6,9 +6,14 @@ use crate::cli::fetch;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Codes, Spec};
 use crate::container::attach::{DetachKeys, End, Options};
+use crate::container::config::RunArgs;
 use crate::container::start;
-use crate::error::{Error, Result};
-use crate::model::container::{LogDriver, Streams};
+use crate::container::status::status;
+use crate::error::{Error, Kind, Result};
+use crate::image;
+use crate::model::container::{LogDriver, RestartPolicy, Streams};
+use crate::model::state::Status;
+use crate::store::Store;
 use clap::{Arg, ArgMatches, Command};
 use std::io::IsTerminal as _;
 use std::os::fd::OwnedFd;
@@ -43,7 +48,11 @@ fn define(command: Command) -> Command {
         .arg(flag("detach", "Run in the background and print the new container's id").short('d'))
         .arg(detach_keys())
         .arg(sig_proxy())
-        .arg(preserve_fds());
+        .arg(preserve_fds())
+        .arg(flag(
+            "rmi",
+            "Remove the image, too, when the container ends, unless another uses it; includes --rm",
+        ));
     fetch::define(flags::define(command))
 }
 
@@ -97,6 +106,9 @@ pub(super) fn preserved(m: &ArgMatches) -> Result<Vec<OwnedFd>> {
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let detach = m.on("detach");
     let mut args = flags::run_args(m, detach)?;
+    if m.on("rmi") {
+        with_rmi(&mut args, detach)?;
+    }
     args.command_line = std::env::args_os().map(Into::into).collect();
     session.complete(&mut args);
     let detach_keys = keys_of(m)?;
@@ -132,5 +144,37 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         // Nothing of the program is shown, so its id is what there is to say (F121).
         session.console.line(config.id.as_str())?;
     }
+    if m.on("rmi") && matches!(end, End::Exited(_)) {
+        remove_image(&store, &args.image, session);
+    }
     Ok(code_of(end))
+}
+
+/// The container's image goes after it, by this command.
+fn with_rmi(args: &mut RunArgs, detach: bool) -> Result<()> {
+    let conflict = |with| Err(Error::usage(format!("Conflicting options: --rmi and {with}")));
+    match () {
+        () if detach => conflict("--detach"),
+        () if !args.root.is_default() => conflict("--rootfs"),
+        () if args.restart != RestartPolicy::No => conflict("--restart"),
+        () => {
+            args.auto_remove = true;
+            Ok(())
+        }
+    }
+}
+
+/// One that somebody else needs stays; the program's exit code is the command's either way.
+fn remove_image(store: &Store, image: &str, session: &Session) {
+    let options = image::removal::Options {
+        force: false,
+        parents: true,
+    };
+    let runs = |id: &_| matches!(status(store, id), Status::Running(_));
+    let removed =
+        image::remove::remove(store, image, options, &runs).and_then(|removal| image::remove::delete(vec![removal]));
+    match removed {
+        Err(e) if !matches!(e.kind(), Kind::Conflict | Kind::NotFound) => session.console.error(&e),
+        _ => {}
+    }
 }

@@ -85,7 +85,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         if chosen.is_empty() && !named.is_empty() {
             return Ok(0);
         }
-        let readings = read(&store, &chosen)?;
+        let readings = read(&chosen)?;
         let rows: Vec<_> = readings
             .iter()
             .map(|reading| Shown {

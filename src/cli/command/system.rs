@@ -36,6 +36,7 @@ pub(super) const SPEC: Spec = Spec {
         DF,
         info::SPEC.under_noun("info"),
         PRUNE,
+        super::reset::SPEC,
         super::boot::START,
         super::boot::STOP,
     ]),

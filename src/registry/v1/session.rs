@@ -147,7 +147,7 @@ impl Repository<'_> {
                 let mut named = self.opener.named(&host, &self.index.host);
                 if several {
                     // There is another one to ask.
-                    named.attempts = named.attempts.min(1);
+                    named.limits.attempts = named.limits.attempts.min(1);
                 }
                 site = Site {
                     endpoint: Arc::new(named),

@@ -90,6 +90,7 @@ impl Cgroup {
             }
         }
         self.fill_cpuset(resources)?;
+        self.write_files(resources)?;
         if let Some(rules) = devices {
             self.device_filter = self.filter_devices(rules, warnings)?;
         }
@@ -132,6 +133,27 @@ impl Cgroup {
             }
         }
         Ok(false)
+    }
+
+    /// What was asked for by the name of its file has to be there.
+    fn write_files(&self, resources: &Resources) -> Result<()> {
+        let group = self.groups.iter().find(|group| group.version == Version::V2);
+        for (name, value) in &resources.files {
+            let written = match group {
+                Some(group) => file::write(CWD, group.path.join(name), value.as_bytes()),
+                None => Err(Errno::NOENT),
+            };
+            written
+                .map_err(|e| {
+                    let error = Error::from(e);
+                    match e {
+                        Errno::NOENT => error.with_hint("there is no such file in the container's group of cgroup v2"),
+                        _ => error,
+                    }
+                })
+                .with_context(|| format!("--cgroup-conf: set {name} to {value}"))?;
+        }
+        Ok(())
     }
 
     /// A v1 cpuset starts empty, and an empty one takes no process: what no limit sets comes from the root's.

@@ -1,9 +1,10 @@
 //! Reading and writing the control files of a group.
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{Dir, Mode, OFlags};
+use rustix::fs::{CWD, Dir, Mode, OFlags};
 use rustix::io::{Errno, Result};
 use rustix::path::Arg;
+use std::path::Path;
 
 /// The whole of a control file.
 pub(crate) fn read(dir: impl AsFd, name: impl Arg) -> Result<Vec<u8>> {
@@ -23,6 +24,21 @@ pub(crate) fn read(dir: impl AsFd, name: impl Arg) -> Result<Vec<u8>> {
     }
     text.truncate(len);
     Ok(text)
+}
+
+/// The whole of a control file that is one record, as all but lists are: the kernel gives it at once if there is room
+/// (`single_open` in fs/seq_file.c), and need not be asked for its end.
+pub(crate) fn read_record(path: &Path) -> Result<Vec<u8>> {
+    let file = rustix::fs::openat(CWD, path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    let mut text = vec![0; 4096];
+    let length = rustix::io::retry_on_intr(|| rustix::io::read(&file, &mut text))?;
+    match length < text.len() {
+        true => {
+            text.truncate(length);
+            Ok(text)
+        }
+        false => read(CWD, path),
+    }
 }
 
 pub(crate) fn open_to_write(dir: impl AsFd, name: impl Arg) -> Result<OwnedFd> {

@@ -38,11 +38,11 @@ pub(crate) fn thaw(paths: &[PathBuf]) -> Result<()> {
 /// Whether the container stands still, or is about to.
 pub(crate) fn is_frozen(paths: &[PathBuf]) -> bool {
     for path in paths {
-        if let Ok(text) = file::read(CWD, path.join("cgroup.freeze")) {
+        if let Ok(text) = file::read_record(&path.join("cgroup.freeze")) {
             return text.trim_ascii() == b"1";
         }
     }
-    let state = |path: &PathBuf| file::read(CWD, path.join("freezer.state")).ok();
+    let state = |path: &PathBuf| file::read_record(&path.join("freezer.state")).ok();
     paths
         .iter()
         .find_map(state)

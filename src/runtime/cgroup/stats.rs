@@ -1,10 +1,8 @@
 //! What a container uses, as its control groups count it.
 
 use crate::runtime::cgroup::file;
-use crate::runtime::cgroup::host::{Host, Version};
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::CWD;
-use std::path::PathBuf;
+use crate::runtime::cgroup::host::{Controller, Controllers, Host, Version};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// A reading; what no controller counts is 0.
@@ -26,43 +24,49 @@ pub(crate) struct Stats {
 /// Reads the groups at `paths`.
 pub(crate) fn stats(host: &Host, paths: &[PathBuf]) -> Stats {
     let mut stats = Stats::default();
+    let mut unified = None;
     for hierarchy in &host.hierarchies {
-        let Some(dir) = paths
-            .iter()
-            .find(|p| p.starts_with(&hierarchy.mount))
-            .and_then(|p| file::open_dir(CWD, p).ok())
-        else {
+        let Some(dir) = paths.iter().find(|p| p.starts_with(&hierarchy.mount)) else {
             continue;
         };
+        unified = unified.or((hierarchy.version == Version::V2).then_some(dir));
         match hierarchy.version {
-            Version::V2 => stats.add_v2(&dir),
+            Version::V2 => stats.add_v2(dir, hierarchy.controllers),
             Version::V1 => {
                 let name = hierarchy.mount.file_name().map(|n| n.to_string_lossy());
-                stats.add_v1(&dir, &name.unwrap_or_default());
+                stats.add_v1(dir, &name.unwrap_or_default());
             }
         }
+    }
+    // Kept by every group of v2, whether or not it has the controller; v1's own count is finer.
+    if stats.cpu.is_zero()
+        && let Some(used) = unified.and_then(|dir| value(dir, "cpu.stat", "usage_usec"))
+    {
+        stats.cpu = Duration::from_micros(used);
     }
     stats
 }
 
 impl Stats {
-    fn add_v2(&mut self, dir: &OwnedFd) {
-        if let Some(used) = number(dir, "memory.current") {
+    fn add_v2(&mut self, dir: &Path, has: Controllers) {
+        if has.contains(Controller::Memory)
+            && let Some(used) = number(dir, "memory.current")
+        {
             self.memory = used.saturating_sub(value(dir, "memory.stat", "inactive_file").unwrap_or(0));
             self.memory_limit = number(dir, "memory.max");
         }
-        if let Some(used) = value(dir, "cpu.stat", "usage_usec") {
-            // Kept by every group, whether or not it has the controller: v1's own count is finer.
-            self.cpu = self.cpu.max(Duration::from_micros(used));
-        }
-        if let Some(pids) = number(dir, "pids.current") {
+        if has.contains(Controller::Pids)
+            && let Some(pids) = number(dir, "pids.current")
+        {
             self.pids = pids;
         }
-        let (read, written) = io_of_v2(&text(dir, "io.stat"));
-        (self.read, self.written) = (self.read + read, self.written + written);
+        if has.contains(Controller::Io) {
+            let (read, written) = io_of_v2(&text(dir, "io.stat"));
+            (self.read, self.written) = (self.read + read, self.written + written);
+        }
     }
 
-    fn add_v1(&mut self, dir: &OwnedFd, mount: &str) {
+    fn add_v1(&mut self, dir: &Path, mount: &str) {
         let mut controllers = mount.split(',');
         let has = |name: &str| controllers.clone().any(|c| c == name);
         if has("memory")
@@ -87,15 +91,15 @@ impl Stats {
     }
 }
 
-fn text(dir: &OwnedFd, name: &str) -> String {
-    String::from_utf8(file::read(dir.as_fd(), name).unwrap_or_default()).unwrap_or_default()
+fn text(dir: &Path, name: &str) -> String {
+    String::from_utf8(file::read_record(&dir.join(name)).unwrap_or_default()).unwrap_or_default()
 }
 
-fn number(dir: &OwnedFd, name: &str) -> Option<u64> {
+fn number(dir: &Path, name: &str) -> Option<u64> {
     text(dir, name).trim().parse().ok()
 }
 
-fn value(dir: &OwnedFd, name: &str, key: &str) -> Option<u64> {
+fn value(dir: &Path, name: &str, key: &str) -> Option<u64> {
     file::value_of(text(dir, name).as_bytes(), key)
 }
 

@@ -150,15 +150,19 @@ fn process_flags(command: Command) -> Command {
 }
 
 fn limit_flags(command: Command) -> Command {
-    group_flags(command)
-        .arg(
-            value(
-                "oom-score-adj",
-                "NUMBER",
-                "How gladly the kernel kills it when memory is short, -1000 to 1000",
-            )
-            .value_parser(whole_number),
+    size_flags(group_flags(command)).arg(
+        value(
+            "oom-score-adj",
+            "NUMBER",
+            "How gladly the kernel kills it when memory is short, -1000 to 1000",
         )
+        .value_parser(whole_number),
+    )
+}
+
+/// Sizes that a build's steps have too.
+pub(crate) fn size_flags(command: Command) -> Command {
+    command
         .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
         .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
 }
@@ -246,7 +250,8 @@ fn namespace_flags(command: Command) -> Command {
         .arg(value("uts", "MODE", "Host name: private, host or container:NAME"))
 }
 
-fn security_flags(command: Command) -> Command {
+/// What a build's steps may be given or denied too.
+pub(crate) fn privilege_flags(command: Command) -> Command {
     command
         .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
         .arg(list("cap-drop", "NAME", "Drop a capability, or ALL"))
@@ -260,6 +265,10 @@ fn security_flags(command: Command) -> Command {
             "HOST[:PATH[:rwm]]",
             "Give a host device, by path or by its CDI name, vendor/class=name",
         ))
+}
+
+fn security_flags(command: Command) -> Command {
+    privilege_flags(command)
         .arg(list(
             "device-cgroup-rule",
             "RULE",

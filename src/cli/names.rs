@@ -7,7 +7,8 @@ use crate::model::name::ExtraHost;
 use clap::{ArgMatches, Command};
 use std::net::IpAddr;
 
-pub(crate) fn define(command: Command) -> Command {
+/// What a build's steps may be told too.
+pub(crate) fn resolver_flags(command: Command) -> Command {
     command
         .arg(list(
             "add-host",
@@ -21,6 +22,10 @@ pub(crate) fn define(command: Command) -> Command {
             "DOMAIN",
             "Domain to look names up in; . has none of the host's",
         ))
+}
+
+pub(crate) fn define(command: Command) -> Command {
+    resolver_flags(command)
         .arg(bytes(
             "hosts-file",
             "FILE",

@@ -75,6 +75,7 @@ mod tests {
             r#"{{"rootfs":{{"type":"layers","diff_ids":[{}]}}}}"#,
             vec![format!("\"sha256:{}\"", "0".repeat(64)); 1001].join(",")
         );
+        let steps = format!(r#"{{"history":[{}]}}"#, vec!["{}"; 10_001].join(","));
         let deep = format!(
             r#"{{"config":{{"Env":{}{}}}}}"#,
             "[".repeat(100_000),
@@ -91,6 +92,7 @@ mod tests {
             ),
             (&many, "1001 layers"),
             (&deep, "damaged"),
+            (&steps, "history of more than 10000 steps"),
         ] {
             let e = parse(json.as_bytes()).unwrap_err().to_string();
             assert!(e.contains(why), "{e}");

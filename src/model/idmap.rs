@@ -58,6 +58,18 @@ impl IdMap {
         root.ok_or_else(|| Error::usage("the user namespace has no root: a map must have the id 0"))
     }
 
+    /// The same ids, each standing for itself.
+    pub(crate) fn within(&self) -> IdMap {
+        let itself = |r: &Range| Range {
+            outside: r.inside,
+            ..*r
+        };
+        IdMap {
+            users: self.users.iter().map(itself).collect(),
+            groups: self.groups.iter().map(itself).collect(),
+        }
+    }
+
     /// A name that no other map has.
     pub(crate) fn key(&self) -> String {
         let text = [IdMap::text(&self.users), IdMap::text(&self.groups)].join("groups\n");

@@ -26,7 +26,7 @@ pub(crate) struct ImageConfig {
     pub(crate) config: RunDefaults,
     #[serde(deserialize_with = "null_is_default")]
     pub(crate) rootfs: RootFs,
-    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "bounded_history")]
     pub(crate) history: Vec<History>,
 }
 
@@ -60,6 +60,41 @@ pub(crate) struct RunDefaults {
     /// What a build runs lines with, instead of `/bin/sh -c`.
     #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_is_default")]
     pub(crate) shell: Vec<String>,
+}
+
+/// Of a history. An empty step is three bytes of JSON and a hundred of memory; real images have dozens.
+const MOST_STEPS: usize = 10_000;
+
+fn bounded_history<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<History>, D::Error> {
+    #[derive(Default)]
+    struct Steps(Vec<History>);
+    impl<'de> Deserialize<'de> for Steps {
+        fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            d.deserialize_seq(Bounded).map(Steps)
+        }
+    }
+    struct Bounded;
+    impl<'de> serde::de::Visitor<'de> for Bounded {
+        type Value = Vec<History>;
+
+        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("a list of steps")
+        }
+
+        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+            let mut steps = Vec::new();
+            while let Some(step) = seq.next_element()? {
+                if steps.len() == MOST_STEPS {
+                    return Err(serde::de::Error::custom(format!(
+                        "history of more than {MOST_STEPS} steps"
+                    )));
+                }
+                steps.push(step);
+            }
+            Ok(steps)
+        }
+    }
+    null_is_default::<Steps, D>(d).map(|steps| steps.0)
 }
 
 /// A time that can't be read is no reason to refuse an image.

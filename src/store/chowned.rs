@@ -6,7 +6,7 @@ use super::{Stage, Store, StoreLock};
 use crate::error::{Context as _, Result};
 use crate::model::id::ChainId;
 use crate::model::idmap::IdMap;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::DirBuilder;
 use std::io::ErrorKind;
 use std::os::unix::fs::DirBuilderExt as _;
@@ -26,7 +26,38 @@ pub(crate) struct ChownedCopies {
     pub(crate) used: bool,
 }
 
+/// The copy of one layer.
+#[derive(Debug)]
+pub(crate) struct ChownedLayer {
+    pub(crate) ids: IdMap,
+    pub(crate) layer: ChainId,
+    /// Its files.
+    pub(crate) path: PathBuf,
+}
+
 impl Store {
+    /// Those of layers, as far as a container has their map.
+    pub(crate) fn chowned_layers(&self) -> Result<Vec<ChownedLayer>> {
+        let mut maps = BTreeMap::new();
+        for id in self.container_ids()? {
+            // A damaged container can't be started, so it needs none.
+            let Ok(config) = self.config(&id) else { continue };
+            maps.extend(config.namespaces.on_disk().map(|ids| (ids.key(), ids.clone())));
+        }
+        let mut all = Vec::new();
+        for (key, ids) in maps {
+            for path in entries(&self.chowned_root().join(key))? {
+                let layer = path.file_name().and_then(|name| ChainId::from_hex(name.to_str()?));
+                all.extend(layer.map(|layer| ChownedLayer {
+                    ids: ids.clone(),
+                    layer,
+                    path: path.join(FILES),
+                }));
+            }
+        }
+        Ok(all)
+    }
+
     fn chowned_root(&self) -> PathBuf {
         self.root().join(NAME)
     }
@@ -104,6 +135,13 @@ impl Store {
         drop(held);
         doomed.into_iter().try_for_each(Stage::delete)?;
         Ok((count, bytes))
+    }
+
+    /// Deletes one.
+    pub(crate) fn remove_chowned(&self, id: &ChainId, key: &str, exclusive: StoreLock) -> Result<()> {
+        let doomed = self.unstage(&self.chowned_root().join(key).join(id.hex()))?;
+        drop(exclusive);
+        doomed.map_or(Ok(()), Stage::delete)
     }
 
     /// Takes the copies of a layer out of the store.

@@ -360,7 +360,7 @@ fn sorted(mut list: Vec<String>) -> Vec<String> {
 }
 
 /// An OCI layout as a tar, from its blobs; `index` is `index.json`.
-fn layout(blobs: &[Vec<u8>], index: &Value) -> Vec<u8> {
+pub fn layout(blobs: &[Vec<u8>], index: &Value) -> Vec<u8> {
     let mut tar = Tar::new().file("index.json", 0o644, index.to_string());
     for blob in blobs {
         tar = tar.file(&format!("blobs/sha256/{}", sha2_hex(blob)), 0o644, blob);
@@ -369,16 +369,16 @@ fn layout(blobs: &[Vec<u8>], index: &Value) -> Vec<u8> {
         .bytes()
 }
 
-fn descriptor(kind: &str, blob: &[u8]) -> Value {
+pub fn descriptor(kind: &str, blob: &[u8]) -> Value {
     json!({"mediaType": kind, "digest": format!("sha256:{}", sha2_hex(blob)), "size": blob.len()})
 }
 
-const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
+pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 
 /// Configuration, manifest and layer of an image of one layer.
-fn image(architecture: &str, layer: Vec<u8>) -> [Vec<u8>; 3] {
+pub fn image(architecture: &str, layer: Vec<u8>) -> [Vec<u8>; 3] {
     let config = json!({"os": "linux", "architecture": architecture, "config": {"Cmd": ["/tiny"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{}", sha2_hex(&layer))]}});
     let config = config.to_string().into_bytes();

@@ -1,6 +1,28 @@
 //! Wrong command lines and wrong files: one clear line, the right exit code, nothing left behind.
 
-use crate::support::Host;
+use crate::archives::{INDEX, MANIFEST, descriptor, image, layout};
+use crate::support::{Host, Tar};
+use serde_json::json;
+
+/// An index that is large, and leads to the same small image a thousand times: it is in memory once.
+#[test]
+fn an_archive_that_repeats_itself() {
+    let host = Host::bare();
+    let [config, manifest, layer] = image("amd64", Tar::new().file("a", 0o644, "a").bytes());
+    let entries = vec![descriptor(MANIFEST, &manifest); 1000];
+    let inner = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": entries,
+        "annotations": {"padding": "x".repeat(3_000_000)}})
+    .to_string()
+    .into_bytes();
+    let index = json!({"schemaVersion": 2, "manifests": [descriptor(INDEX, &inner)]});
+    let archive = layout(&[config, manifest, layer, inner], &index);
+    host.barge("load")
+        .wrapped(["prlimit", "--as=1000000000"])
+        .stdin(&archive)
+        .run()
+        .ok();
+    assert_eq!(host.text("images -aq").lines().count(), 1);
+}
 
 #[test]
 fn wrong_command_lines() {

@@ -29,7 +29,7 @@ fn a_sound_store() {
     let said = host.text("system check");
     assert_eq!(
         said,
-        "Checked 1 image, 1 layer, 1 blob, 1 container, 0 volumes: nothing is wrong"
+        "Checked 1 image, 1 layer, 1 blob, 1 container, 1 volume: nothing is wrong"
     );
     assert!(host.text("system check --quick").ends_with("nothing is wrong"));
     assert!(host.text("system check --repair").ends_with("nothing is wrong"));

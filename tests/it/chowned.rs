@@ -176,8 +176,26 @@ fn a_copy_is_made_once_for_a_map() {
     // Three layers, and the places that the engine mounts on.
     assert_eq!(first.iter().map(Vec::len).collect::<Vec<_>>(), [4], "{first:?}");
     let made = |path: &Path| fs::metadata(path.join("diff")).unwrap().ino();
-    let numbers: Vec<_> = first[0].iter().map(|path| made(path)).collect();
+    let numbers = || first[0].iter().map(|path| made(path)).collect::<Vec<_>>();
+    let before = numbers();
     refused(&host, &format!("run --rm {USERS} base true"));
+    assert_eq!(numbers(), before);
+    // A damaged one is found, and made anew.
+    let checked = || host.run("system check");
+    assert_eq!(checked().code, 0);
+    let passwd = first[0]
+        .iter()
+        .map(|path| path.join("diff/etc/passwd"))
+        .find(|path| path.exists());
+    let passwd = passwd.unwrap();
+    fs::write(&passwd, "spoilt").unwrap();
+    checked().fails(1);
+    assert!(checked().text().contains("it is not what its layer is"));
+    host.run("system check --repair").ok();
+    assert!(!passwd.exists());
+    refused(&host, &format!("run --rm {USERS} base true"));
+    assert!(passwd.exists());
+    assert_eq!(checked().code, 0);
     refused(&host, "run --name b --userns 300000:300000 busybox true");
     let both = copies(&host);
     let counts = || {
@@ -186,7 +204,6 @@ fn a_copy_is_made_once_for_a_map() {
         counts
     };
     assert_eq!(counts(), [2, 4], "{both:?}");
-    assert_eq!(first[0].iter().map(|path| made(path)).collect::<Vec<_>>(), numbers);
     let df = || host.text("system df --format {{.Type}}:{{.TotalCount}}:{{.Active}}");
     assert!(df().lines().any(|line| line == "Layer Copies:6:6"), "{}", df());
     // Those of a map that no container has go with a prune, and those of a layer with the layer.

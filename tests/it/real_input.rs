@@ -46,6 +46,14 @@ fn an_image_of_schema_1() {
     let shown: Value = serde_json::from_str(&host.text(["inspect", "--type", "image", &name])).unwrap();
     assert_eq!(shown[0]["RootFS"]["Layers"].as_array().unwrap().len(), 2);
     assert_eq!(host.text(["run", "--rm", &name]), "top");
+    // What a power cut made of a blob is fetched again; a tag that is moved makes the engine look.
+    let blob = host.root.join("blobs/sha256").join(&blobs[0]["sha256:".len()..]);
+    let whole = fs::read(&blob).unwrap();
+    fs::write(&blob, vec![0; whole.len()]).unwrap();
+    let moved = proxy.name("a:2");
+    barge(&host, ["pull", &moved]).run().ok();
+    assert!(fs::read(&blob).unwrap() == whole);
+    host.text(["rmi", &moved]);
     // A blob that is another one than its manifest says.
     let mut wrong = manifest.clone();
     wrong["fsLayers"][1]["blobSum"] = registry.put_blob("a", b"no tar").into();

@@ -3,6 +3,7 @@
 //! A check takes no lock, as it may last for minutes: what is damaged is looked at again, and what has gone meanwhile is
 //! nobody's damage. Each repair takes the exclusive lock for the moment in which it puts something in place.
 
+mod copies;
 mod repair;
 mod scan;
 
@@ -18,6 +19,8 @@ use crate::store::Store;
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Object {
     Layer(ChainId),
+    /// For the users of some containers: by the key of their map.
+    Copy(ChainId, String),
     Image(ImageId),
     Manifest(ImageId, Digest),
     Blob(Digest),
@@ -37,6 +40,7 @@ impl std::fmt::Display for Object {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Object::Layer(id) => write!(f, "layer {id}"),
+            Object::Copy(id, key) => write!(f, "copy {key} of layer {id}"),
             Object::Image(id) => write!(f, "image {id}"),
             Object::Manifest(id, digest) => write!(f, "manifest {digest} of image {}", id.short()),
             Object::Blob(digest) => write!(f, "blob {digest}"),

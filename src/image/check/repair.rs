@@ -3,7 +3,7 @@
 //! it. Nothing is taken away before its successor is complete, or known not to exist.
 
 use super::scan::{Seen, blob_is_whole, layer_damage};
-use super::{Damage, Object};
+use super::{Damage, Object, copies};
 use crate::error::{Context as _, Error, Kind, Result};
 use crate::format;
 use crate::format::manifest::{self, Manifest};
@@ -27,6 +27,7 @@ const LARGEST_CONFIG: usize = 8 << 20;
 pub(super) fn repair(store: &Store, damage: &Damage, runs: Runs<'_>) -> Result<String> {
     match &damage.object {
         Object::Layer(id) => repair_layer(store, id, runs),
+        Object::Copy(id, key) => copies::repair(store, id, key, runs),
         Object::Image(id) => repair_image(store, id, runs),
         Object::Manifest(id, digest) => {
             let held = store.lock_exclusive()?;

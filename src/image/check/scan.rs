@@ -1,6 +1,6 @@
 //! Looks for damage; changes nothing.
 
-use super::{Counts, Damage, Object};
+use super::{Counts, Damage, Object, copies};
 use crate::error::{Kind, Result};
 use crate::image::remove::references;
 use crate::layer;
@@ -39,6 +39,9 @@ pub(super) fn scan(store: &Store, quick: bool, found: Found<'_>) -> Result<Count
             Ok(Seen::Damaged(what)) => found(damaged(Object::Layer(id), what))?,
             Err(e) => found(damaged(Object::Layer(id), e.to_string()))?,
         }
+    }
+    if !quick {
+        copies::scan(store, found)?;
     }
     for (digest, _) in store.blobs()? {
         counts.blobs += 1;

@@ -11,6 +11,7 @@ use crate::format::{layout, media};
 use crate::image::nesting::DEEPEST;
 use crate::model::digest::Digest;
 use crate::model::reference::Reference;
+use std::sync::Arc;
 
 pub(super) fn plan(archive: &Archive) -> Result<Vec<Planned>> {
     plan_some(archive, |_| true)
@@ -81,7 +82,7 @@ fn full_name(entry: &Descriptor) -> Option<&str> {
     layout::name_of(entry).filter(|name| name.contains(['/', ':']))
 }
 
-fn walk(archive: &Archive, entry: &Descriptor, on_the_way: &[&[u8]], found: &mut Vec<Planned>) -> Result<()> {
+fn walk(archive: &Archive, entry: &Descriptor, on_the_way: &[Arc<[u8]>], found: &mut Vec<Planned>) -> Result<()> {
     let path = layout::blob_path(&entry.digest);
     if !on_the_way.is_empty() && archive.find(&path)?.is_none() {
         return Ok(());
@@ -92,7 +93,7 @@ fn walk(archive: &Archive, entry: &Descriptor, on_the_way: &[&[u8]], found: &mut
         Manifest::Image(image) => {
             let mut planned = of_manifest(archive, &image, layout::blob_path)?;
             planned.manifest = Some((bytes, image.media_type().to_owned()));
-            planned.indexes = on_the_way.iter().map(|index| index.to_vec()).collect();
+            planned.indexes = on_the_way.to_vec();
             found.push(planned);
             Ok(())
         }
@@ -100,7 +101,7 @@ fn walk(archive: &Archive, entry: &Descriptor, on_the_way: &[&[u8]], found: &mut
             Err(Error::other("indexes in indexes, too deep")).with_context(said)
         }
         Manifest::Index(inner) => {
-            let on_the_way = [on_the_way, &[&bytes]].concat();
+            let on_the_way = [on_the_way, &[Arc::from(bytes)]].concat();
             for entry in inner.images() {
                 walk(archive, entry, &on_the_way, found)?;
             }
@@ -130,6 +131,7 @@ pub(super) fn plan_flat(archive: &Archive, bytes: &[u8]) -> Result<Vec<Planned>>
             Ok(vec![planned])
         }
         Manifest::Index(index) => {
+            let whole: Arc<[u8]> = Arc::from(bytes);
             let mut all = Vec::new();
             for entry in index.images() {
                 // Beside the index, each manifest has a file of its own.
@@ -141,7 +143,7 @@ pub(super) fn plan_flat(archive: &Archive, bytes: &[u8]) -> Result<Vec<Planned>>
                 if let Manifest::Image(image) = manifest::parse(&own, Some(&entry.media_type))? {
                     let mut planned = of_manifest(archive, &image, Digest::hex)?;
                     planned.manifest = Some((own, image.media_type().to_owned()));
-                    planned.indexes = vec![bytes.to_vec()];
+                    planned.indexes = vec![whole.clone()];
                     all.push(planned);
                 }
             }

@@ -37,8 +37,8 @@ use archive::{Archive, Content};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Seek, Write};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What `load` was asked.
 pub(crate) struct Load {
@@ -62,7 +62,8 @@ struct Planned {
     layers: Vec<Place>,
     /// With its media type.
     manifest: Option<(Vec<u8>, String)>,
-    indexes: Vec<Vec<u8>>,
+    /// The outermost first. One may lead to many images, and be large.
+    indexes: Vec<Arc<[u8]>>,
     names: Vec<Reference>,
 }
 
@@ -411,7 +412,7 @@ fn finish(intake: &Intake, planned: &[Planned], told: Option<Tell<'_>>) -> Resul
         let made = ImageId(Digest::of(&image.config));
         let known = loaded.contains_key(&made);
         let told = told.filter(|_| !known).map(|of| of(made, image.names.first()));
-        let indexes: Vec<&[u8]> = image.indexes.iter().map(Vec::as_slice).collect();
+        let indexes: Vec<&[u8]> = image.indexes.iter().map(AsRef::as_ref).collect();
         let finish = |names: &[Reference], replace, told| {
             intake.finish(&NewImage {
                 config: &image.config,

@@ -27,10 +27,14 @@ use crate::registry::{self, Access, Action, Remote, Selector};
 use crate::store::Store;
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 /// Configurations are a few kilobytes.
 const LARGEST_CONFIG: u64 = 8 << 20;
+
+/// Of all platforms together. Indexes in indexes would make millions of a few.
+const MOST_ENTRIES: usize = 1000;
 
 /// What is asked of a pull.
 #[derive(Default, Clone)]
@@ -75,6 +79,7 @@ fn pull_name(store: &Store, name: &Reference, options: &Options, progress: &dyn 
         options,
         progress,
         told: &told,
+        entries: AtomicUsize::new(0),
     };
     let pulled = match options.all_tags {
         true => pull.all_tags(name),
@@ -139,6 +144,8 @@ struct Pull<'a> {
     options: &'a Options,
     progress: &'a dyn Progress,
     told: &'a Told,
+    /// Manifests that indexes have led to, of the name that is pulled.
+    entries: AtomicUsize,
 }
 
 /// A manifest as it came.
@@ -199,6 +206,7 @@ impl Pull<'_> {
             (tag, None) => tag.clone().unwrap_or_default(),
         };
         self.line(&format!("{what}: Pulling from {}", name.repository));
+        self.entries.store(0, Ordering::Relaxed);
         let before = self.known(name)?;
         if let Some((id, digest)) = self.up_to_date(name)? {
             self.say_status(name, &digest, false);
@@ -370,6 +378,11 @@ impl Pull<'_> {
     fn entry(&self, name: &Reference, served: &Served, entry: &Descriptor, from: &From<'_>) -> Result<ImageId> {
         if from.indexes.len() >= DEEPEST {
             return Err(Error::other(format!("{name}: its indexes never come to an image")));
+        }
+        if self.entries.fetch_add(1, Ordering::Relaxed) == MOST_ENTRIES {
+            return Err(Error::other(format!(
+                "{name}: its indexes lead to more than {MOST_ENTRIES} manifests"
+            )));
         }
         let chosen = self.fetch(Selector::Digest(&entry.digest), Some(entry))?;
         let mut indexes = from.indexes.clone();

@@ -53,13 +53,13 @@ impl Pull<'_> {
         let wanted = Descriptor::new(media::DOCKER_LAYER_GZIP, *digest, 0);
         let stop = AtomicBool::new(false);
         let download = self.store.download(digest, &mut || Ok(()))?;
-        let (unpacked, size) = match self.store.open_blob(digest) {
-            Ok(mut file) => {
+        let (unpacked, size) = match self.schema1_stored(intake, digest)? {
+            Some(read) => {
                 download.clear()?;
                 drop(download);
-                read(intake, &mut Tee::new(&mut file, None), digest)?
+                read
             }
-            Err(_) => {
+            None => {
                 let mut partial = Partial::new(self.remote, &wanted, &download, &layer, &stop)?;
                 let read = read(intake, &mut Tee::new(&mut partial, None), digest);
                 let failed = partial.failed();
@@ -84,6 +84,20 @@ impl Pull<'_> {
         let done = intake.keep_unpacked(unpacked, slot, Some(blob), None)?;
         layer.step(Step::Complete);
         Ok((done.chain, done.diff_id))
+    }
+
+    /// What is in the store already; one that is damaged is dropped there.
+    fn schema1_stored(&self, intake: &Intake<'_>, digest: &Digest) -> Result<Option<(Unpacked, u64)>> {
+        let Ok(mut file) = self.store.open_blob(digest) else {
+            return Ok(None);
+        };
+        let mut tee = Tee::new(&mut file, None);
+        let read = read(intake, &mut tee, digest);
+        if tee.digest() == *digest {
+            return read.map(Some);
+        }
+        self.store.discard_blob(digest, &self.store.lock_shared()?)?;
+        Ok(None)
     }
 }
 

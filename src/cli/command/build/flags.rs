@@ -1,7 +1,7 @@
 //! The flags of `build`.
 
 use crate::cli::argument::{bytes, bytes_list, flag, list, value, whole_number};
-use crate::cli::{access, container};
+use crate::cli::{access, container, names};
 use clap::{Arg, Command, ValueHint, value_parser};
 use std::ffi::OsString;
 
@@ -166,7 +166,8 @@ fn output_flags(command: Command) -> Command {
 }
 
 fn run_flags(command: Command) -> Command {
-    container::group_flags(command)
+    let command = names::resolver_flags(container::group_flags(command));
+    container::size_flags(container::privilege_flags(command))
         .arg(list(
             "secret",
             "id=NAME,src=FILE",
@@ -178,14 +179,6 @@ fn run_flags(command: Command) -> Command {
             "An agent or keys for RUN --mount=type=ssh; default is the caller's agent",
         ))
         .arg(list("network", "NETWORK", "Network of RUN: default, none, host or a name").alias("net"))
-        .arg(list(
-            "add-host",
-            "NAME:ADDRESS",
-            "Add a line to /etc/hosts while building",
-        ))
-        .arg(list("dns", "ADDRESS", "Name server to ask instead of the host's"))
-        .arg(list("dns-option", "OPTION", "Option of resolv.conf").alias("dns-opt"))
-        .arg(list("dns-search", "DOMAIN", "Domain to look names up in"))
         .arg(flag(
             "http-proxy",
             "Give RUN the caller's proxy variables [default: true]",
@@ -195,18 +188,6 @@ fn run_flags(command: Command) -> Command {
             "WHAT",
             "Allow network.host, security.insecure or device to the Dockerfile",
         ))
-        .arg(list("cap-add", "NAME", "Add a capability, or ALL"))
-        .arg(list("cap-drop", "NAME", "Drop a capability, or ALL"))
-        .arg(bytes_list(
-            "cdi-spec-dir",
-            "DIR",
-            "Look for descriptions of devices here instead of in /etc/cdi and /run/cdi",
-        ))
-        .arg(list(
-            "device",
-            "HOST[:PATH[:rwm]]",
-            "Give a host device, by path or by its CDI name, vendor/class=name",
-        ))
         .arg(list("group-add", "GROUP", "Add a group"))
         .arg(list(
             "security-opt",
@@ -214,8 +195,6 @@ fn run_flags(command: Command) -> Command {
             "seccomp=FILE|unconfined, no-new-privileges, …",
         ))
         .arg(value("cgroup-parent", "SLICE", "Where control groups are made"))
-        .arg(value("shm-size", "BYTES", "Size of /dev/shm, 64m by default"))
-        .arg(list("ulimit", "NAME=SOFT[:HARD]", "Set a resource limit"))
         .arg(bytes_list("volume", "HOST:PATH[:OPTIONS]", "Mount a directory while building").short('v'))
         .arg(
             value(

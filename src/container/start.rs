@@ -8,7 +8,7 @@ use crate::container::{order, reap, stop};
 use crate::error::{Error, Kind, Result};
 use crate::model::container::LogDriver;
 use crate::model::id::ContainerId;
-use crate::model::state::Status;
+use crate::model::state::{Phase, Status};
 use crate::monitor::launch::{self, FirstClient, Passed};
 use crate::store::{ContainerLock, Store};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -66,13 +66,20 @@ pub(crate) fn start_attached(
     descriptors: Vec<OwnedFd>,
 ) -> Result<End> {
     order::start_required(store, id)?;
+    let begin = Instant::now();
     let lock = loop {
         if let Some(lock) = ready(store, id)? {
             break lock;
         }
         match attach::attach(store, id, options) {
-            // It has ended, or its monitor has died, since it was seen to run.
-            Err(e) if e.kind() == Kind::Conflict && !matches!(status::status(store, id), Status::Running(_)) => {}
+            // It has ended, or its monitor has died or is just dying, since it was seen to run.
+            Err(e) if e.kind() == Kind::Conflict => match status::status(store, id) {
+                Status::Running(live) if live.phase == Phase::Starting && begin.elapsed() < stop::MONITOR_PATIENCE => {
+                    stop::wait_for_monitor(&live, Duration::from_millis(50))?;
+                }
+                Status::Running(_) => return Err(e),
+                _ => {}
+            },
             done => return done,
         }
     };

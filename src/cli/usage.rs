@@ -41,9 +41,18 @@ pub(crate) fn explain(error: &clap::Error, path: &str, usage: &str, words: &[OsS
     let hint = match (&suggestion, error.kind()) {
         (Some(other), _) => format!("did you mean '{}'? 'barge {path} --help' lists all", name_of(other)),
         (None, ErrorKind::MissingRequiredArgument) => usage.to_owned(),
+        (None, ErrorKind::InvalidValue) if !possible(error).is_empty() => format!("there are {}", possible(error)),
         (None, _) => format!("see 'barge {path} --help'"),
     };
     in_command(Error::usage(message).with_hint(hint.replace("  ", " ")), path)
+}
+
+/// The values that an argument takes, if they are known.
+fn possible(error: &clap::Error) -> String {
+    match error.get(ContextKind::ValidValue) {
+        Some(ContextValue::Strings(all)) => all.join(", "),
+        _ => String::new(),
+    }
 }
 
 /// Where a short flag was found, if it was not alone: ` in '-abc'`.

@@ -5,7 +5,7 @@ use crate::container::connection::Connection;
 use crate::container::pause::tell;
 use crate::container::status::{self, Seen};
 use crate::container::{order, reap, stop};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::container::LogDriver;
 use crate::model::id::ContainerId;
 use crate::model::state::Status;
@@ -66,8 +66,15 @@ pub(crate) fn start_attached(
     descriptors: Vec<OwnedFd>,
 ) -> Result<End> {
     order::start_required(store, id)?;
-    let Some(lock) = ready(store, id)? else {
-        return attach::attach(store, id, options);
+    let lock = loop {
+        if let Some(lock) = ready(store, id)? {
+            break lock;
+        }
+        match attach::attach(store, id, options) {
+            // It has ended, or its monitor has died, since it was seen to run.
+            Err(e) if e.kind() == Kind::Conflict && !matches!(status::status(store, id), Status::Running(_)) => {}
+            done => return done,
+        }
     };
     let tty = store.config(id)?.process.tty;
     let passed = passed(store, id, descriptors)?;

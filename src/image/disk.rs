@@ -34,7 +34,7 @@ pub(crate) struct Usage {
     pub(crate) blobs: Tally,
     /// Partial downloads.
     pub(crate) downloads: Tally,
-    /// Copies of layers for the users of some containers.
+    /// Copies of layers for the users of some containers, and what drivers other than overlayfs keep of layers.
     pub(crate) copies: Tally,
 }
 
@@ -79,6 +79,14 @@ pub(crate) fn usage(store: &Store) -> Result<Usage> {
         match of_map.used {
             true => copies.active += of_map.count,
             false => copies.reclaimable += of_map.size,
+        }
+    }
+    for view in store.views()? {
+        copies.total += 1;
+        copies.size += view.size;
+        match view.used {
+            true => copies.active += 1,
+            false => copies.reclaimable += view.size,
         }
     }
     Ok(Usage {

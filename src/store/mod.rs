@@ -70,6 +70,7 @@ mod secrets;
 mod staging;
 mod step_locks;
 mod tags;
+mod views;
 mod volumes;
 mod wipe;
 

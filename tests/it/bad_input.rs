@@ -151,3 +151,26 @@ fn output_to_a_full_device_is_an_error() {
     assert_ne!(output.code, 0);
     assert_eq!(output.err().lines().count(), 1, "{}", output.err());
 }
+
+#[test]
+fn what_a_value_may_be_is_told() {
+    let host = Host::bare();
+    for (line, says) in [
+        ("inspect --type odd x", &["--type", "there are container"][..]),
+        ("run --image-volume odd x", &["--image-volume", "there are anonymous"]),
+        ("completion tcsh", &["'tcsh'", "there are bash"]),
+        ("stats -i 0", &["--interval", "1 or more"]),
+        ("update --restart odd x", &["--restart", "invalid restart policy"]),
+        ("volume create --driver nfs v", &["plugin \"nfs\" not found"]),
+        (
+            "run --runtime runc x",
+            &["invalid runtime name: runc", "leave --runtime out"],
+        ),
+    ] {
+        let wrong = host.run(line).fails(125);
+        for part in says {
+            assert!(wrong.err().contains(part), "{line}: {}", wrong.err());
+        }
+    }
+    assert_eq!(host.text("volume create -d local v"), "v");
+}

@@ -165,3 +165,58 @@ fn an_image_is_mounted_from_a_copy() {
     host.run("run --rm busybox true").ok();
     assert_eq!(std::fs::read_dir(&copies).unwrap().count(), 0);
 }
+
+#[test]
+fn what_is_left_of_views_is_counted_and_goes() {
+    let host = host();
+    let df = || {
+        host.text([
+            "system",
+            "df",
+            "--format",
+            "{{.Type}} {{.TotalCount}} {{.Active}} {{.Size}}",
+        ])
+    };
+    assert!(!df().contains("Layer Copies"), "{}", df());
+    // An image as a mount in a container, read-only and not.
+    for mode in ["", ",rw"] {
+        let mount = format!("type=image,src=busybox,dst=/m{mode}");
+        let written = host.run([
+            "run",
+            "--rm",
+            "--mount",
+            &mount,
+            "busybox",
+            "sh",
+            "-c",
+            "ls -d /m/bin; touch /m/new",
+        ]);
+        assert_eq!(
+            (written.text().as_str(), written.code == 0),
+            ("/m/bin", mode == ",rw"),
+            "{}",
+            written.err()
+        );
+    }
+    // One that is mounted, and what a boot or a driver of before has left.
+    host.text("image mount busybox");
+    let copies = host.root.join("image-copies");
+    let layer = std::fs::read_dir(host.root.join("layers"))
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let old = copies.join("0".repeat(64));
+    for dir in [old.join("tree"), layer.join("aufs"), layer.join("aufs.0")] {
+        std::fs::create_dir_all(&dir).unwrap();
+        std::fs::write(dir.join("f"), [0; 500]).unwrap();
+    }
+    assert!(df().contains("Layer Copies 4 1 1.5kB"), "{}", df());
+    let said = host.text("system prune -f");
+    assert!(said.contains("of images and layers that are not mounted so"), "{said}");
+    assert!(df().contains("Layer Copies 1 1 0B"), "{}", df());
+    assert!(layer.join("diff").exists() && !layer.join("aufs").exists() && !old.exists());
+    host.text("system check");
+    host.text("image unmount busybox");
+}

@@ -49,7 +49,10 @@ fn define(command: Command) -> Command {
                 "How long to wait between two readings, 1 by default",
             )
             .short('i')
-            .value_parser(clap::value_parser!(u64).range(1..)),
+            .value_parser(|text: &str| {
+                let seconds = text.parse().ok().filter(|n: &u64| *n > 0);
+                seconds.ok_or("want a number of seconds, 1 or more")
+            }),
         )
         .arg(flag("no-reset", "Write each table below the one before"))
         .arg(flag("no-stream", "One reading: CPU is the average since the start"))

@@ -195,6 +195,23 @@ fn define_prune(command: Command) -> Command {
         ))
 }
 
+/// Copies of layers, and other views of them, that nothing has a use for; their bytes.
+fn prune_copies(store: &Store, session: &mut Session) -> Result<u64> {
+    let (chowned, chowned_bytes) = store.prune_chowned()?;
+    let (views, view_bytes) = store.prune_views()?;
+    let lines = [
+        (chowned, "for users that no container has"),
+        (views, "of images and layers that are not mounted so"),
+    ];
+    let lines: Vec<String> = lines
+        .iter()
+        .filter(|(count, _)| *count > 0)
+        .map(|(count, which)| format!("{count} {which}"))
+        .collect();
+    say(session, "Deleted Layer Copies:", &lines)?;
+    Ok(chowned_bytes + view_bytes)
+}
+
 fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let filters = Filters::parse(m.texts("filter"), &[])?;
     let store = session.store()?;
@@ -225,15 +242,7 @@ fn prune(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         bytes += cache.bytes;
         say(session, "Deleted build cache objects:", &cache.removed)?;
     }
-    let (count, size) = store.prune_chowned()?;
-    bytes += size;
-    if count > 0 {
-        say(
-            session,
-            "Deleted Layer Copies:",
-            &[format!("{count} for users that no container has")],
-        )?;
-    }
+    bytes += prune_copies(&store, session)?;
     let (count, size) = store.prune_downloads()?;
     bytes += size;
     if count > 0 {

@@ -1,6 +1,7 @@
 //! `update`: other limits and another restart policy for containers.
 
 use crate::cli::argument::{Values, bytes_list, list, value, words};
+use crate::cli::blame;
 use crate::cli::container::{group_flags, resources};
 use crate::cli::environment::environment;
 use crate::cli::resource;
@@ -67,14 +68,17 @@ fn ports(m: &ArgMatches, flag: &str) -> Result<Vec<Publish>> {
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     let mut env = environment(std::iter::empty(), m.raws("env"), |name| std::env::var_os(name))?;
     env.retain(|pair| pair.split_env().1.is_some());
-    let wanted = Update {
-        resources: resources(m)?,
-        restart: m.text("restart").map(resource::restart).transpose()?,
-        publish_add: ports(m, "publish-add")?,
-        publish_rm: ports(m, "publish-rm")?,
-        env,
-        unset_env: m.raws("unsetenv").map(|name| name.to_owned().into()).collect(),
+    let asked = || {
+        Ok(Update {
+            resources: resources(m)?,
+            restart: m.text("restart").map(resource::restart).transpose()?,
+            publish_add: ports(m, "publish-add")?,
+            publish_rm: ports(m, "publish-rm")?,
+            env,
+            unset_env: m.raws("unsetenv").map(|name| name.to_owned().into()).collect(),
+        })
     };
+    let wanted: Update = asked().map_err(|e| blame::flag(m, e))?;
     if wanted == Update::default() {
         return Err(
             Error::usage("You must provide one or more flags when using this command.")

@@ -9,7 +9,7 @@ use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
 use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
 use crate::container::prune;
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::filter::{self, Label};
 use crate::model::prune::Filters;
 use crate::model::volume::Volume;
@@ -91,11 +91,18 @@ const RM: Spec = Spec {
 
 fn define_create(command: Command) -> Command {
     command
+        .arg(value("driver", "NAME", "Where it is; there is local alone").short('d'))
         .arg(list("label", "NAME=VALUE", "Set a label").short('l'))
         .arg(Arg::new("NAME").help("Its name [default: a random one]"))
 }
 
 fn create(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    if let Some(other) = m.text("driver").filter(|name| !matches!(*name, "" | "local")) {
+        let error = Error::usage(format!(
+            "error looking up volume plugin {other}: plugin \"{other}\" not found"
+        ));
+        return Err(error.with_hint("volumes are directories of this host: --driver local"));
+    }
     let labels = environment::labels(std::iter::empty(), m.texts("label"))?;
     let store = session.store()?;
     let name = match m.text("NAME").filter(|n| !n.is_empty()) {

@@ -149,11 +149,18 @@ fn volume(
         Some((root, target)) => image_content(root, target)?,
         None => None,
     };
+    let is_new = || -> Result<bool> {
+        let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
+        // Who runs has the empty directory itself.
+        let runs = |user: &ContainerId| !matches!(store.live(user), Ok(None));
+        let is_used = |users: Vec<ContainerId>| users.iter().any(|u| *u != config.id && runs(u));
+        Ok(is_empty && !store.volume_users(name).map_or(true, is_used))
+    };
     let Some(content) = content else {
-        let made = store.ensure_volume(name, anonymous)?;
-        return match options.to.filter(|_| made) {
-            Some(ids) => layer::copy::give(&store.volume_dir(name), ids.root()?),
-            None => Ok(()),
+        store.ensure_volume(name, anonymous)?;
+        return match options.to {
+            Some(ids) if is_new()? => layer::copy::give(&store.volume_dir(name), ids.root()?),
+            _ => Ok(()),
         };
     };
     if !exists {
@@ -165,15 +172,7 @@ fn volume(
         sys::stop_point("volume-made");
         return Ok(());
     }
-    let is_empty = std::fs::read_dir(store.volume_dir(name))?.next().is_none();
-    // Who runs has the empty directory itself.
-    let runs = |user: &ContainerId| !matches!(store.live(user), Ok(None));
-    let used_elsewhere = || {
-        store
-            .volume_users(name)
-            .map_or(true, |users| users.iter().any(|u| *u != config.id && runs(u)))
-    };
-    if is_empty && !used_elsewhere() {
+    if is_new()? {
         store.fill_volume(name, |data| layer::copy::tree(content.as_fd(), data, options).map(drop))?;
     }
     Ok(())

@@ -105,6 +105,8 @@ r() { b run --rm --userns 100000:200000 -v w:/w busybox sh -c "$@"; }
 test $(r 'echo x > /w/f; chown 9:9 /w/f; stat -c %u /etc/passwd') = 0
 test $(r 'echo $(stat -c %u:%g /w/f /w)' | tr ' ' ,) = 9:9,0:0
 test $(stat -c %u:%g m/root/volumes/w/_data/f) = 100009:200009
+b volume create early > /dev/null
+b run --rm --userns 100000:200000 -v early:/w busybox sh -c 'echo x > /w/f'
 b create --name users --userns 100000:200000 -v w:/w busybox true > /dev/null
 b cp busybox.tar users:/w/tar
 b cp -a users:/w/f got9

@@ -46,9 +46,10 @@ impl Sleepy {
                     Mood::Refuses => (400, &[]),
                     _ => (201, &[]),
                 },
-                "DELETE" => match mood(&[Mood::Sleeps]) {
-                    _ => (204, &[]),
-                },
+                "DELETE" => {
+                    mood(&[Mood::Sleeps]);
+                    (204, &[])
+                }
                 "GET" if request.path == "/v2/" => (200, &[]),
                 _ => (404, &[]),
             };

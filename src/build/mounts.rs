@@ -16,7 +16,7 @@ use crate::layer;
 use crate::model::bytes::ByteString;
 use crate::model::container::TreeMount;
 use crate::model::id::ContainerId;
-use crate::model::mount::{Mount, Propagation, Source as MountSource};
+use crate::model::mount::{Mount, Source as MountSource};
 use crate::store::{CacheMount, CacheMountWanted, Durability, StagedLayer, Store, file};
 use rustix::fs::{FileType, fstat};
 use std::fs::{DirBuilder, File, Permissions};
@@ -205,12 +205,8 @@ impl Preparation<'_> {
         let target = self.target(target)?;
         prepared.places.push((target.clone(), node));
         prepared.mounts.push(Mount {
-            source,
-            target,
             read_only,
-            propagation: Propagation::default(),
-            idmap: false,
-            chown: false,
+            ..Mount::new(source, target)
         });
         Ok(())
     }

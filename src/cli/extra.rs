@@ -7,7 +7,7 @@ use crate::container::config::{ImageVolumes, RunArgs, Systemd};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::container::LogDriver;
-use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::mount::{Mount, Source};
 use crate::model::resources::{BlockIo, DeviceLimit, Resources};
 use crate::model::service::CgroupMode;
 use clap::{ArgMatches, Command};
@@ -276,18 +276,12 @@ fn proxies(caller: impl Fn(&str) -> Option<String>) -> Vec<ByteString> {
 fn add_tmpfs(args: &mut RunArgs, target: &Path) {
     let is_mounted = args.mounts.iter().any(|m| m.target == target) || args.volumes.iter().any(|v| v == target);
     if !is_mounted {
-        args.mounts.push(Mount {
-            source: Source::Tmpfs {
-                size: None,
-                mode: None,
-                options: Vec::new(),
-            },
-            target: target.to_owned(),
-            read_only: false,
-            propagation: Propagation::default(),
-            idmap: false,
-            chown: false,
-        });
+        let source = Source::Tmpfs {
+            size: None,
+            mode: None,
+            options: Vec::new(),
+        };
+        args.mounts.push(Mount::new(source, target.to_owned()));
     }
 }
 

@@ -203,12 +203,8 @@ impl Tmpfs {
             options: self.flags,
         };
         Mount {
-            source,
-            target,
             read_only: self.read_only,
-            propagation: Propagation::default(),
-            idmap: false,
-            chown: false,
+            ..Mount::new(source, target)
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Flags and image → ContainerConfig (pure). What the user says wins over the image; lists are united.
 
-use crate::container::environment;
+use crate::container::{environment, mounts};
 use crate::error::{Error, Result};
 use crate::model::bytes::ByteString;
 use crate::model::cdi::Cdi;
@@ -12,7 +12,7 @@ use crate::model::health::{HealthCheck, HealthConfig, HealthLog, OnFailure, Star
 use crate::model::id::ContainerId;
 use crate::model::idmap::IdMap;
 use crate::model::image::{ImageRecord, RunDefaults};
-use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::mount::Mount;
 use crate::model::name::{ExtraHost, Link, NameOptions};
 use crate::model::namespace::{Namespaces, Whose};
 use crate::model::network::Attachment;
@@ -170,9 +170,6 @@ impl Systemd {
     }
 }
 
-/// What systemd(1) wants to be mounted in a container (its CONTAINER_INTERFACE).
-const SYSTEMD_TMPFS: [&str; 4] = ["/run", "/run/lock", "/tmp", "/var/log/journal"];
-
 /// `--ipc`, `--pid`, `--uts`, before the containers they name are looked up.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct NamespaceArgs {
@@ -328,7 +325,7 @@ pub(crate) fn merge(args: &RunArgs, image: &ImageRecord, facts: Facts<'_>) -> Re
     check_sysctls(args, &facts)?;
     Ok(ContainerConfig {
         build: None,
-        mounts: mounts(args, image, &facts, systemd)?,
+        mounts: mounts::merge(args, image, &facts, systemd)?,
         accounts: args.accounts.clone(),
         id: facts.id,
         name: facts.name,
@@ -534,120 +531,6 @@ fn workdir(args: &RunArgs, image: &ByteString) -> ByteString {
         None if image.as_bytes().starts_with(b"/") => image.clone(),
         None => [b"/", image.as_bytes()].concat().into(),
     }
-}
-
-/// What is mounted, short targets first. Explicit mounts must not meet; they win over `--volumes-from`, where the first
-/// container wins (F141); anonymous volumes fill what is left (F139).
-fn mounts(args: &RunArgs, image: &ImageRecord, facts: &Facts<'_>, systemd: bool) -> Result<Vec<Mount>> {
-    let mut all: Vec<Mount> = Vec::new();
-    let covered = |all: &[Mount], target: &Path| all.iter().any(|m| m.target == target);
-    for mount in args.mounts.iter().cloned().chain(images(args, facts)) {
-        if covered(&all, &mount.target) {
-            return Err(Error::usage(format!(
-                "Duplicate mount point: {}",
-                mount.target.display()
-            )));
-        }
-        all.push(mount);
-    }
-    for (from, other) in args.volumes_from.iter().zip(&facts.volumes_from) {
-        for mount in other
-            .mounts
-            .iter()
-            .filter(|m| !matches!(m.source, Source::Tmpfs { .. }))
-        {
-            if !covered(&all, &mount.target) {
-                all.push(inherited(mount, from.read_only == Some(true)));
-            }
-        }
-    }
-    let from_image = image
-        .config
-        .config
-        .volumes
-        .keys()
-        .map(|target| clean_target(Path::new(target)))
-        .filter(|_| args.image_volumes != ImageVolumes::Ignored)
-        .map(|target| Ok::<_, Error>((target?, args.image_volumes == ImageVolumes::Tmpfs)));
-    for target in args.volumes.iter().map(|t| Ok((t.clone(), false))).chain(from_image) {
-        let (target, in_memory) = target?;
-        if !covered(&all, &target) {
-            let source = match in_memory {
-                true => Source::Tmpfs {
-                    size: None,
-                    mode: Some(0o755),
-                    options: ["exec", "nosuid", "nodev"].map(str::to_owned).to_vec(),
-                },
-                false => Source::Volume {
-                    name: String::new(),
-                    anonymous: true,
-                    copy_up: true,
-                    subpath: None,
-                },
-            };
-            all.push(Mount {
-                source,
-                target,
-                read_only: false,
-                propagation: Propagation::default(),
-                idmap: false,
-                chown: false,
-            });
-        }
-    }
-    for target in SYSTEMD_TMPFS.iter().filter(|_| systemd).map(PathBuf::from) {
-        if !covered(&all, &target) {
-            let mode = (target != Path::new("/tmp")).then_some(0o755);
-            let source = Source::Tmpfs {
-                size: None,
-                mode,
-                options: vec!["exec".to_owned(), "suid".to_owned(), "dev".to_owned()],
-            };
-            all.push(Mount {
-                source,
-                target,
-                read_only: false,
-                propagation: Propagation::default(),
-                idmap: false,
-                chown: false,
-            });
-        }
-    }
-    for mount in &mut all {
-        if let Source::Volume { name, anonymous, .. } = &mut mount.source
-            && name.is_empty()
-        {
-            *name = (facts.new_volume_name)();
-            *anonymous = true;
-        }
-    }
-    all.sort_by_key(|m| m.target.components().count());
-    Ok(all)
-}
-
-fn images(args: &RunArgs, facts: &Facts<'_>) -> impl Iterator<Item = Mount> {
-    let both = args.images.iter().zip(&facts.images);
-    both.map(|(asked, image)| Mount {
-        source: Source::Image {
-            image: image.clone(),
-            subpath: asked.subpath.clone(),
-        },
-        target: asked.target.clone(),
-        read_only: !asked.writable,
-        propagation: Propagation::default(),
-        idmap: false,
-        chown: false,
-    })
-}
-
-/// A mount of another container: never more writable than there, and its volume has its content already.
-fn inherited(mount: &Mount, read_only: bool) -> Mount {
-    let mut mount = mount.clone();
-    mount.read_only |= read_only;
-    if let Source::Volume { copy_up, .. } = &mut mount.source {
-        *copy_up = false;
-    }
-    mount
 }
 
 /// A mount's target, cleaned as text: absolute, without `.`, `..` and double slashes, never `/` (F144).

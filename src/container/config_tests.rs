@@ -5,6 +5,7 @@ use crate::model::container::DEFAULT_PATH;
 use crate::model::digest::Digest;
 use crate::model::id::{ContainerId, ImageId};
 use crate::model::image::{Empty, ImageConfig, RunDefaults};
+use crate::model::mount::Source;
 
 fn image(config: RunDefaults) -> ImageRecord {
     ImageRecord {
@@ -62,19 +63,13 @@ fn merged(args: &RunArgs, config: RunDefaults) -> Result<ContainerConfig> {
 }
 
 fn volume(name: &str, target: &str) -> Mount {
-    Mount {
-        source: Source::Volume {
-            name: name.into(),
-            anonymous: name.is_empty(),
-            copy_up: true,
-            subpath: None,
-        },
-        target: target.into(),
-        read_only: false,
-        propagation: Propagation::default(),
-        idmap: false,
-        chown: false,
-    }
+    let source = Source::Volume {
+        name: name.into(),
+        anonymous: name.is_empty(),
+        copy_up: true,
+        subpath: None,
+    };
+    Mount::new(source, target.into())
 }
 
 /// `target=volume name` of each mount, `:ro` where it is read-only.

@@ -23,6 +23,7 @@ pub(crate) mod inspect;
 pub(crate) mod list;
 pub(crate) mod logs;
 pub(crate) mod mount;
+mod mounts;
 pub(crate) mod network;
 pub(crate) mod order;
 pub(crate) mod pause;

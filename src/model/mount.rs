@@ -23,6 +23,20 @@ pub(crate) struct Mount {
     pub(crate) chown: bool,
 }
 
+impl Mount {
+    /// Writable, and private as docker's are.
+    pub(crate) fn new(source: Source, target: PathBuf) -> Mount {
+        Mount {
+            source,
+            target,
+            read_only: false,
+            propagation: Propagation::default(),
+            idmap: false,
+            chown: false,
+        }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Source {

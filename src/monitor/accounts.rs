@@ -4,7 +4,8 @@
 
 use crate::error::{Context as _, Result};
 use crate::model::container::ContainerConfig;
-use crate::model::mount::{Mount, Propagation, Source};
+use crate::model::mount::Mount;
+use crate::monitor::extras::bind;
 use crate::runtime::user::{Files, Identity};
 use crate::store::{Durability, Store, file};
 use std::borrow::Cow;
@@ -42,7 +43,11 @@ pub(super) fn complete<'a>(
         }
         now.extend_from_slice(line.as_bytes());
         now.push(b'\n');
-        full.mounts.push(mount(write(store, config, (name, now))?, target));
+        let written = write(store, config, (name, now))?;
+        full.mounts.push(Mount {
+            read_only: false,
+            ..bind(written, &target)
+        });
     }
     full.mounts.sort_by_key(|m| m.target.components().count());
     let identity = seen.identify(&process.user, &process.groups)?;
@@ -95,19 +100,4 @@ fn write(store: &Store, config: &ContainerConfig, (name, bytes): (&str, &[u8])) 
     };
     give().with_context(|| format!("write {}", path.display()))?;
     Ok(path)
-}
-
-fn mount(path: PathBuf, target: PathBuf) -> Mount {
-    Mount {
-        source: Source::Bind {
-            path,
-            non_recursive: true,
-            create: false,
-        },
-        target,
-        read_only: false,
-        propagation: Propagation::Rprivate,
-        idmap: false,
-        chown: false,
-    }
 }

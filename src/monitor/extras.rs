@@ -159,7 +159,8 @@ fn write(path: &Path, bytes: &[u8], (uid, gid): (u32, u32), mode: u32) -> Result
     Ok(file.set_permissions(std::fs::Permissions::from_mode(mode))?)
 }
 
-fn bind(path: PathBuf, target: &Path) -> Mount {
+/// A file of the host's, to be read.
+pub(super) fn bind(path: PathBuf, target: &Path) -> Mount {
     Mount {
         source: Source::Bind {
             path,

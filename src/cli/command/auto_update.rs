@@ -9,6 +9,7 @@ use crate::cli::argument::{Values, flag, value};
 use crate::cli::recorded::Recorded;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
+use crate::cli::view::show;
 use crate::container::status::status;
 use crate::container::{remove, rename, start, stop};
 use crate::error::{Context as _, Error, Result};
@@ -18,7 +19,7 @@ use crate::model::container::ContainerConfig;
 use crate::model::id::ImageId;
 use crate::model::reference::Reference;
 use crate::model::state::Status;
-use crate::output::listing::{self, Fields, Style, View};
+use crate::output::listing::{Fields, View};
 use crate::output::progress::{self, To};
 use crate::runtime::dbus;
 use crate::store::Store;
@@ -176,13 +177,7 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     if rows.iter().any(|row| row.updated == "rolled back") {
         code = 1;
     }
-    let style = Style {
-        format: m.text("format"),
-        quiet: false,
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(code)
 }
 

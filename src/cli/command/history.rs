@@ -3,11 +3,10 @@
 use crate::cli::argument::{Values, flag, value, word};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
-use crate::cli::view::Look;
 use crate::cli::view::history::{COLUMNS, Shown, VIEW};
+use crate::cli::view::{Look, show};
 use crate::error::Result;
 use crate::image;
-use crate::output::listing::{self, Style};
 use clap::{ArgMatches, Command};
 
 pub(super) const SPEC: Spec = Spec {
@@ -47,12 +46,6 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             human,
         })
         .collect();
-    let style = Style {
-        format: m.text("format"),
-        quiet: m.on("quiet"),
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(0)
 }

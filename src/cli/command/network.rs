@@ -8,13 +8,14 @@ use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
 use crate::cli::view::network::{COLUMNS, Shown, VIEW};
+use crate::cli::view::show;
 use crate::container::connect;
 use crate::error::{Error, Kind, Result};
 use crate::model::filter::{self, Label};
 use crate::model::network::{Attachment, DEFAULT, Driver, Network};
 use crate::model::prune::Filters;
 use crate::network::{self, NewNetwork};
-use crate::output::listing::{self, Fields as _, Style};
+use crate::output::listing::Fields as _;
 use crate::store::Store;
 use clap::{ArgMatches, Command};
 use std::collections::{BTreeMap, BTreeSet};
@@ -255,13 +256,7 @@ fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         false => Default::default(),
     };
     rows.retain(|row| filters.pass(|filter| filter.matches(row, &used)));
-    let style = Style {
-        format: m.text("format"),
-        quiet: m.on("quiet"),
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(0)
 }
 

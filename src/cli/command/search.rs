@@ -4,11 +4,10 @@ use crate::cli::access;
 use crate::cli::argument::{Values, flag, list, value, word};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
-use crate::cli::view::Look;
 use crate::cli::view::search::{COLUMNS, Shown, VIEW};
+use crate::cli::view::{Look, show};
 use crate::error::{Error, Result};
 use crate::model::filter::{bad_value, boolean, split};
-use crate::output::listing::{self, Style};
 use crate::registry::search::{Hit, search};
 use clap::{ArgMatches, Command};
 
@@ -104,12 +103,6 @@ fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
     hits.retain(|hit| filter.takes(hit));
     let look = Look::new(m.on("no-trunc"));
     let rows: Vec<_> = hits.iter().map(|hit| Shown { hit, look: &look }).collect();
-    let style = Style {
-        format: m.text("format"),
-        quiet: false,
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(0)
 }

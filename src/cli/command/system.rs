@@ -9,8 +9,8 @@ use crate::cli::argument::{Values, flag, value};
 use crate::cli::prune::{confirm, prune_flags};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
-use crate::cli::view::Look;
 use crate::cli::view::disk::{self, COLUMNS, Shown, VIEW};
+use crate::cli::view::{Look, show};
 use crate::container;
 use crate::container::status::status;
 use crate::error::Result;
@@ -18,7 +18,6 @@ use crate::image;
 use crate::image::check::{Counts, Outcome};
 use crate::model::prune::Filters;
 use crate::model::state::Status;
-use crate::output::listing::{self, Style};
 use crate::output::terminal::clean;
 use crate::output::units;
 use crate::store::Store;
@@ -175,13 +174,7 @@ fn df(m: &ArgMatches, session: &mut Session) -> Result<u8> {
         .into_iter()
         .map(|(kind, tally)| Shown { kind, tally })
         .collect();
-    let style = Style {
-        format: m.text("format"),
-        quiet: false,
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(0)
 }
 

@@ -7,13 +7,13 @@ use crate::cli::environment;
 use crate::cli::prune::{confirm, prune_flags, say_reclaimed};
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
+use crate::cli::view::show;
 use crate::cli::view::volume::{COLUMNS, Shown, VIEW, in_use};
 use crate::container::prune;
 use crate::error::{Error, Kind, Result};
 use crate::model::filter::{self, Label};
 use crate::model::prune::Filters;
 use crate::model::volume::Volume;
-use crate::output::listing::{self, Style};
 use crate::store::Store;
 use clap::{Arg, ArgMatches, Command};
 
@@ -154,13 +154,7 @@ fn ls(m: &ArgMatches, session: &mut Session) -> Result<u8> {
             });
         }
     }
-    let style = Style {
-        format: m.text("format"),
-        quiet: m.on("quiet"),
-        columns: &COLUMNS,
-        terminal: session.console.is_terminal(),
-    };
-    listing::list(&VIEW, &rows, style, session.console.out())?;
+    show(session, m, (&VIEW, &COLUMNS), &rows)?;
     Ok(0)
 }
 

@@ -14,11 +14,33 @@ pub(crate) mod stats;
 pub(crate) mod tree;
 pub(crate) mod volume;
 
+use crate::cli::argument::Values as _;
+use crate::cli::session::Session;
+use crate::error::Result;
 use crate::model::time::Timestamp;
+use crate::output::listing::{self, Fields, Style, View};
 use crate::output::units;
+use clap::ArgMatches;
 use jiff::tz::TimeZone;
 use std::collections::BTreeMap;
 use std::time::Duration;
+
+/// Prints a list as `--format`, and `--quiet` where a command has that, say.
+pub(crate) fn show<T: Fields>(
+    session: &mut Session,
+    m: &ArgMatches,
+    (view, columns): (&View, &[&str]),
+    rows: &[T],
+) -> Result<()> {
+    let quiet = m.try_get_one::<bool>("quiet").ok().flatten();
+    let style = Style {
+        format: m.text("format"),
+        quiet: quiet.copied().unwrap_or(false),
+        columns,
+        terminal: session.console.is_terminal(),
+    };
+    listing::list(view, rows, style, session.console.out())
+}
 
 /// What texts depend on besides the object.
 #[derive(Debug, Clone)]

@@ -6,6 +6,7 @@
 
 use super::partial::Partial;
 use super::plan::Job;
+use super::workers;
 use crate::error::{Context, Error, Result};
 use crate::format::descriptor::Descriptor;
 use crate::image::intake::{Intake, Slot, Tee, Unpacked, check_is_of};
@@ -15,11 +16,7 @@ use crate::model::digest::Digest;
 use crate::registry::Remote;
 use crate::store::{Download, LayerBlob, LayerLock};
 use crate::sys::stop_point;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
-
-/// Two of them keep two cores busy; the others wait for the network meanwhile.
-const AT_ONCE: usize = 4;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Brings every layer that is missing. After a failure the others end first; what was fetched stays.
 pub(super) fn bring(intake: &Intake<'_>, remote: &Remote, jobs: &[Job<'_>], progress: &dyn Progress) -> Result<()> {
@@ -34,40 +31,16 @@ pub(super) fn bring(intake: &Intake<'_>, remote: &Remote, jobs: &[Job<'_>], prog
             }
         }
     }
-    let next = AtomicUsize::new(0);
-    let stop = AtomicBool::new(false);
-    let failure: Mutex<Option<Error>> = Mutex::new(None);
-    let work = || {
-        // In order, so that locks are taken parents first.
-        while !stop.load(Ordering::Relaxed)
-            && let Some((job, layer)) = missing.get(next.fetch_add(1, Ordering::Relaxed))
-        {
-            let bring = Bring {
-                intake,
-                remote,
-                job,
-                layer,
-                stop: &stop,
-            };
-            if let Err(e) = bring.run() {
-                // The first one counts: it is what makes the others stop.
-                let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                failure.get_or_insert(e);
-                stop.store(true, Ordering::Relaxed);
-            }
-        }
-    };
-    std::thread::scope(|scope| -> Result<()> {
-        for n in 1..AT_ONCE.min(missing.len()) {
-            std::thread::Builder::new()
-                .name(format!("layer {n}"))
-                .spawn_scoped(scope, work)
-                .context("start a thread")?;
-        }
-        work();
-        Ok(())
-    })?;
-    let failure = failure.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let failure = workers::for_each(&missing, |(job, layer), stop| {
+        let bring = Bring {
+            intake,
+            remote,
+            job,
+            layer,
+            stop,
+        };
+        bring.run()
+    });
     let kept = intake.commit_all();
     match failure {
         Some(e) => Err(e),

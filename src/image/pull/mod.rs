@@ -7,6 +7,7 @@ mod plan;
 mod policy;
 mod schema1;
 mod v1;
+mod workers;
 
 pub(crate) use policy::{PullPolicy, Wanted, ensure};
 

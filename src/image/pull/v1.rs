@@ -1,7 +1,7 @@
 //! Images of the registries of 2013: a tag → an id → its parents → a document and a layer each. What came is turned into
 //! an image of today; ids and documents are kept as they came, so that it can go back as it was.
 
-use super::{Options, Pulled};
+use super::{Options, Pulled, workers};
 use crate::error::{Context, Error, Result};
 use crate::format::docker_v1::{self, V1Image};
 use crate::format::{MAX_LAYERS, config, media};
@@ -18,10 +18,8 @@ use crate::store::{LayerBlob, LayerLock, StagedFile, Store};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeMap;
 use std::io::{self, Read};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
-
-const AT_ONCE: usize = 4;
 
 /// From the first of `repositories` that has it.
 pub(super) fn pull(of: &super::Pull<'_>, repositories: &[Repository<'_>], name: &Reference) -> Result<Vec<Pulled>> {
@@ -310,43 +308,21 @@ impl Pull<'_> {
 
     /// Every missing layer, several at a time. After a failure the others end first.
     fn fetch(&self, intake: &Intake<'_>, links: &[Link]) -> Result<Vec<Option<Fetched>>> {
-        let next = AtomicUsize::new(0);
-        let stop = AtomicBool::new(false);
-        let failure: Mutex<Option<Error>> = Mutex::new(None);
         let done: Vec<Mutex<Option<Fetched>>> = links.iter().map(|_| Mutex::new(None)).collect();
-        let work = || {
-            while !stop.load(Ordering::Relaxed) {
-                let n = next.fetch_add(1, Ordering::Relaxed);
-                let (Some(link), Some(place)) = (links.get(n), done.get(n)) else {
-                    return;
-                };
-                let Link::Missing(job) = link else { continue };
-                if job.image.throwaway {
-                    continue;
-                }
-                let fetched = self.layer(intake, job, &stop);
-                match fetched.with_context(|| format!("layer {}", &job.image.id[..12])) {
-                    Ok(fetched) => *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(fetched),
-                    Err(e) => {
-                        let mut failure = failure.lock().unwrap_or_else(PoisonError::into_inner);
-                        failure.get_or_insert(e);
-                        stop.store(true, Ordering::Relaxed);
-                    }
-                }
-            }
-        };
-        let missing = links.iter().filter(|l| matches!(l, Link::Missing(_))).count();
-        std::thread::scope(|scope| -> Result<()> {
-            for n in 1..AT_ONCE.min(missing) {
-                std::thread::Builder::new()
-                    .name(format!("layer {n}"))
-                    .spawn_scoped(scope, work)
-                    .context("start a thread")?;
-            }
-            work();
+        let places = links.iter().zip(&done);
+        let missing: Vec<_> = places
+            .filter_map(|(link, place)| match link {
+                Link::Missing(job) if !job.image.throwaway => Some((job, place)),
+                _ => None,
+            })
+            .collect();
+        let failure = workers::for_each(&missing, |(job, place), stop| {
+            let fetched = self.layer(intake, job, stop);
+            let fetched = fetched.with_context(|| format!("layer {}", &job.image.id[..12]))?;
+            *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(fetched);
             Ok(())
-        })?;
-        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        });
+        match failure {
             Some(e) => Err(e),
             None => Ok(done
                 .into_iter()

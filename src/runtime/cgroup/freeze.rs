@@ -27,7 +27,8 @@ pub(crate) fn thaw(paths: &[PathBuf]) -> Result<()> {
     for path in paths {
         for (name, value) in [("cgroup.freeze", &b"0"[..]), ("freezer.state", b"THAWED")] {
             match file::write(CWD, path.join(name), value) {
-                Ok(()) | Err(Errno::NOENT) => {}
+                // Of a group that goes between open and write, the kernel says that there is no such device.
+                Ok(()) | Err(Errno::NOENT | Errno::NODEV) => {}
                 Err(e) => return Err(e).with_context(|| format!("thaw {}", path.display())),
             }
         }

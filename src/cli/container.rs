@@ -63,11 +63,7 @@ fn process_flags(command: Command) -> Command {
             .short('h'),
         )
         .arg(flag("init", "Run the engine's own small init as pid 1"))
-        .arg(bytes(
-            "init-path",
-            "FILE",
-            "With --init: this program of the host's instead",
-        ))
+        .arg(bytes("init-path", "FILE", "With --init: this program of the host's instead").alias("init-binary"))
         .arg(flag("interactive", "Keep stdin open, even if not attached").short('i'))
         .arg(list("label", "NAME=VALUE", "Set a label").short('l'))
         .arg(bytes_list("label-file", "FILE", "Read labels from a file"))

@@ -494,8 +494,8 @@ pub(crate) fn set_controlling_terminal(terminal: BorrowedFd<'_>) -> io::Result<(
 /// nothing below it (`stack_guard_gap`, Linux 4.12).
 #[inline(never)]
 pub(crate) fn give_back_memory() {
-    /// Bytes below this frame that the calls made here may use.
-    const IN_USE: usize = 4096;
+    /// Bytes that this frame, and the system call made in it, may use below its first variable.
+    const IN_USE: usize = 1024;
     /// Bytes of stack that are given back at most.
     const DEPTH: usize = 256 * 1024;
     #[cfg(target_env = "gnu")]

@@ -14,7 +14,8 @@ pub(super) fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) 
     if args.tty {
         env.push("TERM=xterm".into());
     }
-    let merged: Vec<_> = args.env_merge.iter().map(|pair| merge(pair, image)).collect();
+    let known: Vec<_> = env.iter().chain(image).cloned().collect();
+    let merged: Vec<_> = args.env_merge.iter().map(|pair| merge(pair, &known)).collect();
     for new in image.iter().chain(&merged).chain(&args.env) {
         let (name, value) = new.split_env();
         let old = env.iter().position(|e| e.split_env().0 == name);
@@ -30,10 +31,10 @@ pub(super) fn environment(args: &RunArgs, hostname: &str, image: &[ByteString]) 
     env
 }
 
-/// `NAME=value` with `$OTHER` and `${OTHER}` as the image has them; nothing for what it has not, as podman's own.
-fn merge(pair: &ByteString, image: &[ByteString]) -> ByteString {
+/// `NAME=value` with `$OTHER` and `${OTHER}` as they are known, the last one of a name; nothing for what is not.
+fn merge(pair: &ByteString, known: &[ByteString]) -> ByteString {
     let (name, value) = pair.split_env();
-    let of_image = |wanted: &[u8]| image.iter().rev().find(|e| e.split_env().0 == wanted);
+    let value_of = |wanted: &[u8]| known.iter().rev().find(|e| e.split_env().0 == wanted);
     let mut made = [name, b"="].concat();
     let mut rest = value.unwrap_or_default();
     while let Some(at) = rest.iter().position(|b| *b == b'$') {
@@ -51,7 +52,7 @@ fn merge(pair: &ByteString, image: &[ByteString]) -> ByteString {
         };
         if other.is_empty() {
             made.push(b'$');
-        } else if let Some((_, Some(found))) = of_image(other).map(ByteString::split_env) {
+        } else if let Some((_, Some(found))) = value_of(other).map(ByteString::split_env) {
             made.extend_from_slice(found);
         }
         rest = match rest.starts_with(b"{") && !other.is_empty() {
@@ -82,6 +83,15 @@ mod tests {
         ] {
             assert_eq!(merge(&pair.into(), &image), ByteString::from(want), "{pair}");
         }
+        let of_none = environment(
+            &RunArgs {
+                env_merge: vec!["PATH=$PATH:/x".into()],
+                ..RunArgs::default()
+            },
+            "h",
+            &[],
+        );
+        assert_eq!(of_none[0], ByteString::from([DEFAULT_PATH, ":/x"].concat().as_str()));
         let args = RunArgs {
             env_merge: vec!["A=${A}2".into()],
             env: vec!["B=3".into()],

@@ -1,9 +1,9 @@
 //! `events/log`: what happened, one JSON object a line ([`Event`]), and the older `events/log.1`.
 //!
-//! A writer takes no lock and waits for nothing: it opens the file by name and appends one line with one write, which
-//! the kernel keeps whole among others (O_APPEND). Above [`FULL`] bytes whoever gets the lock of the directory renames
-//! the file away; without the lock, another one is at it. A writer that opened it before may still append to it under
-//! its new name: readers look there too. One whose file was rotated away altogether meanwhile writes again.
+//! A writer waits for nothing: it opens the file by name and appends one line with one write, which the kernel keeps
+//! whole among others (O_APPEND). Above [`FULL`] bytes whoever gets the lock of the directory renames the file away;
+//! without the lock, another one is at it. A writer that opened it before may still append to it under its new name:
+//! readers look there too. The older file is not dropped while one does, which a shared lock on it says.
 //!
 //! Nothing is synced. A line that the disk had no room for, or that a power cut has torn, is passed over by readers: what
 //! begins a record can stand nowhere else in one ([`BEGIN`]), so the next one is found even without a newline.
@@ -51,22 +51,30 @@ impl Store {
 
     fn write_event(&self, event: &Event, full: u64) {
         let Some(line) = line_of(event) else { return };
-        // Rotated away twice while we were about to write: nobody reads that file any more.
-        for _ in 0..3 {
-            let Ok(file) = self.open_event_log() else { return };
-            if rustix::io::retry_on_intr(|| rustix::io::write(&file, &line)).is_ok_and(|n| n < line.len()) {
-                // No more room; what is there must not run into the next line.
-                let _ = rustix::io::write(&file, b"\n");
-            }
-            match file.metadata() {
-                Ok(meta) if meta.nlink() == 0 => {}
-                Ok(meta) if meta.size() >= full => {
-                    let _ = self.rotate_events(full);
-                    return;
-                }
-                _ => return,
-            }
+        let Some(file) = self.event_log_to_write() else { return };
+        if rustix::io::retry_on_intr(|| rustix::io::write(&file, &line)).is_ok_and(|n| n < line.len()) {
+            // No more room; what is there must not run into the next line.
+            let _ = rustix::io::write(&file, b"\n");
         }
+        if file.metadata().is_ok_and(|meta| meta.size() >= full) {
+            drop(file);
+            let _ = self.rotate_events(full);
+        }
+    }
+
+    /// Locked, so that it is not dropped while it is written to.
+    fn event_log_to_write(&self) -> Option<File> {
+        /// Each of which takes two rotations of some megabytes.
+        const TRIES: u32 = 10;
+        let mut file = self.open_event_log().ok()?;
+        for _ in 0..TRIES {
+            let is_held = lock::try_shared(&file).unwrap_or(true);
+            if is_held && file.metadata().is_ok_and(|meta| meta.nlink() > 0) {
+                break;
+            }
+            file = self.open_event_log().ok()?;
+        }
+        Some(file)
     }
 
     fn open_event_log(&self) -> std::io::Result<File> {
@@ -99,6 +107,14 @@ impl Store {
             return Ok(());
         }
         let (from, to) = (dir.join(FILE), dir.join(OLDER));
+        let older = File::open(&to).ok();
+        // Somebody is still writing to it.
+        if older
+            .as_ref()
+            .is_some_and(|older| !lock::try_exclusive(older).unwrap_or(true))
+        {
+            return Ok(());
+        }
         if std::fs::metadata(&from).is_ok_and(|meta| meta.size() >= full) {
             std::fs::rename(from, to).context("rotate the event log")?;
         }

@@ -261,6 +261,11 @@ pub(super) fn try_exclusive(file: &File) -> Result<bool> {
     try_lock(file, Mode::Exclusive)
 }
 
+/// Takes a share of the lock of `file`, unless somebody has all of it.
+pub(super) fn try_shared(file: &File) -> Result<bool> {
+    try_lock(file, Mode::Shared)
+}
+
 fn try_lock(file: &File, mode: Mode) -> Result<bool> {
     loop {
         let locked = match mode {

@@ -36,10 +36,7 @@ pub(crate) fn default_network(store: &Store) -> Result<Network> {
     if let Some(network) = by_name(store, DEFAULT)? {
         return Ok(network);
     }
-    let link = match store.instance() {
-        None => "barge0".to_owned(),
-        Some(instance) => format!("barge0-{instance}"),
-    };
+    let link = default_link(store);
     let new = NewNetwork {
         name: DEFAULT.to_owned(),
         driver: Driver::Bridge,
@@ -52,6 +49,13 @@ pub(crate) fn default_network(store: &Store) -> Result<Network> {
         labels: BTreeMap::new(),
     };
     record(store, new, link, false, &held)
+}
+
+fn default_link(store: &Store) -> String {
+    match store.instance() {
+        None => "barge0".to_owned(),
+        Some(instance) => format!("barge0-{instance}"),
+    }
 }
 
 /// A bridge of the administrator's as a network (`-b`), recorded under its own name on first use.
@@ -258,6 +262,8 @@ pub(crate) fn remove_all(store: &Store) -> Result<()> {
     for network in store.networks()? {
         take_down(store, &network)?;
     }
+    // It has no record any more if somebody has deleted the root by hand.
+    delete_link(&default_link(store))?;
     super::rules::clear(store, super::rules::backend(store))
 }
 
@@ -282,10 +288,7 @@ fn take_down(store: &Store, network: &Network) -> Result<()> {
     }
     super::dns::forget(store, &network.id);
     if !network.foreign_link {
-        let mut links = Links::open()?;
-        if links.find(&network.link)?.is_some() {
-            links.apply(vec![link::delete_link(&network.link)])?;
-        }
+        delete_link(&network.link)?;
     }
     crate::sys::stop_point("network-link-removed");
     super::rules::remove_network(store, &network)?;
@@ -294,6 +297,14 @@ fn take_down(store: &Store, network: &Network) -> Result<()> {
         store.drop_network(&network, &held, leases).map(Some)
     })?;
     Ok(())
+}
+
+fn delete_link(name: &str) -> Result<()> {
+    let mut links = Links::open()?;
+    match links.find(name)? {
+        Some(_) => links.apply(vec![link::delete_link(name)]),
+        None => Ok(()),
+    }
 }
 
 fn object(network: &Network) -> String {

@@ -218,8 +218,16 @@ fn a_reset_leaves_nothing() {
         .output()
         .unwrap();
     assert_eq!(String::from_utf8(tables.stdout).unwrap(), "");
-    // And it is an engine as any new one.
+    // And it is an engine as any new one, whose root somebody deletes by hand.
     host.import("tiny", &crate::support::tiny_tar());
     host.text("run --rm tiny /true");
+    let ours = || {
+        fs::read_to_string("/proc/thread-self/net/dev")
+            .unwrap()
+            .contains(suffix)
+    };
+    assert!(ours());
+    fs::remove_dir_all(&host.root).unwrap();
     host.run("system reset --force").ok();
+    assert!(!ours());
 }

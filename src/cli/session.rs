@@ -100,6 +100,13 @@ impl Session {
         }
     }
 
+    /// Whether the root is somebody else's directory: there is something in it, and never was a store, whose lock files
+    /// outlive all else.
+    pub(crate) fn root_is_foreign(&self) -> bool {
+        let is_filled = std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+        is_filled && !self.has_store() && !self.root.join("tags.lock").exists()
+    }
+
     /// Whether there is a store already.
     pub(crate) fn has_store(&self) -> bool {
         self.root.join("format").exists()

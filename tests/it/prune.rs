@@ -231,3 +231,14 @@ fn a_reset_leaves_nothing() {
     host.run("system reset --force").ok();
     assert!(!ours());
 }
+
+#[test]
+fn a_reset_of_no_store_touches_nothing() {
+    let host = Host::bare();
+    fs::create_dir_all(host.root.join("images")).unwrap();
+    fs::write(host.root.join("images/holiday"), "x").unwrap();
+    host.run("system reset -f").fails(1).says(&["no store"]);
+    assert_eq!(fs::read_dir(&host.root).unwrap().count(), 1);
+    assert_eq!(fs::read_to_string(host.root.join("images/holiday")).unwrap(), "x");
+    fs::remove_dir_all(&host.root).unwrap();
+}

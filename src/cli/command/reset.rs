@@ -1,13 +1,12 @@
 //! `system reset`: the engine as it was before its first command.
 
-use crate::cli::argument::Values;
-use crate::cli::argument::flag;
+use crate::cli::argument::{Values, flag};
 use crate::cli::prune::confirm;
 use crate::cli::session::Session;
 use crate::cli::tree::{Body, Spec};
 use crate::container::mount;
 use crate::container::remove::{self, Options};
-use crate::error::{Context as _, Result};
+use crate::error::{Context as _, Error, Result};
 use crate::image::mount::{mounted, unmount_image};
 use crate::network;
 use clap::{ArgMatches, Command};
@@ -25,6 +24,10 @@ fn define(command: Command) -> Command {
 }
 
 fn run(m: &ArgMatches, session: &mut Session) -> Result<u8> {
+    // Opening it would make a store of it, whose names may be those of somebody's files.
+    if session.root_is_foreign() {
+        return Err(Error::not_found("the root is no store of barge's").with_hint("--root says where it is"));
+    }
     let store = session.store()?;
     let warning = format!(
         "This will remove:\n  - all containers, also those that run\n  - all images and the build cache\n  \
